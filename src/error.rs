@@ -1,0 +1,128 @@
+//! The one error type of the crate, grouped by who is at fault.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, grouped by who can do something about it.
+///
+/// The [`Display`](fmt::Display) text of each is one sentence for a person:
+/// what was found, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused: missing file, permissions, a directory.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file that was being used.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is damaged, truncated, or breaks the format's rules.
+    #[error("{at}: {problem}")]
+    File {
+        /// Where in the file.
+        at: Place,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The file is well-formed, but this version cannot run it.
+    #[error("{at}: {problem}")]
+    Unsupported {
+        /// Where in the file.
+        at: Place,
+        /// What is not supported, and what is.
+        problem: String,
+    },
+    /// The caller asked for something that cannot be done; nothing was changed.
+    #[error("{0}")]
+    Misuse(String),
+    /// A bound protects the process: memory, context length, template fuel.
+    #[error("{what}: {needed} needed, {allowed} allowed")]
+    Limit {
+        /// What is bounded.
+        what: &'static str,
+        /// How much the request needs.
+        needed: u64,
+        /// How much is allowed.
+        allowed: u64,
+    },
+    /// The model computed NaN or infinity: broken weights, or a bug of ours.
+    #[error("{0}")]
+    NonFinite(String),
+    /// The chat template refused the conversation or is broken.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// The work was cancelled from another thread.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A place in a GGUF file, for error texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// The file as a whole, or its fixed header.
+    Header,
+    /// A byte offset from the start of the file.
+    Offset(u64),
+    /// A metadata key.
+    Key(String),
+    /// A tensor, by name.
+    Tensor(String),
+    /// A vocabulary entry, by token id.
+    Token(u32),
+    /// One file of a split model.
+    Shard(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Header => f.write_str("GGUF header"),
+            Place::Offset(offset) => write!(f, "byte {offset}"),
+            // Names come from the file and may be long or contain controls.
+            Place::Key(key) => write!(f, "key {:?}", shorten(key)),
+            Place::Tensor(name) => write!(f, "tensor {:?}", shorten(name)),
+            Place::Token(id) => write!(f, "token {id}"),
+            Place::Shard(file) => write!(f, "split file {:?}", shorten(file)),
+        }
+    }
+}
+
+/// At most 80 characters of `name`, so that a hostile name cannot flood a log.
+fn shorten(name: &str) -> String {
+    match name.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn file(at: Place, problem: impl Into<String>) -> Self {
+        Error::File { at, problem: problem.into() }
+    }
+
+    pub(crate) fn unsupported(at: Place, problem: impl Into<String>) -> Self {
+        Error::Unsupported { at, problem: problem.into() }
+    }
+
+    pub(crate) fn key(key: &str, problem: impl Into<String>) -> Self {
+        Error::file(Place::Key(key.to_owned()), problem)
+    }
+
+    pub(crate) fn tensor(name: &str, problem: impl Into<String>) -> Self {
+        Error::file(Place::Tensor(name.to_owned()), problem)
+    }
+
+    pub(crate) fn misuse(problem: impl Into<String>) -> Self {
+        Error::Misuse(problem.into())
+    }
+}
