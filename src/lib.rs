@@ -3,5 +3,7 @@
 pub mod error;
 pub mod gguf;
 pub mod quant;
+pub mod tensor;
 
 pub use error::{Error, Place, Result};
+pub use gguf::Gguf;

@@ -1,0 +1,154 @@
+//! GGUF files: open (mapped or from bytes), look at, write.
+//!
+//! [`Gguf::open`] maps the file and reads only its front; weights stay where
+//! they lie and are never copied. [`Gguf::from_bytes`] does the same without a
+//! file.
+//!
+//! # What the mapping assumes
+//! The file must not be changed in place while it is open. Replacing it by
+//! rename and deleting it are safe (the old content stays mapped). Truncating
+//! it ends the process with `SIGBUS` on the next read of a lost page, as with
+//! any program that maps files; overwriting it gives wrong numbers, but no
+//! broken invariants: all that is read from the front was copied and checked,
+//! and weights are plain bytes of which every pattern is valid.
+
+mod metadata;
+pub(crate) mod parse;
+mod split;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use metadata::{Array, Metadata, Strings, Value};
+
+use crate::error::{Error, Place, Result};
+use crate::tensor::Tensor;
+
+/// An open GGUF model: metadata and tensors, possibly from several files.
+#[derive(Debug, Clone)]
+pub struct Gguf {
+    version: u32,
+    alignment: u32,
+    metadata: Metadata,
+    tensors: Vec<Tensor>,
+}
+
+impl Gguf {
+    /// Opens and maps `path`. For a split model give its first file
+    /// (`…-00001-of-0000N.gguf`); the others are found beside it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be read, [`Error::File`] if it breaks the
+    /// format's rules, [`Error::Unsupported`] for what this reader does not
+    /// read (version 1, big-endian, unknown tensor types).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let first = Gguf::from_storage(map(path)?)?;
+        split::join(first, path)
+    }
+
+    /// Reads a model that is already in memory; `bytes` are not copied.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
+        Gguf::from_storage(Arc::new(bytes.into().0))
+    }
+
+    fn from_storage(storage: Arc<Storage>) -> Result<Self> {
+        let header = parse::parse(storage.bytes())?;
+        let tensors =
+            header.tensors.into_iter().map(|record| Tensor::new(record, storage.clone())).collect();
+        Ok(Gguf {
+            version: header.version,
+            alignment: header.alignment,
+            metadata: header.metadata,
+            tensors,
+        })
+    }
+
+    /// The format version: 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Alignment of tensor data in bytes.
+    pub fn alignment(&self) -> u32 {
+        self.alignment
+    }
+
+    /// The key/value pairs.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors in file order.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+}
+
+/// The bytes of a model in memory: borrowed for ever, or shared.
+#[derive(Debug)]
+pub struct Bytes(Storage);
+
+impl From<&'static [u8]> for Bytes {
+    fn from(bytes: &'static [u8]) -> Self {
+        Bytes(Storage::Static(bytes))
+    }
+}
+
+impl From<Arc<[u8]>> for Bytes {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Bytes(Storage::Shared(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes(Storage::Shared(bytes.into()))
+    }
+}
+
+/// Where a file's bytes are.
+pub(crate) enum Storage {
+    Mapped(memmap2::Mmap),
+    Static(&'static [u8]),
+    Shared(Arc<[u8]>),
+}
+
+impl Storage {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::Mapped(map) => map,
+            Storage::Static(bytes) => bytes,
+            Storage::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
+}
+
+fn map(path: &Path) -> Result<Arc<Storage>> {
+    // Look before opening: opening a FIFO would wait for a writer for ever.
+    let about = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+    if !about.is_file() {
+        let kind = if about.is_dir() { "a directory" } else { "not a regular file" };
+        return Err(Error::misuse(format!(
+            "{} is {kind}; give the path of a .gguf file",
+            path.display()
+        )));
+    }
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let len = file.metadata().map_err(|source| Error::io(path, source))?.len();
+    if len == 0 {
+        return Err(Error::file(Place::Header, "not a GGUF file: the file is empty"));
+    }
+    // SAFETY: the mapping is private to reading. Nobody can prove that other
+    // processes leave the file alone; the module documentation says what
+    // happens if they do not. Nothing but plain bytes is ever read from it.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|source| Error::io(path, source))?;
+    Ok(Arc::new(Storage::Mapped(map)))
+}

@@ -1,0 +1,84 @@
+//! A tensor: name, shape, format, and its bytes where they lie in the file.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gguf::Storage;
+use crate::gguf::parse::{MAX_DIMS, TensorRecord};
+use crate::quant::Format;
+
+/// One tensor of a GGUF file. Cheap to clone: it shares the mapping.
+///
+/// A matrix is `rows` rows of `cols` weights; `cols` is GGUF's first dimension,
+/// the input width. Further dimensions count as rows.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    name: Box<str>,
+    dims: [u64; MAX_DIMS],
+    n_dims: u8,
+    format: Format,
+    storage: Arc<Storage>,
+    /// Place in `storage`, proven inside it by the parser.
+    start: usize,
+    len: usize,
+}
+
+impl Tensor {
+    pub(crate) fn new(record: TensorRecord, storage: Arc<Storage>) -> Self {
+        let TensorRecord { name, dims, n_dims, format, start, len } = record;
+        Tensor { name, dims, n_dims, format, storage, start, len }
+    }
+
+    /// The name, as in `blk.0.attn_q.weight`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sizes, innermost first (ggml's order): 1 to 4 of them.
+    pub fn dims(&self) -> &[u64] {
+        &self.dims[..self.n_dims.into()]
+    }
+
+    /// How the values are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Values per row.
+    pub fn cols(&self) -> usize {
+        self.dims[0] as usize
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.dims[1..].iter().product::<u64>() as usize
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.storage.bytes()[self.start..self.start + self.len]
+    }
+
+    /// Bytes of row `row`; empty if there is no such row.
+    pub fn row(&self, row: usize) -> &[u8] {
+        let bytes = self.format.row_bytes(self.cols()).unwrap_or(0);
+        self.bytes().get(row * bytes..(row + 1) * bytes).unwrap_or_default()
+    }
+
+    /// All values as f32, row after row.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the memory for them cannot be had.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let n = self.rows() * self.cols();
+        let mut values = Vec::new();
+        values.try_reserve_exact(n).map_err(|_| Error::Limit {
+            what: "bytes for a tensor as f32",
+            needed: n as u64 * 4,
+            allowed: isize::MAX as u64,
+        })?;
+        values.resize(n, 0.0);
+        crate::quant::dequantize(self.format, self.bytes(), &mut values)?;
+        Ok(values)
+    }
+}
