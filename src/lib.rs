@@ -1,7 +1,6 @@
 //! Runs quantized GGUF language models on CPUs.
 
 pub mod error;
-pub mod gguf;
 pub mod quant;
 pub mod tensor;
 
