@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use metadata::{Array, Metadata, Strings, Value};
 
 use crate::error::{Error, Place, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{Storage, Tensor};
 
 /// An open GGUF model: metadata and tensors, possibly from several files.
 #[derive(Debug, Clone)]
@@ -105,29 +105,6 @@ impl From<Arc<[u8]>> for Bytes {
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
         Bytes(Storage::Shared(bytes.into()))
-    }
-}
-
-/// Where a file's bytes are.
-pub(crate) enum Storage {
-    Mapped(memmap2::Mmap),
-    Static(&'static [u8]),
-    Shared(Arc<[u8]>),
-}
-
-impl Storage {
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Storage::Mapped(map) => map,
-            Storage::Static(bytes) => bytes,
-            Storage::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl std::fmt::Debug for Storage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.bytes().len())
     }
 }
 

@@ -7,8 +7,8 @@
 
 pub(crate) mod act;
 pub(crate) mod attention;
-pub(crate) mod matmul;
 pub(crate) mod math;
+pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod rope;

@@ -184,10 +184,12 @@ impl Team<'_> {
         }
         // SAFETY: only the lifetime changes. The pointer is last used before
         // `busy` reaches 0, and this function does not return or unwind before.
-        let erased = unsafe { std::mem::transmute::<*const Phase, *const Phase>(task) };
+        let erased: &'static Phase = unsafe {
+            std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task)
+        };
         // SAFETY: `busy` is 0 (no phase runs: the previous `run` waited for it),
         // so no worker reads `task`.
-        unsafe { *shared.task.get() = Some(erased) };
+        unsafe { *shared.task.get() = Some(std::ptr::from_ref(erased)) };
         shared.busy.store(shared.threads - 1, Ordering::Relaxed);
         shared.phase.fetch_add(1, Ordering::Release);
         shared.guard(|| task(0));
