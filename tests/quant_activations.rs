@@ -54,10 +54,8 @@ fn quantized_blocks_by_hand() {
 fn blocks_of_nothing_and_of_no_numbers() {
     for len in [32, 256] {
         for tiny in [0.0, -0.0, 1e-45, 1e-40, -1e-38] {
-            let (q, sums, d) = quantized(&vec![tiny; len]);
-            assert!(q.iter().all(|&q| (f32::from(q) * d - tiny).abs() < 1e-36));
-            assert!(sums.iter().all(|&sum| sum == i16::from(q[0]) * 16));
-            assert!(d.is_finite() && (tiny != 0.0 || d == 0.0 && q == vec![0; len]));
+            // The reciprocal of the scale overflows or would: all zeros.
+            assert_eq!(quantized(&vec![tiny; len]), (vec![0; len], vec![0; len / 16], 0.0));
         }
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 17, len - 1] {
