@@ -1,4 +1,5 @@
 //! The sampler through its public interface.
+#![allow(clippy::unwrap_used, reason = "helpers outside #[test] functions: a panic is the report")]
 
 use proptest::prelude::*;
 use tramontane::Error;

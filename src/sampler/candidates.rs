@@ -255,7 +255,7 @@ mod tests {
             let entropy: f64 = kept.iter().map(|e| e.2 * surprise(e)).sum();
             let far = |e: &Entry| (surprise(e) - entropy).abs();
             let mut sorted = kept;
-            sorted.sort_by(|a, b| a.0.cmp(&b.0));
+            sorted.sort_by_key(|e| e.0);
             sorted.sort_by(|a, b| far(a).partial_cmp(&far(b)).unwrap());
             let close = |w: &[Entry]| w[0].1 != w[1].1 && (far(&w[0]) - far(&w[1])).abs() < 1e-9;
             if sorted.windows(2).any(close) {
