@@ -4,6 +4,7 @@ pub mod error;
 pub mod gguf;
 mod kernel;
 mod kv_cache;
+pub mod sampler;
 pub mod model;
 pub mod quant;
 pub mod simd;
