@@ -16,7 +16,7 @@ use crate::kernel::rope::Turns;
 use crate::kv_cache::KvCache;
 use crate::quant;
 
-use super::Transformer;
+use super::transformer::Transformer;
 use super::weights::{Layer, Linear};
 
 /// Tokens for one conversation.
@@ -109,7 +109,8 @@ impl Transformer {
         Ok(())
     }
 
-    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+    /// Every token must have a row in the embedding.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
         let n_vocab = self.config.n_vocab;
         match tokens.iter().find(|&&token| token as usize >= n_vocab) {
             Some(token) => Err(Error::misuse(format!(

@@ -1,21 +1,22 @@
-//! The network: configuration, weights, forward pass.
+//! A model: network, vocabulary and chat template of one GGUF file.
 
 pub(crate) mod arch;
 pub(crate) mod config;
 pub(crate) mod forward;
+pub(crate) mod transformer;
 mod weights;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::error::Result;
-use crate::gguf::Gguf;
-use crate::kernel::pool::Pool;
-use crate::kernel::threads::default_threads;
-use crate::kv_cache::{KvCache, KvShape, KvType};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Metadata};
 use crate::simd::Isa;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
 
-use config::Config;
-use weights::{Directory, Weights};
+use transformer::Transformer;
 
 /// How to run a model. `Default` is right for most uses.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,55 +31,140 @@ pub struct ModelOptions {
     pub sliding_window: Option<usize>,
 }
 
-/// A network ready to run: shapes checked, nothing copied but norms.
+/// A model ready to run. Cheap to clone; clones share the mapping and the threads.
+///
+/// ```
+/// # #[cfg(feature = "builtin")] {
+/// use tramontane::{Model, SessionOptions, GenerateOptions};
+/// let model = tramontane::builtin()?; // or Model::open("mistral-7b-instruct-v0.3.Q4_K_M.gguf")?
+/// let mut session = model.session(&SessionOptions::default())?;
+/// let mut story = String::new();
+/// for piece in session.generate("Once upon a time", &GenerateOptions::default())?.take(8) {
+///     story += &piece?.text;
+/// }
+/// assert!(!story.is_empty());
+/// # }
+/// # Ok::<(), tramontane::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Model(Arc<Parts>);
+
 #[derive(Debug)]
-pub(crate) struct Transformer {
-    pub config: Config,
-    weights: Weights,
-    pool: Pool,
-    isa: Isa,
+struct Parts {
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    file: Gguf,
+    load_time: Duration,
 }
 
-impl Transformer {
-    pub fn new(file: &Gguf, options: &ModelOptions) -> Result<Self> {
+impl Model {
+    /// Opens a GGUF file (of a split model: its first file). Weights are mapped,
+    /// not read.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::File`] for a damaged or incomplete file,
+    /// [`Error::Unsupported`] for an architecture or tensor type that this
+    /// version does not run.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Model::open_with(path, &ModelOptions::default())
+    }
+
+    /// [`open`](Model::open) with options.
+    pub fn open_with(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Self> {
+        let start = Instant::now();
+        Model::build(Gguf::open(path)?, options, start)
+    }
+
+    /// Makes a model of an open GGUF file, for example one from bytes.
+    pub fn from_gguf(file: Gguf, options: &ModelOptions) -> Result<Self> {
+        Model::build(file, options, Instant::now())
+    }
+
+    fn build(file: Gguf, options: &ModelOptions, start: Instant) -> Result<Self> {
+        let transformer = Transformer::new(&file, options)?;
         let metadata = file.metadata();
-        // First, so that another architecture is named instead of its tensors.
-        metadata.str("general.architecture")?;
-        let mut directory = Directory::new(file);
-        let rope_factors = directory.rope_factors()?;
-        let n_vocab = match directory.token_embd() {
-            Ok(embd) => embd.rows(),
-            Err(error) => {
-                arch::plan(metadata, 1, rope_factors.as_deref(), None)?;
-                return Err(error);
-            }
-        };
-        let config =
-            arch::plan(metadata, n_vocab, rope_factors.as_deref(), options.sliding_window)?;
-        let weights = Weights::new(directory, &config)?;
-        let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
-        let pool = Pool::new(options.threads.unwrap_or_else(default_threads))?;
-        Ok(Transformer { config, weights, pool, isa })
+        let tokenizer = Tokenizer::from_gguf(metadata)?;
+        let (tokens, rows) = (tokenizer.n_vocab(), transformer.config.n_vocab);
+        if tokens > rows {
+            let problem = format!("names {tokens} tokens, but the embedding has {rows} rows");
+            return Err(Error::key("tokenizer.ggml.tokens", problem));
+        }
+        let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id));
+        let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
+        let template = ChatTemplate::from_gguf(metadata, bos, eos)?;
+        let load_time = start.elapsed();
+        Ok(Model(Arc::new(Parts { transformer, tokenizer, template, file, load_time })))
     }
 
-    /// An empty cache for up to `capacity` positions.
-    pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
-        let shape = KvShape {
-            windows: self.config.windows.clone(),
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
-            kv_type,
-        };
-        KvCache::new(Arc::new(shape), capacity)
+    pub(crate) fn transformer(&self) -> &Transformer {
+        &self.0.transformer
     }
 
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The chat template, if the file has one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.0.template.as_ref()
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &Metadata {
+        self.0.file.metadata()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Gguf {
+        &self.0.file
+    }
+
+    /// The model's own name, if the file gives one.
+    pub fn name(&self) -> Option<&str> {
+        self.metadata().opt_str("general.name").ok().flatten()
+    }
+
+    /// Positions that the model was trained for.
+    pub fn context_length(&self) -> usize {
+        self.0.transformer.config.context_length
+    }
+
+    /// Number of logits per position: the rows of the output matrix. May exceed
+    /// the tokenizer's vocabulary (padding).
+    pub fn n_vocab(&self) -> usize {
+        self.0.transformer.config.n_vocab
+    }
+
+    /// Threads per forward pass.
     pub fn threads(&self) -> usize {
-        self.pool.threads()
+        self.0.transformer.pool.threads()
     }
 
+    /// The instruction set in use.
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.0.transformer.isa
+    }
+
+    /// How long opening took.
+    pub fn load_time(&self) -> Duration {
+        self.0.load_time
     }
 }
-#[cfg(test)]
-mod tests_tmp;
+
+/// The small model that comes with the crate: it writes short English stories.
+///
+/// # Errors
+/// None in practice: the bytes are part of the program and tested.
+#[cfg(feature = "builtin")]
+pub fn builtin() -> Result<Model> {
+    builtin_with(&ModelOptions::default())
+}
+
+/// [`builtin`] with options.
+#[cfg(feature = "builtin")]
+pub fn builtin_with(options: &ModelOptions) -> Result<Model> {
+    const BYTES: &[u8] = include_bytes!("../../models/storyteller-q4_k_m.gguf");
+    Model::from_gguf(Gguf::from_bytes(BYTES)?, options)
+}
