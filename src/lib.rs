@@ -3,6 +3,7 @@
 pub mod error;
 pub mod gguf;
 pub mod quant;
+pub mod template;
 pub mod tensor;
 
 pub use error::{Error, Place, Result};
