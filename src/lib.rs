@@ -9,17 +9,17 @@
 //! ```
 
 pub mod error;
-pub mod quant;
-pub mod tensor;
 pub mod gguf;
-pub mod simd;
-mod kv_cache;
 mod kernel;
-pub mod tokenizer;
-pub mod template;
-pub mod sampler;
+mod kv_cache;
 pub mod model;
+pub mod quant;
+pub mod sampler;
 pub mod session;
+pub mod simd;
+pub mod template;
+pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;

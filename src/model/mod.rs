@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata};
 use crate::simd::Isa;
-use crate::template::ChatTemplate;
+use crate::template::{Chat, ChatTemplate};
 use crate::tokenizer::Tokenizer;
 
 use transformer::Transformer;
@@ -53,7 +53,9 @@ pub struct Model(Arc<Parts>);
 struct Parts {
     transformer: Transformer,
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    /// A template that does not compile is no reason not to open the model.
+    template: Option<Result<ChatTemplate>>,
+    control_pieces: Vec<String>,
     file: Gguf,
     load_time: Duration,
 }
@@ -92,9 +94,11 @@ impl Model {
         }
         let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id));
         let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
-        let template = ChatTemplate::from_gguf(metadata, bos, eos)?;
+        let template = ChatTemplate::from_gguf(metadata, bos, eos).transpose();
+        let control_pieces = tokenizer.control_pieces().map(str::to_owned).collect();
         let load_time = start.elapsed();
-        Ok(Model(Arc::new(Parts { transformer, tokenizer, template, file, load_time })))
+        let parts = Parts { transformer, tokenizer, template, control_pieces, file, load_time };
+        Ok(Model(Arc::new(parts)))
     }
 
     pub(crate) fn transformer(&self) -> &Transformer {
@@ -106,9 +110,29 @@ impl Model {
         &self.0.tokenizer
     }
 
-    /// The chat template, if the file has one.
-    pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.0.template.as_ref()
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the file has none or it is broken.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        match &self.0.template {
+            Some(Ok(template)) => Ok(template),
+            Some(Err(error)) => Err(Error::Template(error.to_string())),
+            None => Err(Error::Template(
+                "this model has none; use plain generation, or a model made for chat".into(),
+            )),
+        }
+    }
+
+    /// The tokens of a conversation, as the model's template puts it. Control
+    /// tokens come from the template only: text of messages stays text.
+    ///
+    /// # Errors
+    /// As [`chat_template`](Model::chat_template) and [`ChatTemplate::render`].
+    pub fn chat_tokens(&self, chat: &Chat<'_>) -> Result<Vec<u32>> {
+        let chat = Chat { control_pieces: &self.0.control_pieces, ..chat.clone() };
+        let prompt = self.chat_template()?.render(&chat)?;
+        Ok(self.tokenizer().encode_chat(&prompt))
     }
 
     /// The file's metadata.

@@ -258,12 +258,7 @@ impl Session {
     /// [`Error::Template`] if the model has no template or it refuses the
     /// messages, and what [`feed`](Session::feed) gives.
     pub fn chat(&mut self, chat: &Chat<'_>, options: &GenerateOptions) -> Result<Generation<'_>> {
-        let Some(template) = self.model.chat_template() else {
-            return Err(Error::Template(
-                "this model has none; use plain generation, or a model made for chat".into(),
-            ));
-        };
-        let prompt = self.model.tokenizer().encode_chat(&template.render(chat)?);
+        let prompt = self.model.chat_tokens(chat)?;
         let common = self.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         // At least one token must be fed to have logits.
         let common = common.min(prompt.len().saturating_sub(1));
