@@ -61,8 +61,9 @@ impl Tensor {
 
     /// Bytes of row `row`; empty if there is no such row.
     pub fn row(&self, row: usize) -> &[u8] {
-        let bytes = self.format.row_bytes(self.cols()).unwrap_or(0);
-        self.bytes().get(row * bytes..(row + 1) * bytes).unwrap_or_default()
+        let len = self.format.row_bytes(self.cols()).unwrap_or(0);
+        let start = row.checked_mul(len).and_then(|start| self.bytes().get(start..));
+        start.and_then(|rest| rest.get(..len)).unwrap_or_default()
     }
 
     /// All values as f32, row after row.
