@@ -1,6 +1,8 @@
 //! Reading and writing GGUF files that are in order: round trips, typed
 //! getters, split models.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

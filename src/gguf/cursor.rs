@@ -4,6 +4,8 @@
 //! What is kept is copied first and checked after: whatever another process
 //! does to a mapped file in between, a `str` of ours is valid UTF-8.
 
+use std::fmt::Display;
+
 use crate::error::{Error, Place, Result};
 use crate::gguf::limit;
 use crate::gguf::metadata::{Array, Strings, Value};
@@ -72,7 +74,13 @@ impl<'a> Cursor<'a> {
 
     /// A declared count of things that take at least `smallest` bytes each:
     /// accepted only if that many can still follow, and not more than `cap`.
-    pub fn bounded(&self, what: &str, count: u64, smallest: u64, cap: u64) -> Result<usize> {
+    pub fn bounded(
+        &self,
+        what: impl Display,
+        count: u64,
+        smallest: u64,
+        cap: u64,
+    ) -> Result<usize> {
         let left = self.left() as u64;
         if count > left / smallest {
             let problem = format!(
@@ -89,8 +97,8 @@ impl<'a> Cursor<'a> {
 
     /// The bytes of one string, still in the file and unchecked.
     fn text_bytes(&mut self, what: &str, cap: u64) -> Result<&'a [u8]> {
-        let len = self.u64(&format!("length of the {what}"))?;
-        let len = self.bounded(&format!("bytes of {what}"), len, 1, cap)?;
+        let len = self.u64(what)?;
+        let len = self.bounded(format_args!("bytes of {what}"), len, 1, cap)?;
         self.take(len, what)
     }
 
