@@ -13,6 +13,7 @@ pub(crate) enum Storage {
     Mapped(memmap2::Mmap),
     Static(&'static [u8]),
     Shared(Arc<[u8]>),
+    Owned(Vec<u8>),
 }
 
 impl Storage {
@@ -21,6 +22,7 @@ impl Storage {
             Storage::Mapped(map) => map,
             Storage::Static(bytes) => bytes,
             Storage::Shared(bytes) => bytes,
+            Storage::Owned(bytes) => bytes,
         }
     }
 }
@@ -99,8 +101,9 @@ impl Tensor {
 
     /// Bytes of row `row`; empty if there is no such row.
     pub fn row(&self, row: usize) -> &[u8] {
-        let bytes = self.format.row_bytes(self.cols()).unwrap_or(0);
-        self.bytes().get(row * bytes..(row + 1) * bytes).unwrap_or_default()
+        let len = self.format.row_bytes(self.cols()).unwrap_or(0);
+        let start = row.checked_mul(len).and_then(|start| self.bytes().get(start..));
+        start.and_then(|rest| rest.get(..len)).unwrap_or_default()
     }
 
     /// All values as f32, row after row.

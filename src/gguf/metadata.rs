@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::gguf::limit;
 
 /// One metadata value: GGUF's 13 types.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +54,18 @@ pub struct Strings {
 }
 
 impl Strings {
-    /// Room for `n` strings.
-    pub(crate) fn with_capacity(n: usize) -> Self {
-        Strings { text: String::new(), ends: Vec::with_capacity(n) }
+    /// All strings one after the other, and where each ends. The ends ascend.
+    /// `Err` is the index of the first string that is not UTF-8.
+    pub(crate) fn from_parts(text: Vec<u8>, ends: Vec<u32>) -> Result<Self, usize> {
+        let holding = |byte: usize| ends.partition_point(|&end| end as usize <= byte);
+        match String::from_utf8(text) {
+            // Valid as a whole, but a character might lie across two strings.
+            Ok(text) => match ends.iter().position(|&end| !text.is_char_boundary(end as usize)) {
+                Some(index) => Err(index),
+                None => Ok(Strings { text, ends }),
+            },
+            Err(error) => Err(holding(error.utf8_error().valid_up_to())),
+        }
     }
 
     /// Appends `string`. Fails when the array would exceed 4 GiB of text.
@@ -225,30 +235,54 @@ impl Metadata {
         Metadata { entries: Vec::with_capacity(n), by_key: Vec::with_capacity(n) }
     }
 
-    /// Adds a pair at the end. Fails if the key is already there.
+    /// Adds a pair at the end.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if the key is already there, empty, has a NUL or is
+    /// longer than 65,536 bytes. Nothing is changed then.
     pub fn push(&mut self, key: impl Into<Box<str>>, value: Value) -> Result<()> {
         let key = key.into();
-        let index = self.entries.len() as u32;
+        check_name("metadata key", &key)?;
+        self.insert(key, value)
+            .map_err(|key| Error::misuse(format!("metadata key {key:?} is already there")))
+    }
+
+    /// Sets a pair: replaces the value of an existing key, else appends.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a key that cannot stand in a file, as in
+    /// [`push`](Self::push).
+    pub fn set(&mut self, key: impl Into<Box<str>>, value: Value) -> Result<()> {
+        let key = key.into();
+        check_name("metadata key", &key)?;
         match self.position(&key) {
-            Ok(_) => Err(Error::key(&key, "appears twice; every key may stand once")),
+            Ok(place) => self.entries[self.by_key[place] as usize].1 = value,
+            Err(place) => self.insert_at(place, key, value),
+        }
+        Ok(())
+    }
+
+    /// Removes a pair and returns its value.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        let index = self.by_key.remove(self.position(key).ok()?);
+        self.by_key.iter_mut().filter(|other| **other > index).for_each(|other| *other -= 1);
+        Some(self.entries.remove(index as usize).1)
+    }
+
+    /// Appends a pair whose key was checked; gives the key back if it is there.
+    pub(super) fn insert(&mut self, key: Box<str>, value: Value) -> Result<(), Box<str>> {
+        match self.position(&key) {
+            Ok(_) => Err(key),
             Err(place) => {
-                self.by_key.insert(place, index);
-                self.entries.push((key, value));
+                self.insert_at(place, key, value);
                 Ok(())
             }
         }
     }
 
-    /// Sets a pair: replaces the value of an existing key, else appends.
-    pub fn set(&mut self, key: impl Into<Box<str>>, value: Value) {
-        let key = key.into();
-        match self.position(&key) {
-            Ok(place) => self.entries[self.by_key[place] as usize].1 = value,
-            Err(place) => {
-                self.by_key.insert(place, self.entries.len() as u32);
-                self.entries.push((key, value));
-            }
-        }
+    fn insert_at(&mut self, place: usize, key: Box<str>, value: Value) {
+        self.by_key.insert(place, self.entries.len() as u32);
+        self.entries.push((key, value));
     }
 
     fn position(&self, key: &str) -> Result<usize, usize> {
@@ -370,6 +404,21 @@ impl Metadata {
         };
         pick(value).map(Some).ok_or_else(|| wrong_type(key, expected, &found))
     }
+}
+
+/// Refuses a key or tensor name that a reader would refuse.
+pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
+    let problem = if name.is_empty() {
+        "is empty"
+    } else if name.contains('\0') {
+        "contains a NUL"
+    } else if name.len() as u64 > limit::NAME {
+        "is too long"
+    } else {
+        return Ok(());
+    };
+    let start: String = name.chars().take(80).collect();
+    Err(Error::misuse(format!("the {what} {start:?} {problem}")))
 }
 
 fn required<T>(key: &str, value: Option<T>) -> Result<T> {

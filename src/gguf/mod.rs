@@ -12,18 +12,42 @@
 //! broken invariants: all that is read from the front was copied and checked,
 //! and weights are plain bytes of which every pattern is valid.
 
+mod cursor;
 mod metadata;
 pub(crate) mod parse;
 mod split;
+mod write;
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use metadata::{Array, Metadata, Strings, Value};
+pub use write::{TensorSpec, Writer};
 
 use crate::error::{Error, Place, Result};
 use crate::tensor::{Storage, Tensor};
+
+/// Bounds on what a file may declare. Real models stay far below each; what
+/// they protect is the memory that records take beside the file itself: never
+/// more than four times the file and 1 MiB.
+mod limit {
+    /// Key/value pairs; real files have under 100.
+    pub const PAIRS: u64 = 1 << 13;
+    /// Tensors; real files have under 3,000.
+    pub const TENSORS: u64 = 1 << 14;
+    /// Bytes of a key or tensor name.
+    pub const NAME: u64 = 1 << 16;
+    /// Bytes of one string value.
+    pub const STRING: u64 = 1 << 24;
+    /// Elements of one array; the largest vocabularies have 262,144 entries.
+    pub const ELEMENTS: u64 = 1 << 24;
+    /// `general.alignment`.
+    pub const ALIGNMENT: u32 = 1 << 16;
+    /// Bytes of all pairs and records together. Vocabularies take up to 20 MB.
+    /// It matters for sparse files, which declare what their disk never paid.
+    pub const FRONT: usize = 1 << 28;
+}
 
 /// An open GGUF model: metadata and tensors, possibly from several files.
 #[derive(Debug, Clone)]
@@ -48,7 +72,11 @@ impl Gguf {
         split::join(first, path)
     }
 
-    /// Reads a model that is already in memory; `bytes` are not copied.
+    /// Reads a model that is already in memory; `bytes` are not copied. Of a
+    /// split model this reads one part.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), without those of the file system.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
         Gguf::from_storage(Arc::new(bytes.into().0))
     }
@@ -80,13 +108,18 @@ impl Gguf {
         &self.metadata
     }
 
-    /// The tensors in file order.
+    /// The tensors in the order of the directory.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
+
+    /// The tensor called `name`. Looks through all of them.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name() == name)
+    }
 }
 
-/// The bytes of a model in memory: borrowed for ever, or shared.
+/// The bytes of a model in memory: borrowed for ever, shared, or owned.
 #[derive(Debug)]
 pub struct Bytes(Storage);
 
@@ -104,7 +137,7 @@ impl From<Arc<[u8]>> for Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Bytes(Storage::Shared(bytes.into()))
+        Bytes(Storage::Owned(bytes))
     }
 }
 

@@ -32,8 +32,14 @@ pub(super) fn join(mut first: Gguf, path: &Path) -> Result<Gguf> {
     }
     for number in 1..count {
         let part_path = sibling(path, number, count)?;
-        let part = Gguf::from_storage(map(&part_path)?)?;
         let at = || Place::Shard(part_path.display().to_string());
+        let part = Gguf::from_storage(map(&part_path)?).map_err(|error| match error {
+            Error::File { at: inner, problem } => Error::file(at(), format!("{inner}: {problem}")),
+            Error::Unsupported { at: inner, problem } => {
+                Error::unsupported(at(), format!("{inner}: {problem}"))
+            }
+            other => other,
+        })?;
         if part.metadata.u32("split.no")? != number || part.metadata.u32("split.count")? != count {
             let problem = format!("does not say that it is part {} of {count}", number + 1);
             return Err(Error::file(at(), problem));
