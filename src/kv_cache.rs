@@ -146,11 +146,6 @@ impl KvCache {
         self.len
     }
 
-    /// Whether nothing has been fed yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Positions that fit (the context length).
     pub fn capacity(&self) -> usize {
         self.capacity

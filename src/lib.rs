@@ -8,18 +8,30 @@
 //!          text ─► tokens ─► session (KV cache) ─► logits ─► sampler ─► text
 //! ```
 
+// Blank lines keep the order: rustfmt sorts neighbours.
 pub mod error;
-pub mod gguf;
-mod kernel;
-mod kv_cache;
-pub mod model;
+
 pub mod quant;
-pub mod sampler;
-pub mod session;
-pub mod simd;
-pub mod template;
+
 pub mod tensor;
+
+pub mod gguf;
+
+pub mod simd;
+
+mod kv_cache;
+
+mod kernel;
+
 pub mod tokenizer;
+
+pub mod template;
+
+pub mod sampler;
+
+pub mod model;
+
+pub mod session;
 
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;

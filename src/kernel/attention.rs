@@ -122,3 +122,84 @@ impl Running {
         *self = Running { max, sum: now.mul_add(page.sum, before * self.sum) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kv_cache::{KvCache, KvShape, KvType};
+    use crate::simd::Isa;
+
+    const HEAD_DIM: usize = 24; // no whole number of vectors
+    const GROUP: usize = 3;
+    const KV_HEADS: usize = 2;
+
+    fn number(seed: usize) -> f32 {
+        ((seed * 2_654_435_761) as u32 as f32 / u32::MAX as f32 - 0.5) * 4.0
+    }
+
+    fn row(seed: usize, len: usize) -> Vec<f32> {
+        (0..len).map(|i| number(seed * 1000 + i)).collect()
+    }
+
+    /// Softmax attention straight from its definition, in f64.
+    fn naive(query: &[f32], kv_head: usize, seen: Range<usize>) -> Vec<f64> {
+        let width = KV_HEADS * HEAD_DIM;
+        let part = |row: Vec<f32>| row[kv_head * HEAD_DIM..(kv_head + 1) * HEAD_DIM].to_vec();
+        let scores: Vec<f64> = seen
+            .clone()
+            .map(|p| {
+                let products = query.iter().zip(part(row(2 * p, width)));
+                let dot: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
+                (dot / (HEAD_DIM as f64).sqrt()).exp()
+            })
+            .collect();
+        let total: f64 = scores.iter().sum();
+        let mut out = vec![0.0; HEAD_DIM];
+        for (p, weight) in seen.zip(scores) {
+            for (out, v) in out.iter_mut().zip(part(row(2 * p + 1, width))) {
+                *out += weight / total * f64::from(v);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn equals_the_definition_on_every_set_and_across_pages() {
+        for window in [None, Some(1), Some(64), Some(70)] {
+            let shape = KvShape {
+                windows: vec![window],
+                kv_heads: KV_HEADS,
+                head_dim: HEAD_DIM,
+                kv_type: KvType::F32,
+            };
+            let mut cache = KvCache::new(Arc::new(shape), 300);
+            cache.reserve(200).unwrap();
+            for p in 0..200 {
+                let width = KV_HEADS * HEAD_DIM;
+                cache.write(0, p, &row(2 * p, width), &row(2 * p + 1, width));
+            }
+            for position in [0, 1, 63, 64, 65, 127, 128, 199] {
+                let start = window.map_or(0, |w| (position + 1usize).saturating_sub(w));
+                for kv_head in 0..KV_HEADS {
+                    let query = row(77 + position, GROUP * HEAD_DIM);
+                    let mut first: Option<Vec<f32>> = None;
+                    for isa in Isa::available() {
+                        let mut out = vec![f32::NAN; GROUP * HEAD_DIM];
+                        let seen = cache.view(0, position);
+                        let (query, head_dim) = (&query[..], HEAD_DIM);
+                        isa.run(Attention { query, kv_head, head_dim, seen, out: &mut out });
+                        for (query, out) in query.chunks(HEAD_DIM).zip(out.chunks(HEAD_DIM)) {
+                            let exact = naive(query, kv_head, start..position + 1);
+                            for (a, b) in out.iter().zip(exact) {
+                                assert!((f64::from(*a) - b).abs() < 1e-5, "{isa} {window:?}");
+                            }
+                        }
+                        assert_eq!(*first.get_or_insert_with(|| out.clone()), out, "{isa}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -85,14 +85,8 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
     const TO_LOW_BITS: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    const COEFFICIENTS: [f32; 6] = [
-        1.987_569_1e-4,
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5.000_000_1e-1,
-    ];
+    const COEFFICIENTS: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let constant = |c| simd.splat(c);
     // `max` and `min` give their second operand for NaN.
     let x = simd.min(constant(88.0), simd.max(constant(-87.0), x));

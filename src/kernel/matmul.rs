@@ -179,3 +179,103 @@ impl Part<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kernel::pool::Pool;
+    use crate::quant::{Format, dot_row};
+    use crate::tensor::{Storage, TensorRecord};
+
+    /// Bytes that differ everywhere, with scales that stay finite: the exponents
+    /// of any two bytes read as f16 are kept below 2⁰.
+    fn weights(format: Format, rows: usize, cols: usize) -> Tensor {
+        let len = format.row_bytes(cols).unwrap() * rows;
+        let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ len as u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        let bytes: Vec<u8> = match format {
+            Format::F32 => {
+                (0..len / 4).flat_map(|_| (f32::from(next()) / 99.0 - 1.3).to_le_bytes()).collect()
+            }
+            _ => (0..len).map(|_| next() & 0xbb).collect(),
+        };
+        let dims = [cols as u64, rows as u64, 1, 1];
+        let record =
+            TensorRecord { name: format.name().into(), dims, n_dims: 2, format, start: 0, len };
+        Tensor::new(record, Arc::new(Storage::Owned(bytes)))
+    }
+
+    /// Every format, instruction set and number of threads against the scalar
+    /// reference, bit for bit. Columns: one block, a few, an odd number; rows and
+    /// batch: one, fewer than threads, odd. Outputs start as NaN.
+    #[test]
+    fn every_product_equals_the_scalar_reference() {
+        for format in Format::ALL {
+            let block = format.activation_block_len().unwrap_or(16);
+            for (cols, rows, batch) in
+                [(block, 1, 1), (2 * block, 3, 2), (7 * block, 13, 5), (block * 3, 2, 9)]
+            {
+                check(format, cols, rows, batch);
+            }
+        }
+        // Float rows need no whole vectors.
+        for cols in [1, 15, 17, 172] {
+            check(Format::F32, cols, 3, 2);
+        }
+    }
+
+    fn check(format: Format, cols: usize, rows: usize, batch: usize) {
+        let weight = weights(format, rows, cols);
+        let values: Vec<f32> =
+            (0..batch * cols).map(|i| ((i * i) as f32 * 0.37).sin() * 3.0).collect();
+        let mut first: Option<Vec<u32>> = None;
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let mut out = vec![f32::NAN; batch * rows];
+                let mut input = Input::default();
+                Pool::new(threads).unwrap().region(|team| {
+                    input.reset(batch, cols);
+                    input.values.copy_from_slice(&values);
+                    input.quantize(team, [&weight]);
+                    multiply(team, isa, &input, &mut [Product { weight: &weight, out: &mut out }]);
+                });
+                let context =
+                    format!("{format} {isa} {threads} threads, {cols} × {rows} × {batch}");
+                for (m, out) in out.chunks(rows).enumerate() {
+                    for (n, &out) in out.iter().enumerate() {
+                        let expected = reference(&weight, n, &input, m);
+                        assert!(expected.is_finite(), "{context}");
+                        match format.activation_block_len() {
+                            Some(_) => assert_eq!(out.to_bits(), expected.to_bits(), "{context}"),
+                            None => assert!((out - expected).abs() <= 1e-4, "{context}: {out}"),
+                        }
+                    }
+                }
+                let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(*first.get_or_insert_with(|| bits.clone()), bits, "{context}");
+            }
+        }
+    }
+
+    fn reference(weight: &Tensor, n: usize, input: &Input, m: usize) -> f32 {
+        match weight.format().activation_block_len() {
+            Some(32) => dot_row(weight.format(), weight.row(n), input.blocks_of_32.row(m)),
+            Some(_) => dot_row(weight.format(), weight.row(n), input.blocks_of_256.row(m)),
+            None => {
+                let mut row = vec![0.0; input.cols];
+                float::to_f32(weight.format(), weight.row(n), &mut row);
+                let values = &input.values[m * input.cols..(m + 1) * input.cols];
+                let sum: f64 =
+                    row.iter().zip(values).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                sum as f32
+            }
+        }
+    }
+}

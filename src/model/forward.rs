@@ -164,7 +164,7 @@ impl Transformer {
         let mut rows: Vec<_> =
             x.chunks_exact(dim).zip(input.values.chunks_exact_mut(dim)).collect();
         team.for_each(&mut rows, |_, (x, out)| {
-            self.isa.run(RmsNorm { x: *x, weight, epsilon, out: &mut **out });
+            self.isa.run(RmsNorm { x, weight, epsilon, out });
         });
     }
 
@@ -178,7 +178,7 @@ impl Transformer {
         input.quantize(team, products.iter().map(|(linear, _)| &linear.weight));
         let mut jobs: Vec<Product<'_>> = products
             .iter_mut()
-            .map(|(linear, out)| Product { weight: &linear.weight, out: &mut **out })
+            .map(|(linear, out)| Product { weight: &linear.weight, out })
             .collect();
         multiply(team, self.isa, input, &mut jobs);
         for (linear, out) in products {
@@ -243,7 +243,7 @@ impl Transformer {
         let mut rows: Vec<_> =
             input.values.chunks_exact_mut(ffn).zip(up.chunks_exact(ffn)).collect();
         team.for_each(&mut rows, |_, (gate, up)| {
-            self.isa.run(SiluMul { gate: &mut **gate, up: *up });
+            self.isa.run(SiluMul { gate, up });
         });
     }
 

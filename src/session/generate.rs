@@ -103,6 +103,7 @@ impl<'s> Generation<'s> {
         session: &'s mut Session,
         prompt: &[u32],
         reused_tokens: usize,
+        decoder: DecodeStream,
         options: &GenerateOptions,
     ) -> Result<Self> {
         let mut clock = Instant::now();
@@ -117,7 +118,7 @@ impl<'s> Generation<'s> {
             ..Timings::default()
         };
         Ok(Generation {
-            decoder: DecodeStream::continuing(),
+            decoder,
             stop: StopGate::new(&options.stop),
             sampler,
             session,

@@ -17,7 +17,7 @@ use crate::kv_cache::{KvCache, KvType};
 use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
 use crate::template::Chat;
-use crate::tokenizer::EncodeOptions;
+use crate::tokenizer::{DecodeStream, EncodeOptions};
 
 /// Context length when nobody says: Ollama's default on CPUs.
 const DEFAULT_NUM_CTX: usize = 4096;
@@ -105,6 +105,14 @@ impl Session {
     /// Positions that the conversation may have.
     pub fn num_ctx(&self) -> usize {
         self.cache.capacity()
+    }
+
+    /// Changes how many positions the conversation may have. Nothing is reloaded.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if it already has more.
+    pub fn set_num_ctx(&mut self, num_ctx: usize) -> Result<()> {
+        self.cache.set_capacity(num_ctx)
     }
 
     /// Bytes of keys and values held.
@@ -247,7 +255,7 @@ impl Session {
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Generation<'_>> {
-        Generation::start(self, prompt, 0, options)
+        Generation::start(self, prompt, 0, DecodeStream::continuing(), options)
     }
 
     /// Renders `chat` with the model's template and generates the answer. What
@@ -270,7 +278,9 @@ impl Session {
                 0
             }
         };
-        Generation::start(self, &prompt[reused..], reused, options)
+        // The answer is a text of its own: SentencePiece's leading space is no part
+        // of it, and the template will add it again when the answer is history.
+        Generation::start(self, &prompt[reused..], reused, DecodeStream::new(), options)
     }
 
     /// Feeds a prompt that may be longer than the context allows; returns how
