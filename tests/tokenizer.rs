@@ -328,7 +328,9 @@ fn damaged_vocabularies_are_refused() {
             }
             // −1 is how writers say "none".
             let key = format!("tokenizer.ggml.{key}");
-            assert!(from(model, |metadata| metadata.set(key, Value::U32(u32::MAX)).unwrap()).is_ok());
+            assert!(
+                from(model, |metadata| metadata.set(key, Value::U32(u32::MAX)).unwrap()).is_ok()
+            );
         }
         assert!(problem(model, "add_bos_token", Value::U32(1)).contains("bool"));
     }
