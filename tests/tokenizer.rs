@@ -133,7 +133,7 @@ fn mistral_chat() {
         equal += usize::from(difference.is_none());
     }
     assert_eq!(wrong, [""; 0]);
-    assert_eq!(equal, 178);
+    assert_eq!(equal, 171);
 }
 
 #[test]

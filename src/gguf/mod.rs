@@ -154,7 +154,7 @@ fn map(path: &Path) -> Result<Arc<Storage>> {
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     let len = file.metadata().map_err(|source| Error::io(path, source))?.len();
     if len == 0 {
-        return Err(Error::file(Place::Header, "not a GGUF file: the file is empty"));
+        return Err(Error::file(Place::Header, "not a GGUF file: the file is empty; tramontane runs .gguf models"));
     }
     // SAFETY: the mapping is private to reading. Nobody can prove that other
     // processes leave the file alone; the module documentation says what
