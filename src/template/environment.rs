@@ -65,7 +65,25 @@ fn add_filters(env: &mut Environment<'_>) {
         bounded(state, value, false)
     });
     env.add_filter(guard::GUARD_FACTOR, |value: &Value| factor(value));
+    env.add_filter(guard::GUARD_ITEMS, |value: &Value| match value.is_none() {
+        true => Err(refuse("none cannot be iterated over")),
+        false => Ok(value.clone()),
+    });
     env.add_filter("tojson", tojson);
+    // The engine's fails where jinja2's answers 0.
+    env.add_filter(
+        "int",
+        |state: &State, value: &Value, default: Option<Value>, base: Option<u32>, named: Kwargs| {
+            let default = match default {
+                Some(default) => default,
+                None => named.get::<Option<Value>>("default")?.unwrap_or(Value::from(0)),
+            };
+            filters::int(state, value, Some(default), base, named)
+        },
+    );
+    for name in ["escape", "e"] {
+        env.add_filter(name, escape);
+    }
     env.add_filter("string", shown);
     env.add_filter("center", |text: &str, width: Option<usize>| {
         methods::pad(text, width.unwrap_or(80), ' ', methods::Side::Both)
@@ -81,7 +99,7 @@ fn add_filters(env: &mut Environment<'_>) {
     env.add_filter("reverse", |state: &State, value: &Value| {
         bounded(state, &filters::reverse(value)?, true)
     });
-    // Not in jinja2; they nest or repeat what they are given, without bound.
+    // Not in jinja2, or they nest and repeat what they are given without bound.
     for name in ["chain", "zip", "lines", "bool", "pprint", "groupby"] {
         env.remove_filter(name);
     }
@@ -96,6 +114,24 @@ fn add_tests(env: &mut Environment<'_>) {
     env.add_test("iterable", |value: &Value| {
         matches!(value.kind(), Seq | Map | String | Iterable | Undefined)
     });
+    env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+}
+
+/// HTML escapes, spelled as Python's markupsafe does.
+fn escape(state: &State, value: &Value) -> Result<Value, Error> {
+    let text = shown(state, value)?;
+    let mut out = Text::new(MAX_OUTPUT);
+    for letter in text.as_str().unwrap_or_default().chars() {
+        match letter {
+            '&' => out.push("&amp;")?,
+            '<' => out.push("&lt;")?,
+            '>' => out.push("&gt;")?,
+            '"' => out.push("&#34;")?,
+            '\'' => out.push("&#39;")?,
+            _ => out.push_char(letter)?,
+        }
+    }
+    Ok(Value::from(out.text))
 }
 
 /// `str(value)`.

@@ -19,11 +19,14 @@ pub(super) const GUARD: &str = "_bounded";
 pub(super) const GUARD_MEMBER: &str = "_bounded_member";
 /// Passes anything but lists: `list * n` has no bound.
 pub(super) const GUARD_FACTOR: &str = "_factor";
+/// What `for` runs over: not none, which the engine takes for empty.
+pub(super) const GUARD_ITEMS: &str = "_items";
 
 const AFTER_LITERAL: &str = "|_bounded)";
 const AFTER_TERM: &str = "|_bounded";
 const AFTER_FACTOR: &str = "|_factor";
 const AFTER_SET: &str = ")|_bounded";
+const AFTER_ITEMS: &str = ")|_items";
 const AFTER_SET_MEMBER: &str = ")|_bounded_member";
 
 /// Text to put at a byte offset of the source, replacing `removed` bytes.
@@ -85,7 +88,11 @@ fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
             _ => {}
         }
     }
-    guard_assignment(tag, targets, edits);
+    match tag.statement() {
+        "set" => guard_assignment(tag, targets, edits),
+        "for" => guard_items(tag, targets, edits),
+        _ => {}
+    }
 }
 
 fn insert(at: usize, rank: u8, text: &'static str, edits: &mut Vec<Edit>) {
@@ -175,7 +182,7 @@ fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
 
 /// `{% set x = … %}` becomes `{% set x = (…)|_bounded %}`.
 fn guard_assignment(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
-    if tag.statement() != "set" || targets == 0 {
+    if targets == 0 {
         return;
     }
     let (Some(first), Some(last)) = (tag.tokens.get(targets), tag.tokens.last()) else { return };
@@ -185,4 +192,21 @@ fn guard_assignment(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
     let member = tag.tokens[..targets].iter().any(|token| token.is("."));
     insert(first.start, 3, "(", edits);
     insert(last.end(), 2, if member { AFTER_SET_MEMBER } else { AFTER_SET }, edits);
+}
+
+/// `{% for x in … if … %}` becomes `{% for x in (…)|_items if … %}`.
+fn guard_items(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
+    let tokens = &tag.tokens;
+    let mut end = targets;
+    while let Some(token) = tokens.get(end) {
+        if token.kind == Kind::Name && matches!(token.text, "if" | "recursive") {
+            break;
+        }
+        end = token.partner.max(end) + 1;
+    }
+    if targets == 0 || end == targets || end > tokens.len() {
+        return;
+    }
+    insert(tokens[targets].start, 3, "(", edits);
+    insert(tokens[end - 1].end(), 2, AFTER_ITEMS, edits);
 }

@@ -16,7 +16,8 @@
 //! [`Chat::control_pieces`] if the template is to handle them. A template that
 //! builds a control token around message text (`'<|' + role + '|>'`) still
 //! does, so check the roles of untrusted messages. One that deletes letters
-//! *within* a text may join what was apart.
+//! *within* a text may join what was apart. A control token of a single letter
+//! cannot be broken.
 //!
 //! # Limits
 //!
@@ -26,10 +27,13 @@
 //!
 //! # Differences from Python
 //!
-//! `strftime_now` is in UTC. `extends`, `include`, `import` and `block` are
-//! unknown: there is one template. Lists cannot be multiplied. `'%s' % x` and
-//! the filters `pprint`, `groupby`, `urlize`, `wordwrap` and the like are
-//! missing. All of these are errors, not different text.
+//! `strftime_now` is in UTC. Errors here: `extends`, `include`, `import` and
+//! `block`, as there is one template; lists multiplied; `'%s' % x`; unary `+`;
+//! `varargs`; the globals `cycler`, `joiner` and `lipsum`; the filters
+//! `groupby`, `pprint`, `striptags`, `truncate`, `urlencode`, `urlize`,
+//! `wordcount`, `wordwrap`, `xmlattr`. Different text: `range` and `dict.items`
+//! print as lists, integers beyond 64 bits in messages become floats, and
+//! ordering values of different types is no error.
 
 mod bounds;
 mod clock;
@@ -98,23 +102,23 @@ pub struct Message;
 
 impl Message {
     /// A message of any role, as `{"role": …, "content": …}`.
-    pub fn new(role: &str, content: &str) -> Json {
+    pub fn of(role: &str, content: &str) -> Json {
         json!({"role": role, "content": content})
     }
 
     /// What the model is to be.
     pub fn system(content: &str) -> Json {
-        Self::new("system", content)
+        Self::of("system", content)
     }
 
     /// What a person says.
     pub fn user(content: &str) -> Json {
-        Self::new("user", content)
+        Self::of("user", content)
     }
 
     /// What the model said.
     pub fn assistant(content: &str) -> Json {
-        Self::new("assistant", content)
+        Self::of("assistant", content)
     }
 }
 
