@@ -4,6 +4,7 @@ pub mod error;
 pub mod gguf;
 pub mod quant;
 pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;
