@@ -5,6 +5,7 @@ pub mod gguf;
 pub mod quant;
 pub mod template;
 pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;

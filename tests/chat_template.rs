@@ -1,5 +1,7 @@
 //! Chat templates against Python's jinja2, and hostile ones against the limits.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation in a test is the report")]
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
