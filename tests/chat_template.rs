@@ -188,6 +188,22 @@ fn values_and_filters_are_as_in_python() {
             "['system', 'user', 'assistant']",
         ),
         ("{% for (a, b) in [(1, 2), (3, 4)] if a + b > 3 %}{{ a * b }}{% endfor %}", "12"),
+        (
+            "{{ 1in[1] and 0x1F == 31 and 1e3+1e-1 > 1 and 1 not in[2] }}{{ 'role' in messages[0] and text[0:1] == 'H' }}{{ map['a'] }}",
+            "TrueTruex'y",
+        ),
+        (
+            "{% for m in messages if m.role in ['user'] %}{{ messages[loop.index0 + 1].role }}{% endfor %}",
+            "user",
+        ),
+        (
+            "{{ 1in[1] and 0x1F == 31 and 1e3+1e-1 > 1 and 1 not in[2] }}{{ 'role' in messages[0] and text[0:1] == 'H' }}{{ map['a'] }}",
+            "TrueTruex'y",
+        ),
+        (
+            "{% for m in messages if m.role in ['user'] %}{{ messages[loop.index0 + 1].role }}{% endfor %}",
+            "user",
+        ),
         ("{{ 'a' 'b' + 'c' 'd' }}{{ text|length + 1 if true else [0] }}", "abcd12"),
     ] {
         assert_eq!(render(source).unwrap(), expected, "{source}");
@@ -329,6 +345,36 @@ fn hostile_templates_end() {
         }
     });
     all.unwrap().join().unwrap();
+}
+
+/// Lists that are small in memory and large to visit, visited in a loop: each
+/// visit is paid for.
+#[test]
+fn large_values_are_charged_for() {
+    let source = "{% set ns = namespace(x=[1], y=[1]) %}\
+                  {% for i in range(15) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}\
+                  {% set x, y = ns.x, ns.y %}{% set l = [x, y] %}{% set d = {'a': 1} %}\
+                  {% for i in range(99999) %}{% set z = EXPRESSION %}{% endfor %}";
+    let patience = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+    for expression in [
+        "x == y",
+        "x not in l",
+        "x in 'abc'",
+        "x ~ 1",
+        "d[x]",
+        "d.get(x)",
+        "x is in l",
+        "l|select('eq', x)|list",
+        "l|sort",
+        "l.count(x)",
+        "l|join",
+        "l|tojson",
+    ] {
+        let start = Instant::now();
+        let result = render(&source.replace("EXPRESSION", expression));
+        assert!(matches!(result, Err(Error::Limit { .. })), "{expression}: {result:?}");
+        assert!(start.elapsed() < patience, "{expression} took {:?}", start.elapsed());
+    }
 }
 
 /// Sources just within the limits of shape need no more stack than there is.
