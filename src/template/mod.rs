@@ -2,8 +2,8 @@
 //!
 //! A GGUF file carries its template in `tokenizer.chat_template`, written in
 //! Jinja for Python. It is rendered here as `apply_chat_template` of Hugging
-//! Face transformers does, byte for byte where their template dialect is
-//! concerned, and within limits: a template comes with the file, so it may be
+//! Face transformers does, byte for byte but for the differences below, and
+//! within limits: a template comes with the file, so it may be
 //! hostile. It sees the conversation and the clock, nothing else.
 //!
 //! # Control tokens
