@@ -14,6 +14,7 @@ pub mod error;
 pub mod quant;
 
 pub mod tensor;
+pub mod tokenizer;
 
 pub mod gguf;
 

@@ -1,7 +1,12 @@
 //! Chat templates against Python's jinja2, and hostile ones against the limits.
 
-use serde_json::Value;
-use tramontane::template::{Chat, ChatTemplate, PLAIN_TEXT_MARK, strip_marks};
+#![allow(clippy::unwrap_used, reason = "a failed expectation in a test is the report")]
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use tramontane::Error;
+use tramontane::template::{Chat, ChatTemplate, Message, PLAIN_TEXT_MARK, strip_marks};
 
 /// 2025-01-15 12:34:56, the clock of the reference.
 const NOW: u64 = 1_736_944_496;
@@ -89,7 +94,361 @@ fn equals_the_reference_with_and_without_marks() {
             }
         }
     }
-    eprintln!("{compared} {refused} {marked}");
     assert_eq!(compared + refused, 510, "all vectors ran");
     assert!(marked > 10, "{marked} renderings had marks");
+}
+
+/// One rendering with a few variables, the clock stopped.
+fn render(source: &str) -> Result<String, Error> {
+    let messages = [Message::system("Be brief."), Message::user("Hi"), Message::assistant("Yo")];
+    let variables = json!({
+        "list": [1, "a", null, true, 2.0, [], {}],
+        "map": {"b": 1, "a": "x'y", "c": [1, {"z": null}]},
+        "html": "<b>&'\"</b>", "text": "Hello wörld", "big": 1e16, "small": 0.00001,
+    });
+    let variables = variables.as_object().unwrap().clone();
+    ChatTemplate::new(source, Some("<s>"), None)?.with_time(NOW).render(&Chat {
+        messages: &messages,
+        variables,
+        ..Chat::default()
+    })
+}
+
+/// Expected texts are those of jinja2 3.1.6 in the environment of the vectors.
+#[test]
+fn values_and_filters_are_as_in_python() {
+    for (source, expected) in [
+        ("{{ list }}", "[1, 'a', None, True, 2.0, [], {}]"),
+        ("{{ map }}", r#"{'b': 1, 'a': "x'y", 'c': [1, {'z': None}]}"#),
+        ("{{ map|tojson }}", r#"{"b": 1, "a": "x'y", "c": [1, {"z": null}]}"#),
+        (
+            "{{ map|tojson(indent=2) }}",
+            "{\n  \"b\": 1,\n  \"a\": \"x'y\",\n  \"c\": [\n    1,\n    {\n      \"z\": null\n    }\n  ]\n}",
+        ),
+        (
+            "{{ map|tojson(separators=(',', ':'), sort_keys=true) }}",
+            r#"{"a":"x'y","b":1,"c":[1,{"z":null}]}"#,
+        ),
+        (
+            "{{ html|tojson }}{{ text|tojson(ensure_ascii=True) }}",
+            r#""<b>&'\"</b>""Hello w\u00f6rld""#,
+        ),
+        ("{{ [] | tojson(indent=4) }}{{ {1: 2, none: 3} | tojson }}", r#"[]{"1": 2, "null": 3}"#),
+        (
+            "{{ big }} {{ small }} {{ 1e300 }} {{ -0.0 }} {{ 1/2 }} {{ 2**70 }}",
+            "1e+16 1e-05 1e+300 -0.0 0.5 1180591620717411303424",
+        ),
+        (
+            "{{ true }} {{ none }} {{ missing }} {{ (1,) }} {{ (1, 'a') }}",
+            "True None  (1,) (1, 'a')",
+        ),
+        (r#"{{ ['tab\t\x00\u200d\xa0é', "it's"] }}"#, r#"['tab\t\x00\u200d\xa0é', "it's"]"#),
+        ("{{ none ~ 'a' ~ missing ~ 1.5 }}", "Nonea1.5"),
+        (
+            "{{ text.split('l', 1) }}{{ text.rsplit('l', 1) }}",
+            "['He', 'lo wörld']['Hello wör', 'd']",
+        ),
+        (
+            "{{ text.partition(' ') }}{{ text.center(15, '*') }}",
+            "('Hello', ' ', 'wörld')**Hello wörld**",
+        ),
+        ("{{ text.startswith(('x', 'He')) }}{{ map.get('q') }}{{ map.get('q', 1) }}", "TrueNone1"),
+        (
+            "{% for k, v in map.items() %}{{ k }}={{ v }};{% endfor %}",
+            "b=1;a=x'y;c=[1, {'z': None}];",
+        ),
+        ("{{ 'x'|int }}{{ 'x'|int(5) }}{{ html|e }}", "05&lt;b&gt;&amp;&#39;&#34;&lt;/b&gt;"),
+        ("{% set rest = messages[1:] %}{{ rest is sequence }}{{ rest[0].role }}", "Trueuser"),
+        ("{{ messages is iterable }}{{ 'a' is sequence }}{{ map is mapping }}", "TrueTrueTrue"),
+        (
+            "{{ 'b' in map }}{{ 'x' in missing }}{{ missing == none }}{{ 1 == 1.0 }}",
+            "TrueFalseFalseTrue",
+        ),
+        (
+            "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}",
+            "user",
+        ),
+        (
+            "{{ strftime_now('%d %b %Y %H:%M:%S %A %j %-I %p %%') }}",
+            "15 Jan 2025 12:34:56 Wednesday 015 12 PM %",
+        ),
+        ("{% macro f(a, b='x', c=[1]) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ f(1, c=2) }}", "1x2"),
+        ("a {%- generation -%} b{% set x = 1 %} {%- endgeneration %} c{{ x }}", "ab c"),
+        ("  {% if true %}\n  x\n  {% endif %}\n y\n", "  x\n y"),
+        ("{% raw %}{{ x }}{% if %}{% endraw %}{# {{ #}{{ '{{' }}{{ '%}' }}", "{{ x }}{% if %}{{%}"),
+        // What the guards rewrite must mean the same.
+        ("{{ [1] + [2] + list[:1] }}{{ 2 * 3 + -4 * 2 }}{{ 'ab' * 2 + 'c' }}", "[1, 2, 1]-2ababc"),
+        ("{{ [1, 2][0] + {'a': [3]}['a'][0] }}{{ ('x', 'y')[1] }}{{ {'a': 1}.a }}", "4y1"),
+        (
+            "{% set a, b = 1, [2] %}{% set (c, d) = (a, b) %}{{ a }}{{ b }}{{ c }}{{ d }}",
+            "1[2]1[2]",
+        ),
+        (
+            "{% set ns = namespace(l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m.role] %}{% endfor %}{{ ns.l }}",
+            "['system', 'user', 'assistant']",
+        ),
+        ("{% for (a, b) in [(1, 2), (3, 4)] if a + b > 3 %}{{ a * b }}{% endfor %}", "12"),
+        (
+            "{{ 1in[1] and 0x1F == 31 and 1e3+1e-1 > 1 and 1 not in[2] }}{{ 'role' in messages[0] and text[0:1] == 'H' }}{{ map['a'] }}",
+            "TrueTruex'y",
+        ),
+        (
+            "{% for m in messages if m.role in ['user'] %}{{ messages[loop.index0 + 1].role }}{% endfor %}",
+            "user",
+        ),
+        (
+            "{{ 1in[1] and 0x1F == 31 and 1e3+1e-1 > 1 and 1 not in[2] }}{{ 'role' in messages[0] and text[0:1] == 'H' }}{{ map['a'] }}",
+            "TrueTruex'y",
+        ),
+        (
+            "{% for m in messages if m.role in ['user'] %}{{ messages[loop.index0 + 1].role }}{% endfor %}",
+            "user",
+        ),
+        ("{{ 'a' 'b' + 'c' 'd' }}{{ text|length + 1 if true else [0] }}", "abcd12"),
+    ] {
+        assert_eq!(render(source).unwrap(), expected, "{source}");
+    }
+}
+
+#[test]
+fn what_the_reference_refuses_is_refused() {
+    for source in [
+        "{{ missing.x }}",
+        "{{ none.x.y }}",
+        "{{ missing + 'a' }}",
+        "{{ 'a' + 1 }}",
+        "{{ 'a' + none }}",
+        "{{ none|length }}",
+        "{{ missing|tojson }}",
+        "{{ list.append(1) }}",
+        "{{ map.update({}) }}",
+        "{{ missing() }}",
+        "{% for x in none %}{% endfor %}",
+        "{% for x in 3 %}{% endfor %}",
+        "{{ text|nofilter }}",
+        "{{ text is notest }}",
+        "{% foo %}",
+        "{{ (1 }}",
+        "{{ 1) }}",
+        "{{ 'a }}",
+        "{% if true %}x",
+        "{{ x",
+        "{% endif %}",
+        "{# a",
+        "{% raw %}",
+        "{% include 'x' %}",
+        "{% set map.a = 1 %}",
+        "{{ 'abc'.index('z') }}",
+    ] {
+        match render(source) {
+            Err(Error::Template(text)) => assert!(!text.is_empty(), "{source}"),
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+    let error = render("\n{{ raise_exception('Only ' ~ messages|length ~ ' don\\'t') }}");
+    assert_eq!(error.unwrap_err().to_string(), "chat template: Only 3 don't (line 2)");
+}
+
+/// Sources that try to run long, to recurse, or to fill the memory.
+fn hostile() -> Vec<(&'static str, String)> {
+    let n = 20_000;
+    let grow = |start: &str, step: &str, then: &str| {
+        let source = "{% set ns = namespace(x=START, y=START) %}{% for i in range(90000) %}\
+                      {% set ns.x = STEP %}{% endfor %}THEN";
+        source.replace("START", start).replace("STEP", step).replace("THEN", then)
+    };
+    vec![
+        ("blocks", "{% if true %}".repeat(n)),
+        ("brackets", format!("{{{{ {}1{} }}}}", "(".repeat(n), ")".repeat(n))),
+        ("lists", format!("{{{{ {}1{} }}}}", "[".repeat(n), "]".repeat(n))),
+        ("nots", format!("{{{{ {} 1 }}}}", "not ".repeat(n))),
+        ("minuses", format!("{{{{ {} 1 }}}}", "- ".repeat(n))),
+        ("sum", format!("{{{{ 1{} }}}}", "+x".repeat(n))),
+        ("attributes", format!("{{{{ x{} }}}}", ".x".repeat(n))),
+        ("filters", format!("{{{{ x{} }}}}", "|e".repeat(n))),
+        ("elifs", format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(n))),
+        ("too long", "x".repeat(300 << 10)),
+        ("macro", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned()),
+        ("caller", "{% macro f() %}{% call f() %}{{ caller() }}{% endcall %}{% endmacro %}{{ f() }}".to_owned()),
+        ("recursive loop", "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".to_owned()),
+        ("range", "{% for i in range(10**9) %}{% endfor %}".to_owned()),
+        ("range list", "{{ range(10**12)|list }}".to_owned()),
+        ("loops", "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}".to_owned()),
+        ("repeat", "{{ 'a' * 10**9 }}".to_owned()),
+        ("repeat folded", "{{ 'a' * 99999999 }}".to_owned()),
+        ("repeat list", "{{ ([1] * 10**8)|string }}".to_owned()),
+        ("repeat list, right", "{{ 10**8 * [1] }}".to_owned()),
+        ("doubling", grow("'a'", "ns.x + ns.x", "")),
+        ("concat", grow("'a'", "ns.x ~ ns.x", "")),
+        ("capture", "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}".to_owned()),
+        ("output", "{% for i in range(99999) %}{{ 'a' * 999 }}{% endfor %}".to_owned()),
+        ("join", "{{ range(99999)|join('a' * 99999) }}".to_owned()),
+        ("join method", "{{ ('a' * 99999).join(range(99999)|map('string')|list) }}".to_owned()),
+        ("replace", "{{ ('a' * 99999)|replace('a', 'a' * 99999) }}".to_owned()),
+        ("replace method", "{{ ('a' * 99999).replace('', 'a' * 99999) }}".to_owned()),
+        ("indent", "{{ ('\\n' * 99999)|indent(99999, true, true) }}".to_owned()),
+        ("center", "{{ 'a'|center(10**9) }}".to_owned()),
+        ("center method", "{{ 'a'.center(10**9) }}".to_owned()),
+        ("zfill", "{{ 'a'.zfill(10**9) }}".to_owned()),
+        ("format", "{{ '{:999999999}'.format(1) }}".to_owned()),
+        ("format nested", "{{ '{:{}}'.format(1, 10**9) }}".to_owned()),
+        ("format filter", "{{ '%999999999d'|format(1) }}".to_owned()),
+        ("tojson indent", grow("[]", "[ns.x]", "{{ ns.x|tojson(indent=9999) }}")),
+        ("deep list", grow("[]", "[ns.x]", "")),
+        ("deep map", grow("{}", "{'a': ns.x}", "")),
+        ("deep tuple", grow("()", "(ns.x,)", "")),
+        ("deep dict()", grow("{}", "dict(a=ns.x)", "")),
+        ("deep batch", grow("[1]", "ns.x|batch(1)|list", "")),
+        ("deep slice", grow("[1]", "ns.x|slice(1)|list", "")),
+        ("deep items", grow("{'a': 1}", "{'a': ns.x}.items()", "")),
+        ("many slices", grow("[1]", "ns.x[0:]", "{% for i in range(999999) %}{% endfor %}")),
+        ("many reverses", grow("[1]", "ns.x|reverse", "{% for i in range(999999) %}{% endfor %}")),
+        ("laughs", grow("[1]", "[ns.x, ns.x]", "{{ ns.x }}")),
+        ("laughs in map", grow("[1]", "{'a': ns.x, 'b': ns.x}", "{{ ns.x ~ '' }}")),
+        ("laughs in tuple", grow("[1]", "ns.x, ns.x", "{{ ns.x|string }}")),
+        ("laughs in dict()", grow("[1]", "dict(a=ns.x, b=ns.x)", "{{ ns.x|string }}")),
+        ("laughs added", grow("[1]", "ns.x + ns.x", "{{ ns.x|join }}")),
+        ("laughs macro", "{% macro f(x) %}{{ f([x, x]) }}{% endmacro %}{{ f([1]) }}".to_owned()),
+        ("compared", "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}".to_owned()),
+        ("cycle", "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}".to_owned()),
+        ("cycle in list", "{% set ns = namespace() %}{% set ns.a = [ns] %}{{ ns ~ '' }}".to_owned()),
+        ("cycle of two", "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}{{ a == b }}".to_owned()),
+        ("shared namespace", "{% set ns = namespace(n=none) %}{% for i in range(99) %}{% set m = namespace(a=ns, b=ns) %}{% endfor %}".to_owned()),
+        ("raise", "{{ raise_exception('a' * 9999999) }}".to_owned()),
+        ("raise list", "{% set x = ['a' * 999999] %}{{ raise_exception([x, x, x, x, x, x]) }}".to_owned()),
+        ("strftime", "{{ strftime_now('%A' * 999999) }}".to_owned()),
+        ("round", "{{ 1.5|round(10**9) }}{{ x.y }}".to_owned()),
+        ("power", "{{ 10**10**10 }}".to_owned()),
+        ("wide int", "{{ ('9' * 9999999)|int }}{{ x.y }}".to_owned()),
+    ]
+}
+
+/// Each ends with an error of the right kind, in time, on a small stack. In
+/// memory: the engine's fuel pays for at most 64 MB.
+#[test]
+fn hostile_templates_end() {
+    let patience = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
+    let thread = std::thread::Builder::new().stack_size(256 << 10);
+    let all = thread.spawn(move || {
+        for (name, source) in hostile() {
+            let start = Instant::now();
+            let result = render(&source);
+            let passed = start.elapsed();
+            match result {
+                Err(Error::Template(text)) => {
+                    assert!(text.len() < 5000 && !text.contains("engine failed"), "{name}: {text}");
+                }
+                Err(Error::Limit { .. }) => {}
+                other => panic!("{name}: {:?}", other.map(|text| text.len())),
+            }
+            assert!(passed < patience, "{name} took {passed:?}");
+        }
+    });
+    all.unwrap().join().unwrap();
+}
+
+/// Lists that are small in memory and large to visit, visited in a loop: each
+/// visit is paid for.
+#[test]
+fn large_values_are_charged_for() {
+    let source = "{% set ns = namespace(x=[1], y=[1]) %}\
+                  {% for i in range(15) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}\
+                  {% set x, y = ns.x, ns.y %}{% set l = [x, y] %}{% set d = {'a': 1} %}\
+                  {% for i in range(99999) %}{% set z = EXPRESSION %}{% endfor %}";
+    let patience = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+    for expression in [
+        "x == y",
+        "x not in l",
+        "x in 'abc'",
+        "x ~ 1",
+        "d[x]",
+        "d.get(x)",
+        "x is in l",
+        "l|select('eq', x)|list",
+        "l|sort",
+        "l.count(x)",
+        "l|join",
+        "l|tojson",
+    ] {
+        let start = Instant::now();
+        let result = render(&source.replace("EXPRESSION", expression));
+        assert!(matches!(result, Err(Error::Limit { .. })), "{expression}: {result:?}");
+        assert!(start.elapsed() < patience, "{expression} took {:?}", start.elapsed());
+    }
+}
+
+/// Sources just within the limits of shape need no more stack than there is.
+#[test]
+fn the_largest_shapes_render() {
+    let nested = |n: usize, open: &str, middle: &str, close: &str| {
+        format!("{}{middle}{}", open.repeat(n), close.repeat(n))
+    };
+    let sources = [
+        nested(70, "{% if true %}", "ok", "{% endif %}"),
+        format!("{{{{ {} }}}}", nested(70, "(", "'ok'", ")")),
+        format!("{{{{ ({})|string|length and 'ok' }}}}", nested(30, "[", "1", "]")),
+        format!("{{{{ {} true and 'ok' }}}}", "not ".repeat(4000)),
+        format!("{{{{ {} 1 and 'ok' }}}}", "- ".repeat(4000)),
+        format!("{{{{ (1{}) and 'ok' }}}}", "+1".repeat(2000)),
+        format!("{{{{ '' {} ~ 'ok' }}}}", "~ messages[0].x".repeat(500)),
+        format!("{{{{ 'ok'{} }}}}", "|e".repeat(2000)),
+        format!("{{% if false %}}{}{{% else %}}ok{{% endif %}}", "{% elif false %}".repeat(999)),
+    ];
+    let thread = std::thread::Builder::new().stack_size(256 << 10);
+    let all = thread.spawn(move || {
+        for source in sources {
+            let text = render(&source);
+            assert_eq!(text.ok().as_deref(), Some("ok"), "{}", &source[..40]);
+        }
+    });
+    all.unwrap().join().unwrap();
+}
+
+#[test]
+fn hostile_conversations_end() {
+    let template = ChatTemplate::new("{{ messages }}", None, None).unwrap();
+    let mut deep = json!("x");
+    for _ in 0..100 {
+        deep = json!([deep]);
+    }
+    let large = Message::user(&"x".repeat(9 << 20));
+    for message in [deep, large] {
+        let error = template.render(&Chat { messages: &[message], ..Chat::default() });
+        assert!(matches!(error, Err(Error::Limit { .. })), "{error:?}");
+    }
+    // Messages that are no objects are the template's to judge.
+    let template = ChatTemplate::new("{{ messages[0].content }}", None, None).unwrap();
+    for message in [json!(null), json!(3), json!([1]), json!("text"), json!({})] {
+        let chat = Chat { messages: &[message], ..Chat::default() };
+        assert_eq!(template.render(&chat).unwrap_or_default(), "");
+    }
+}
+
+#[test]
+fn control_tokens_come_only_from_the_template() {
+    let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                  {{ tools|tojson }}{{ extra }}{{ bos_token }}";
+    let template = ChatTemplate::new(source, Some("<s>"), None).unwrap();
+    let pieces = ["<|im_start|>", "<|im_end|>", "<s>"].map(str::to_owned);
+    let messages = [Message::user("a<|im_end|><"), Message::of("x<s>", "|im_end|>\u{FDD0}b")];
+    let tools = [json!({"<s>": ["</s>", "<s>", 1, null]})];
+    let mut variables = Map::new();
+    variables.insert("extra".to_owned(), json!("<s>"));
+    let chat = Chat {
+        messages: &messages,
+        tools: Some(&tools),
+        variables,
+        control_pieces: &pieces,
+        ..Chat::default()
+    };
+    let marked = template.render(&chat).unwrap();
+    let plain = template.render_plain(&chat).unwrap();
+    assert_eq!(strip_marks(&marked), plain);
+    assert!(!plain.contains(PLAIN_TEXT_MARK));
+    assert_eq!(
+        marked.replace(PLAIN_TEXT_MARK, "^"),
+        "<|im_start|>user\na<^|im_end|><^<|im_end|>\n<|im_start|>x<^s>\n^|im_end|>b<|im_end|>\n\
+         [{\"<^s>\": [\"^</s>\", \"<^s>\", 1, null]}]<^s><s>"
+            .replace("\"^</s>", "\"</s>")
+    );
 }

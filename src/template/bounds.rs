@@ -8,8 +8,10 @@ const MAX_VALUE: usize = 16 << 20;
 const NODE: usize = 32;
 /// Lists in lists. A conversation may have 64 levels, see [`super::input`].
 const MAX_DEPTH: usize = 128;
-/// Items that one unit of fuel pays for.
-const ITEMS_PER_FUEL: usize = 16;
+/// Items that one unit of fuel pays for, where they are weighed.
+const WEIGHED_PER_FUEL: usize = 16;
+/// The same where they are weighed and then compared or shown.
+const VISITED_PER_FUEL: usize = 2;
 
 pub(super) fn refuse(problem: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem.into())
@@ -92,10 +94,19 @@ fn is_namespace(value: &Value) -> bool {
 /// `value`, if it is within bounds. Lazy sequences become lists: a slice of
 /// a slice of a slice … would recurse.
 pub(super) fn bounded(state: &State, value: &Value, namespaces: bool) -> Result<Value, Error> {
+    weighed(state, value, namespaces, WEIGHED_PER_FUEL)
+}
+
+/// The same for a value of which every item is about to be visited.
+pub(super) fn visited(state: &State, value: &Value) -> Result<Value, Error> {
+    weighed(state, value, true, VISITED_PER_FUEL)
+}
+
+fn weighed(state: &State, value: &Value, namespaces: bool, rate: usize) -> Result<Value, Error> {
     let Some(object) = value.as_object() else { return Ok(value.clone()) };
     let mut scale = Scale { left: MAX_VALUE, items: 0, namespaces };
     let weighed = scale.weigh(value, MAX_DEPTH);
-    state.consume_fuel((scale.items / ITEMS_PER_FUEL) as u64)?;
+    state.consume_fuel((scale.items / rate) as u64)?;
     weighed?;
     if object.repr() == ObjectRepr::Iterable {
         return Ok(value.try_iter()?.collect());

@@ -5,9 +5,11 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
-use minijinja::{AutoEscape, Environment, Error, State, UndefinedBehavior, filters, functions};
+use minijinja::{
+    AutoEscape, Environment, Error, State, UndefinedBehavior, filters, functions, tests,
+};
 
-use super::bounds::{Text, bounded, factor, refuse};
+use super::bounds::{Text, bounded, factor, refuse, visited};
 use super::python::{self, Json};
 use super::{FUEL, MAX_OUTPUT, clock, guard, methods};
 
@@ -34,8 +36,8 @@ pub(super) fn environment() -> Environment<'static> {
     add_filters(&mut env);
     add_tests(&mut env);
     env.remove_global("debug");
-    env.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
-        Err(refuse(message.to_string()))
+    env.add_function("raise_exception", |state: &State, message: &Value| -> Result<Value, Error> {
+        Err(refuse(shown(state, message)?.as_str().unwrap_or_default()))
     });
     env.add_function("dict", |state: &State, start: Option<Value>, named: Kwargs| {
         let made = functions::dict(start, named)?;
@@ -64,9 +66,29 @@ fn add_filters(env: &mut Environment<'_>) {
     env.add_filter(guard::GUARD_MEMBER, |state: &State, value: &Value| {
         bounded(state, value, false)
     });
+    env.add_filter(guard::GUARD_VISITED, |state: &State, value: &Value| visited(state, value));
     env.add_filter(guard::GUARD_FACTOR, |value: &Value| factor(value));
+    env.add_filter(guard::GUARD_ITEMS, |value: &Value| match value.is_none() {
+        true => Err(refuse("none cannot be iterated over")),
+        false => Ok(value.clone()),
+    });
     env.add_filter("tojson", tojson);
+    // The engine's fails where jinja2's answers 0.
+    env.add_filter(
+        "int",
+        |state: &State, value: &Value, default: Option<Value>, base: Option<u32>, named: Kwargs| {
+            let default = match default {
+                Some(default) => default,
+                None => named.get::<Option<Value>>("default")?.unwrap_or(Value::from(0)),
+            };
+            filters::int(state, value, Some(default), base, named)
+        },
+    );
+    for name in ["escape", "e"] {
+        env.add_filter(name, escape);
+    }
     env.add_filter("string", shown);
+    env.add_filter("join", join);
     env.add_filter("center", |text: &str, width: Option<usize>| {
         methods::pad(text, width.unwrap_or(80), ' ', methods::Side::Both)
     });
@@ -81,9 +103,39 @@ fn add_filters(env: &mut Environment<'_>) {
     env.add_filter("reverse", |state: &State, value: &Value| {
         bounded(state, &filters::reverse(value)?, true)
     });
-    // Not in jinja2; they nest or repeat what they are given, without bound.
+    add_ordering_filter(env, "sort", filters::sort);
+    add_ordering_filter(env, "unique", filters::unique);
+    add_ordering_filter(env, "min", filters::min);
+    add_ordering_filter(env, "max", filters::max);
+    // Not in jinja2, or they nest and repeat what they are given without bound.
     for name in ["chain", "zip", "lines", "bool", "pprint", "groupby"] {
         env.remove_filter(name);
+    }
+}
+
+/// A filter that compares items: charged for all that is in them.
+fn add_ordering_filter(
+    env: &mut Environment<'_>,
+    name: &'static str,
+    filter: fn(&State, Value, Kwargs) -> Result<Value, Error>,
+) {
+    env.add_filter(name, move |state: &State, value: &Value, named: Kwargs| {
+        filter(state, visited(state, value)?, named)
+    });
+}
+
+/// A test that compares: the same.
+fn add_comparison(
+    env: &mut Environment<'_>,
+    names: [&'static str; 3],
+    test: fn(&Value, &Value) -> bool,
+) {
+    for name in names {
+        env.add_test(name, move |state: &State, value: &Value, other: &Value| {
+            visited(state, value)?;
+            visited(state, other)?;
+            Ok::<_, Error>(test(value, other))
+        });
     }
 }
 
@@ -96,6 +148,36 @@ fn add_tests(env: &mut Environment<'_>) {
     env.add_test("iterable", |value: &Value| {
         matches!(value.kind(), Seq | Map | String | Iterable | Undefined)
     });
+    add_comparison(env, ["eq", "equalto", "=="], tests::is_eq);
+    add_comparison(env, ["ne", "ne", "!="], tests::is_ne);
+    add_comparison(env, ["lt", "lessthan", "<"], tests::is_lt);
+    add_comparison(env, ["le", "le", "<="], tests::is_le);
+    add_comparison(env, ["gt", "greaterthan", ">"], tests::is_gt);
+    add_comparison(env, ["ge", "ge", ">="], tests::is_ge);
+    env.add_test("in", |state: &State, value: &Value, all: &Value| {
+        tests::is_in(state, &visited(state, value)?, &visited(state, all)?)
+    });
+    for name in ["startingwith", "endingwith"] {
+        env.remove_test(name);
+    }
+    env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+}
+
+/// HTML escapes, spelled as Python's markupsafe does.
+fn escape(state: &State, value: &Value) -> Result<Value, Error> {
+    let text = shown(state, value)?;
+    let mut out = Text::new(MAX_OUTPUT);
+    for letter in text.as_str().unwrap_or_default().chars() {
+        match letter {
+            '&' => out.push("&amp;")?,
+            '<' => out.push("&lt;")?,
+            '>' => out.push("&gt;")?,
+            '"' => out.push("&#34;")?,
+            '\'' => out.push("&#39;")?,
+            _ => out.push_char(letter)?,
+        }
+    }
+    Ok(Value::from(out.text))
 }
 
 /// `str(value)`.
@@ -106,6 +188,39 @@ fn shown(state: &State, value: &Value) -> Result<Value, Error> {
     let mut out = Text::new(MAX_OUTPUT);
     python::write_str(&mut out, value)?;
     state.consume_fuel((out.text.len() / BYTES_PER_FUEL) as u64)?;
+    Ok(Value::from(out.text))
+}
+
+/// The texts of the items with `joiner` between them.
+fn join(
+    state: &State,
+    items: &Value,
+    joiner: Option<Value>,
+    attribute: Option<Value>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let argument = |placed: Option<Value>, name: &str| match placed {
+        Some(value) => Ok(Some(value)),
+        None => named.get::<Option<Value>>(name),
+    };
+    let joiner = argument(joiner, "d")?.map(|value| shown(state, &value)).transpose()?;
+    let attribute = argument(attribute, "attribute")?.filter(|value| !value.is_none());
+    named.assert_all_used()?;
+    let mut out = Text::new(MAX_OUTPUT);
+    for (index, mut item) in items.try_iter()?.enumerate() {
+        state.consume_fuel(1)?;
+        if let (Some(joiner), true) = (&joiner, index > 0) {
+            out.push(joiner.as_str().unwrap_or_default())?;
+        }
+        if let Some(path) = attribute.as_ref().and_then(Value::as_str) {
+            for name in path.split('.') {
+                item = item.get_attr(name)?;
+            }
+        } else if let Some(key) = &attribute {
+            item = item.get_item(key)?;
+        }
+        out.push(shown(state, &item)?.as_str().unwrap_or_default())?;
+    }
     Ok(Value::from(out.text))
 }
 

@@ -3,10 +3,11 @@
 //! The engine charges fuel for text, but not for the *shape* of a value:
 //! `{% set x = [x, x] %}` forty times is 2⁴⁰ items in 40 small lists, which
 //! any comparison or conversion to text then visits. Jinja's lists and maps
-//! cannot be changed once made, so it is enough to weigh a value where it is
-//! made: around list, map and tuple literals, at the operands of `+` and `*`,
-//! and where it gets a name with `set`. The filters named here do that (see
-//! [`super::bounds`]); values within bounds pass through them unchanged.
+//! cannot be changed once made, so their size is bounded where they are made:
+//! around list, map and tuple literals, at the operands of `+` and `*`, and
+//! where they get a name with `set`. What visits them whole, which is comparing,
+//! `in`, `~` and a subscript's key, is charged for it. The filters named here
+//! do both (see [`super::bounds`]); values within bounds pass through unchanged.
 //!
 //! The same pass maps `{% generation %}`, which transformers uses to mark the
 //! text of the assistant for training, to `{% with %}`: no effect but a scope.
@@ -17,13 +18,20 @@ use super::scan::{Kind, Tag, Token};
 pub(super) const GUARD: &str = "_bounded";
 /// The same, and refuses namespaces: one inside itself would be a cycle.
 pub(super) const GUARD_MEMBER: &str = "_bounded_member";
+/// Passes a value through whose items are about to be visited, for a price.
+pub(super) const GUARD_VISITED: &str = "_visited";
 /// Passes anything but lists: `list * n` has no bound.
 pub(super) const GUARD_FACTOR: &str = "_factor";
+/// What `for` runs over: not none, which the engine takes for empty.
+pub(super) const GUARD_ITEMS: &str = "_items";
 
 const AFTER_LITERAL: &str = "|_bounded)";
 const AFTER_TERM: &str = "|_bounded";
+const AFTER_VISITED: &str = "|_visited";
 const AFTER_FACTOR: &str = "|_factor";
 const AFTER_SET: &str = ")|_bounded";
+const AFTER_ITEMS: &str = ")|_items";
+const AFTER_KEY: &str = ")|_visited";
 const AFTER_SET_MEMBER: &str = ")|_bounded_member";
 
 /// Text to put at a byte offset of the source, replacing `removed` bytes.
@@ -72,6 +80,9 @@ fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
     }
     let targets = target_end(tag);
     for (index, token) in tokens.iter().enumerate() {
+        if token.kind == Kind::Name && token.text == "in" && index >= targets {
+            guard_in(tag, index, edits);
+        }
         if token.kind != Kind::Operator {
             continue;
         }
@@ -80,12 +91,20 @@ fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
             "(" if index >= targets && !ends_operand(tag, index) && is_tuple(tokens, index) => {
                 wrap(tokens, index, edits);
             }
+            "[" if !is_slice(tokens, index) => guard_group(tokens, index, edits),
             "+" if ends_operand(tag, index) => operands(tokens, index, AFTER_TERM, edits),
+            "~" | "==" | "!=" | "<" | ">" | "<=" | ">=" if ends_operand(tag, index) => {
+                operands(tokens, index, AFTER_VISITED, edits);
+            }
             "*" if ends_operand(tag, index) => operands(tokens, index, AFTER_FACTOR, edits),
             _ => {}
         }
     }
-    guard_assignment(tag, targets, edits);
+    match tag.statement() {
+        "set" => guard_assignment(tag, targets, edits),
+        "for" => guard_items(tag, targets, edits),
+        _ => {}
+    }
 }
 
 fn insert(at: usize, rank: u8, text: &'static str, edits: &mut Vec<Edit>) {
@@ -95,6 +114,30 @@ fn insert(at: usize, rank: u8, text: &'static str, edits: &mut Vec<Edit>) {
 fn wrap(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
     insert(tokens[open].start, 3, "(", edits);
     insert(tokens[tokens[open].partner].end(), 0, AFTER_LITERAL, edits);
+}
+
+/// `a in b` and `a not in b`, but not the test of `a is in b`.
+fn guard_in(tag: &Tag<'_>, index: usize, edits: &mut Vec<Edit>) {
+    let negated = index > 0 && tag.tokens[index - 1].text == "not";
+    let operator = index - usize::from(negated);
+    if ends_operand(tag, operator) {
+        left_operand(&tag.tokens, operator, AFTER_VISITED, edits);
+        right_operand(&tag.tokens, index, AFTER_VISITED, edits);
+    }
+}
+
+/// Guards what is in the brackets of a subscript: a key is hashed.
+fn guard_group(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
+    let (first, last) = (open + 1, tokens[open].partner - 1);
+    if first < last || tokens[first].kind == Kind::Name {
+        insert(tokens[first].start, 3, "(", edits);
+        insert(tokens[last].end(), 2, AFTER_KEY, edits);
+    }
+}
+
+/// Whether the brackets have a colon of their own: `list[1:]`.
+fn is_slice(tokens: &[Token<'_>], open: usize) -> bool {
+    has(tokens, ":", open + 1, tokens[open].partner)
 }
 
 /// Whether the token before `index` ends an operand, so that the one at
@@ -112,14 +155,14 @@ fn ends_operand(tag: &Tag<'_>, index: usize) -> bool {
 }
 
 fn is_tuple(tokens: &[Token<'_>], open: usize) -> bool {
-    has_comma(tokens, open + 1, tokens[open].partner)
+    has(tokens, ",", open + 1, tokens[open].partner)
 }
 
-/// Whether `tokens[from..to]` has a comma outside brackets.
-fn has_comma(tokens: &[Token<'_>], from: usize, to: usize) -> bool {
+/// Whether `tokens[from..to]` has the operator outside brackets.
+fn has(tokens: &[Token<'_>], operator: &str, from: usize, to: usize) -> bool {
     let mut index = from;
     while index < to {
-        if tokens[index].is(",") {
+        if tokens[index].is(operator) {
             return true;
         }
         index = tokens[index].partner.max(index) + 1;
@@ -139,10 +182,18 @@ fn target_end(tag: &Tag<'_>) -> usize {
 
 /// Guards both operands of the operator at `index`.
 fn operands(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut Vec<Edit>) {
+    left_operand(tokens, index, guard, edits);
+    right_operand(tokens, index, guard, edits);
+}
+
+fn left_operand(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut Vec<Edit>) {
     let before = &tokens[index - 1];
     if !matches!(before.kind, Kind::Text | Kind::Number) {
         insert(before.end(), 1, guard, edits);
     }
+}
+
+fn right_operand(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut Vec<Edit>) {
     if let Some(last) = operand_end(tokens, index + 1) {
         insert(tokens[last].end(), 1, guard, edits);
     }
@@ -175,7 +226,7 @@ fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
 
 /// `{% set x = … %}` becomes `{% set x = (…)|_bounded %}`.
 fn guard_assignment(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
-    if tag.statement() != "set" || targets == 0 {
+    if targets == 0 {
         return;
     }
     let (Some(first), Some(last)) = (tag.tokens.get(targets), tag.tokens.last()) else { return };
@@ -185,4 +236,21 @@ fn guard_assignment(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
     let member = tag.tokens[..targets].iter().any(|token| token.is("."));
     insert(first.start, 3, "(", edits);
     insert(last.end(), 2, if member { AFTER_SET_MEMBER } else { AFTER_SET }, edits);
+}
+
+/// `{% for x in … if … %}` becomes `{% for x in (…)|_items if … %}`.
+fn guard_items(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
+    let tokens = &tag.tokens;
+    let mut end = targets;
+    while let Some(token) = tokens.get(end) {
+        if token.kind == Kind::Name && matches!(token.text, "if" | "recursive") {
+            break;
+        }
+        end = token.partner.max(end) + 1;
+    }
+    if targets == 0 || end == targets || end > tokens.len() {
+        return;
+    }
+    insert(tokens[targets].start, 3, "(", edits);
+    insert(tokens[end - 1].end(), 2, AFTER_ITEMS, edits);
 }

@@ -9,7 +9,7 @@ use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::bounds::refuse;
+use super::bounds::{refuse, visited};
 
 /// Characters that a text may be padded to.
 const MAX_WIDTH: usize = 64 << 10;
@@ -21,6 +21,13 @@ pub(super) fn call(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    // They compare or hash what they are given.
+    for argument in args {
+        visited(state, argument)?;
+    }
+    if value.kind() == ValueKind::Seq {
+        visited(state, value)?;
+    }
     if let Some(text) = value.as_str() {
         if method == "format" {
             check_format(text)?;

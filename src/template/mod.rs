@@ -2,8 +2,8 @@
 //!
 //! A GGUF file carries its template in `tokenizer.chat_template`, written in
 //! Jinja for Python. It is rendered here as `apply_chat_template` of Hugging
-//! Face transformers does, byte for byte where their template dialect is
-//! concerned, and within limits: a template comes with the file, so it may be
+//! Face transformers does, byte for byte but for the differences below, and
+//! within limits: a template comes with the file, so it may be
 //! hostile. It sees the conversation and the clock, nothing else.
 //!
 //! # Control tokens
@@ -16,7 +16,8 @@
 //! [`Chat::control_pieces`] if the template is to handle them. A template that
 //! builds a control token around message text (`'<|' + role + '|>'`) still
 //! does, so check the roles of untrusted messages. One that deletes letters
-//! *within* a text may join what was apart.
+//! *within* a text may join what was apart. A control token of a single letter
+//! cannot be broken.
 //!
 //! # Limits
 //!
@@ -26,10 +27,13 @@
 //!
 //! # Differences from Python
 //!
-//! `strftime_now` is in UTC. `extends`, `include`, `import` and `block` are
-//! unknown: there is one template. Lists cannot be multiplied. `'%s' % x` and
-//! the filters `pprint`, `groupby`, `urlize`, `wordwrap` and the like are
-//! missing. All of these are errors, not different text.
+//! `strftime_now` is in UTC. Errors here: `extends`, `include`, `import` and
+//! `block`, as there is one template; lists multiplied; `'%s' % x`; unary `+`;
+//! `varargs`; the globals `cycler`, `joiner` and `lipsum`; the filters
+//! `groupby`, `pprint`, `striptags`, `truncate`, `urlencode`, `urlize`,
+//! `wordcount`, `wordwrap`, `xmlattr`. Different text: `range` and `dict.items`
+//! print as lists, integers beyond 64 bits in messages become floats, and
+//! ordering values of different types is no error.
 
 mod bounds;
 mod clock;

@@ -177,7 +177,15 @@ fn token_length(rest: &str, first: char) -> Option<(Kind, usize)> {
     }
     let run = |accept: fn(char) -> bool| rest.find(|c| !accept(c)).unwrap_or(rest.len());
     if first.is_ascii_digit() {
-        return Some((Kind::Number, run(|c| c.is_ascii_alphanumeric() || c == '_')));
+        let prefixed = rest.len() > 1 && matches!(rest.as_bytes()[1], b'x' | b'o' | b'b');
+        return Some((
+            Kind::Number,
+            match prefixed {
+                true => run(|c| c.is_ascii_alphanumeric() || c == '_'),
+                // An exponent scans as a name and a number, which does no harm.
+                false => run(|c| c.is_ascii_digit() || c == '_'),
+            },
+        ));
     }
     if first == '_' || first.is_alphabetic() {
         return Some((Kind::Name, run(|c| c == '_' || c.is_alphanumeric())));
