@@ -24,7 +24,6 @@ mod kv_cache;
 
 mod kernel;
 
-pub mod tokenizer;
 
 pub mod template;
 
