@@ -301,7 +301,7 @@ fn a_split_model_opens_as_one_and_merges() {
 #[test]
 fn broken_splits_name_the_part() {
     let good = |number, names: &[&str]| Some(part(number, 3, 3, names));
-    let cases: Vec<(&str, [Option<Vec<u8>>; 3], &str)> = vec![
+    let cases = [
         ("missing", [good(0, &["a"]), None, good(2, &["c"])], "model-00002-of-00003.gguf"),
         (
             "wrong",
