@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused: missing file, permissions, a directory.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), io_sentence(source))]
     Io {
         /// The file that was being used.
         path: PathBuf,
@@ -59,6 +59,17 @@ pub enum Error {
     /// The work was cancelled from another thread.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// What the operating system said, and what to do about the usual cases.
+fn io_sentence(source: &std::io::Error) -> String {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => "no such file; check the path".into(),
+        std::io::ErrorKind::PermissionDenied => {
+            "permission denied; this user cannot read it".into()
+        }
+        _ => source.to_string(),
+    }
 }
 
 /// A place in a GGUF file, for error texts.

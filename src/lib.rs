@@ -1,9 +1,48 @@
-//! Runs quantized GGUF language models on CPUs.
+//! Runs quantized GGUF language models on CPUs: pure Rust, no C anywhere.
+//!
+//! The modules stand in the order of the data's way; each uses only those above it.
+//!
+//! ```text
+//! gguf file ─► tensors ─► model (network · vocabulary · template)
+//!                            │
+//!          text ─► tokens ─► session (KV cache) ─► logits ─► sampler ─► text
+//! ```
 
+// Blank lines keep the order: rustfmt sorts neighbours.
 pub mod error;
-pub mod gguf;
+
 pub mod quant;
+
 pub mod tensor;
+
+pub mod gguf;
+
+pub mod simd;
+
+mod kv_cache;
+
+mod kernel;
+
+pub mod tokenizer;
+
+pub mod template;
+
+pub mod sampler;
+
+pub mod model;
+
+pub mod session;
 
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;
+pub use kv_cache::KvType;
+pub use model::{Model, ModelOptions};
+#[cfg(feature = "builtin")]
+pub use model::{builtin, builtin_with};
+pub use sampler::SamplerOptions;
+pub use session::{
+    Canceller, ContextFull, FinishReason, GenerateOptions, Generation, Piece, Session,
+    SessionOptions, Summary, Timings,
+};
+pub use template::{Chat, ChatTemplate, Message};
+pub use tokenizer::{EncodeOptions, Tokenizer};

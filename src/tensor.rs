@@ -3,9 +3,49 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::gguf::Storage;
-use crate::gguf::parse::{MAX_DIMS, TensorRecord};
 use crate::quant::Format;
+
+/// A tensor has at most this many dimensions.
+pub(crate) const MAX_DIMS: usize = 4;
+
+/// Where a file's bytes are.
+pub(crate) enum Storage {
+    Mapped(memmap2::Mmap),
+    Static(&'static [u8]),
+    Shared(Arc<[u8]>),
+    Owned(Vec<u8>),
+}
+
+impl Storage {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::Mapped(map) => map,
+            Storage::Static(bytes) => bytes,
+            Storage::Shared(bytes) => bytes,
+            Storage::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
+}
+
+/// One tensor's record, its place proven to lie inside the file.
+#[derive(Debug)]
+pub(crate) struct TensorRecord {
+    pub name: Box<str>,
+    /// Sizes, innermost first; `dims[n_dims..]` are 1.
+    pub dims: [u64; MAX_DIMS],
+    pub n_dims: u8,
+    pub format: Format,
+    /// First byte in the storage.
+    pub start: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
 
 /// One tensor of a GGUF file. Cheap to clone: it shares the mapping.
 ///

@@ -26,7 +26,7 @@ pub use metadata::{Array, Metadata, Strings, Value};
 pub use write::{TensorSpec, Writer};
 
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{Storage, Tensor};
 
 /// Bounds on what a file may declare. Real models stay far below each; what
 /// they protect is the memory that records take beside the file itself: never
@@ -138,31 +138,6 @@ impl From<Arc<[u8]>> for Bytes {
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
         Bytes(Storage::Owned(bytes))
-    }
-}
-
-/// Where a file's bytes are.
-pub(crate) enum Storage {
-    Mapped(memmap2::Mmap),
-    Static(&'static [u8]),
-    Shared(Arc<[u8]>),
-    Owned(Vec<u8>),
-}
-
-impl Storage {
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Storage::Mapped(map) => map,
-            Storage::Static(bytes) => bytes,
-            Storage::Shared(bytes) => bytes,
-            Storage::Owned(bytes) => bytes,
-        }
-    }
-}
-
-impl std::fmt::Debug for Storage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.bytes().len())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::gguf::cursor::{Cursor, within};
 use crate::gguf::limit;
 use crate::gguf::metadata::{Metadata, Value};
 use crate::quant::Format;
+use crate::tensor::{MAX_DIMS, TensorRecord};
 
 /// The first bytes of every GGUF file.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
@@ -27,8 +28,6 @@ pub(crate) const VERSION: u32 = 3;
 pub(crate) const DEFAULT_ALIGNMENT: u32 = 32;
 /// The key that names another.
 pub(crate) const ALIGNMENT_KEY: &str = "general.alignment";
-/// A tensor has at most this many dimensions.
-pub(crate) const MAX_DIMS: usize = 4;
 
 /// What the front of a file says, checked.
 #[derive(Debug)]
@@ -37,20 +36,6 @@ pub(crate) struct Header {
     pub alignment: u32,
     pub metadata: Metadata,
     pub tensors: Vec<TensorRecord>,
-}
-
-/// One tensor's record, its place proven to lie inside the file.
-#[derive(Debug)]
-pub(crate) struct TensorRecord {
-    pub name: Box<str>,
-    /// Sizes, innermost first; `dims[n_dims..]` are 1.
-    pub dims: [u64; MAX_DIMS],
-    pub n_dims: u8,
-    pub format: Format,
-    /// First byte in the file.
-    pub start: usize,
-    /// Length in bytes.
-    pub len: usize,
 }
 
 /// Parses and validates the front of `file`, which is the whole file.

@@ -11,9 +11,10 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gguf::metadata::check_name;
-use crate::gguf::parse::{MAGIC, MAX_DIMS, VERSION, alignment, byte_len};
+use crate::gguf::parse::{MAGIC, VERSION, alignment, byte_len};
 use crate::gguf::{Array, Gguf, Metadata, Value, limit};
 use crate::quant::Format;
+use crate::tensor::MAX_DIMS;
 use crate::tensor::Tensor;
 
 /// What the directory says about a tensor that will be written.

@@ -17,6 +17,37 @@
 //! `dequantize` is bit-exact with its C decoder: f32, multiply then subtract,
 //! never fused.
 
+pub mod activation;
+pub mod float;
+mod iq4_nl;
+mod iq4_xs;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
+pub use iq4_nl::IQ4_NL;
+pub use iq4_xs::IQ4_XS;
+pub use q2_k::Q2_K;
+pub use q3_k::Q3_K;
+pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
+pub use q4_k::Q4_K;
+pub use q5_0::Q5_0;
+pub use q5_1::Q5_1;
+pub use q5_k::Q5_K;
+pub use q6_k::Q6_K;
+pub use q8_0::Q8_0;
+
+use crate::error::Error;
+
 /// How a tensor's values are stored. Named as ggml names them.
 #[allow(non_camel_case_types, reason = "ggml's own names")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,6 +159,16 @@ impl Format {
         }
         (cols / self.block_len()).checked_mul(self.block_bytes())
     }
+
+    /// How many activations share a scale when they meet this format: 256 for
+    /// super-blocks, 32 for the 32-wide formats, `None` for float formats,
+    /// whose activations stay `f32`.
+    pub const fn activation_block_len(self) -> Option<usize> {
+        match self.block_len() {
+            1 => None,
+            len => Some(len),
+        }
+    }
 }
 
 impl std::fmt::Display for Format {
@@ -153,7 +194,7 @@ pub struct Codes<'a> {
     pub q: &'a mut [i8],
     /// `[LEN / 16]`: integer scale of each 16 weights.
     pub scale: &'a mut [i16],
-    /// `[LEN / 16]`: integer minimum of each 16 weights.
+    /// `[LEN / 16]`: integer minimum of each 16 weights; 0 in formats without.
     pub min: &'a mut [i16],
 }
 
@@ -181,7 +222,10 @@ pub trait BlockFormat: 'static {
     /// The whole blocks at the start of `row`.
     fn blocks(row: &[u8]) -> &[Self::Block];
 
-    /// Writes the block's `LEN` weights to `out`, bit-exact with ggml's decoder.
+    /// Writes the block's weights to `out`, bit-exact with ggml's decoder.
+    ///
+    /// Panics, as do the other methods, if a slice has another length than the
+    /// `LEN` values of one block.
     fn dequantize(block: &Self::Block, out: &mut [f32]);
 
     /// The block's float scales.
@@ -196,7 +240,151 @@ pub trait BlockFormat: 'static {
     /// vectorizes one source for all of them.
     fn unpack(block: &Self::Block, out: Codes<'_>);
 }
-/// stub
-pub fn dequantize(_: Format, _: &[u8], _: &mut [f32]) -> crate::Result<()> {
+
+/// Writes the weights stored in `bytes` to `out`, bit-exact with ggml's decoder
+/// (a NaN stays a NaN, with no promise about its payload).
+///
+/// # Errors
+///
+/// [`Error::Misuse`] if `out.len()` weights do not take exactly `bytes.len()`
+/// bytes; `out` is unchanged then.
+pub fn dequantize(format: Format, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    if format.row_bytes(out.len()) != Some(bytes.len()) {
+        let (len, cols) = (bytes.len(), out.len());
+        return Err(Error::misuse(format!("{len} bytes of {format} are not {cols} weights")));
+    }
+    with_block_format!(format, F => dequantize_blocks::<F>(bytes, out), else => {
+        float::to_f32(format, bytes, out);
+    });
     Ok(())
 }
+
+fn dequantize_blocks<F: BlockFormat>(bytes: &[u8], out: &mut [f32]) {
+    for (block, out) in F::blocks(bytes).iter().zip(out.chunks_exact_mut(F::LEN)) {
+        F::dequantize(block, out);
+    }
+}
+
+/// The dot product of one row of weights with one row of activations: the
+/// scalar reference that every kernel equals bit for bit.
+///
+/// Integer sums are exact; per block, in order,
+/// `acc = (d · d8).mul_add(isum, acc)` and then, in formats with a minimum,
+/// `acc = (−(dmin · d8)).mul_add(msum, acc)`. A float format counts as blocks of
+/// one weight with `isum = q` (kernels keep the activations of float formats in
+/// `f32`; this is for completeness).
+///
+/// # Panics
+///
+/// If `bytes` is not exactly one row for these activations, or their block
+/// length is not [`Format::activation_block_len`].
+pub fn dot_row(format: Format, bytes: &[u8], activations: ActivationRow<'_>) -> f32 {
+    let cols = activations.q.len();
+    assert_eq!(format.row_bytes(cols), Some(bytes.len()), "bytes of {cols} {format} weights");
+    let block_len = format.activation_block_len().unwrap_or(activations.block_len());
+    assert_eq!(block_len, activations.block_len(), "activations per scale for {format}");
+    with_block_format!(
+        format,
+        F => dot_blocks::<F>(bytes, activations),
+        else => dot_floats(format, bytes, activations)
+    )
+}
+
+fn dot_blocks<F: BlockFormat>(bytes: &[u8], activations: ActivationRow<'_>) -> f32 {
+    let codes = activations.q.chunks_exact(F::LEN);
+    let mut acc = 0.0_f32;
+    for ((block, a), d8) in F::blocks(bytes).iter().zip(codes).zip(activations.d) {
+        let Scales { d, dmin } = F::scales(block);
+        let BlockDot { isum, msum } = F::dot(block, a);
+        acc = (d * d8).mul_add(isum as f32, acc);
+        if F::HAS_MIN {
+            acc = (-(dmin * d8)).mul_add(msum as f32, acc);
+        }
+    }
+    acc
+}
+
+fn dot_floats(format: Format, bytes: &[u8], activations: ActivationRow<'_>) -> f32 {
+    let mut weights = vec![0.0; activations.q.len()];
+    float::to_f32(format, bytes, &mut weights);
+    let block_len = activations.block_len();
+    let mut acc = 0.0_f32;
+    for (k, (w, a)) in weights.iter().zip(activations.q).enumerate() {
+        acc = (w * activations.d[k / block_len]).mul_add(f32::from(*a), acc);
+    }
+    acc
+}
+
+/// The `N` bytes at offset `at` of a block. Both are constants of the layout, so
+/// the check disappears.
+#[inline(always)]
+fn field<const N: usize, const BLOCK: usize>(block: &[u8; BLOCK], at: usize) -> &[u8; N] {
+    match block[at..].first_chunk() {
+        Some(field) => field,
+        None => wrong_length(N, BLOCK - at),
+    }
+}
+
+/// The half-precision scale at offset `at` of a block.
+#[inline(always)]
+fn f16_at<const BLOCK: usize>(block: &[u8; BLOCK], at: usize) -> f32 {
+    half::f16::from_le_bytes(*field(block, at)).to_f32()
+}
+
+/// `slice` as an array, which frees the loops over it from bounds checks. Another
+/// length is a bug of the caller.
+#[inline(always)]
+fn array<T, const N: usize>(slice: &[T]) -> &[T; N] {
+    let len = slice.len();
+    match slice.try_into() {
+        Ok(array) => array,
+        Err(_) => wrong_length(N, len),
+    }
+}
+
+/// [`array`] for output.
+#[inline(always)]
+fn array_mut<T, const N: usize>(slice: &mut [T]) -> &mut [T; N] {
+    let len = slice.len();
+    match slice.try_into() {
+        Ok(array) => array,
+        Err(_) => wrong_length(N, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_length(expected: usize, found: usize) -> ! {
+    panic!("a block's slice has {found} elements instead of {expected}")
+}
+
+/// Evaluates `$body` with `$F` naming the [`BlockFormat`] type of `$format`, or
+/// `$float` if it is a float format. The only place that maps one to the other.
+macro_rules! with_block_format {
+    ($format:expr, $F:ident => $body:expr, else => $float:expr) => {{
+        macro_rules! with {
+            ($name:ident) => {{
+                type $F = $crate::quant::$name;
+                $body
+            }};
+        }
+        match $format {
+            $crate::quant::Format::F32
+            | $crate::quant::Format::F16
+            | $crate::quant::Format::BF16 => $float,
+            $crate::quant::Format::Q4_0 => with!(Q4_0),
+            $crate::quant::Format::Q4_1 => with!(Q4_1),
+            $crate::quant::Format::Q5_0 => with!(Q5_0),
+            $crate::quant::Format::Q5_1 => with!(Q5_1),
+            $crate::quant::Format::Q8_0 => with!(Q8_0),
+            $crate::quant::Format::Q2_K => with!(Q2_K),
+            $crate::quant::Format::Q3_K => with!(Q3_K),
+            $crate::quant::Format::Q4_K => with!(Q4_K),
+            $crate::quant::Format::Q5_K => with!(Q5_K),
+            $crate::quant::Format::Q6_K => with!(Q6_K),
+            $crate::quant::Format::IQ4_NL => with!(IQ4_NL),
+            $crate::quant::Format::IQ4_XS => with!(IQ4_XS),
+        }
+    }};
+}
+pub(crate) use with_block_format;

@@ -15,10 +15,7 @@ fn sentence(path: &Path) -> String {
 #[test]
 fn files_that_are_no_models() {
     let folder = Folder::new("sentences");
-    assert_eq!(
-        sentence(&folder.0.join("none.gguf")),
-        "PATH: No such file or directory (os error 2)"
-    );
+    assert_eq!(sentence(&folder.0.join("none.gguf")), "PATH: no such file; check the path");
     assert_eq!(sentence(&folder.0), "PATH is a directory; give the path of a .gguf file");
 
     let safetensors = b"\x40\0\0\0\0\0\0\0{\"__metadata__\":{}}";

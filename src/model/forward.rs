@@ -1,0 +1,289 @@
+//! The forward pass: rows of several conversations through all layers at once.
+//!
+//! A batch is a list of [`Feed`]s, each some tokens for one cache. All code
+//! below works on rows `[rows, width]`; only attention looks at which
+//! conversation a row belongs to. One parallel region covers the whole pass.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::kernel::act::SiluMul;
+use crate::kernel::attention::Attention;
+use crate::kernel::matmul::{Input, Product, multiply};
+use crate::kernel::norm::RmsNorm;
+use crate::kernel::pool::Team;
+use crate::kernel::rope::Turns;
+use crate::kv_cache::KvCache;
+use crate::quant;
+
+use super::transformer::Transformer;
+use super::weights::{Layer, Linear};
+
+/// Tokens for one conversation.
+pub(crate) struct Feed<'a> {
+    pub cache: &'a mut KvCache,
+    pub tokens: &'a [u32],
+    pub logits: Wanted,
+}
+
+/// Which rows of a [`Feed`] need logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    None,
+    Last,
+    All,
+}
+
+/// Buffers of the forward pass, reused from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// `[rows, dim]`: the residual stream.
+    x: Vec<f32>,
+    /// What the next matrices multiply.
+    input: Input,
+    /// `[rows, q_dim]`, `[rows, kv_dim]` twice.
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    /// `[rows, ffn_dim]` twice.
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// `[rows, dim]`: what a block adds to the residual stream.
+    delta: Vec<f32>,
+    turns: Turns,
+    /// `[wanted rows, n_vocab]`
+    pub logits: Vec<f32>,
+}
+
+/// Where a row of the batch belongs.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    feed: usize,
+    position: usize,
+}
+
+impl Transformer {
+    /// Runs `feeds`, appends to their caches, and leaves the wanted logits in
+    /// `state.logits`, in the order of the rows.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if a cache is full, [`Error::Misuse`] for a token outside
+    /// the vocabulary, [`Error::Cancelled`] when `cancel` was raised: it is read
+    /// before every layer. The caches are unchanged then.
+    pub fn forward(
+        &self,
+        state: &mut State,
+        feeds: &mut [Feed<'_>],
+        cancel: &AtomicBool,
+    ) -> Result<()> {
+        let mut rows = Vec::new();
+        let mut wanted = Vec::new();
+        for (feed, Feed { cache, tokens, logits }) in feeds.iter_mut().enumerate() {
+            self.check_tokens(tokens)?;
+            cache.reserve(tokens.len())?;
+            for (i, _) in tokens.iter().enumerate() {
+                let last = i + 1 == tokens.len();
+                if *logits == Wanted::All || *logits == Wanted::Last && last {
+                    wanted.push(rows.len());
+                }
+                rows.push(Row { feed, position: cache.len() + i });
+            }
+        }
+        state.reset(self, rows.len());
+        let positions: Vec<usize> = rows.iter().map(|row| row.position).collect();
+        self.config.rope.turns(&positions, &mut state.turns);
+        self.pool.region(|team| -> Result<()> {
+            self.embed(team, feeds, &mut state.x)?;
+            for (index, layer) in self.weights.layers.iter().enumerate() {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(Error::Cancelled);
+                }
+                self.layer(team, state, feeds, &rows, index, layer);
+            }
+            self.head(team, state, &wanted);
+            Ok(())
+        })?;
+        for feed in feeds {
+            feed.cache.commit(feed.tokens.len());
+        }
+        Ok(())
+    }
+
+    /// Every token must have a row in the embedding.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let n_vocab = self.config.n_vocab;
+        match tokens.iter().find(|&&token| token as usize >= n_vocab) {
+            Some(token) => Err(Error::misuse(format!(
+                "token {token} is outside the vocabulary of {n_vocab} tokens"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn embed(&self, team: &Team<'_>, feeds: &[Feed<'_>], x: &mut [f32]) -> Result<()> {
+        let embd = &self.weights.token_embd;
+        let tokens: Vec<u32> = feeds.iter().flat_map(|feed| feed.tokens).copied().collect();
+        let mut rows: Vec<_> =
+            x.chunks_exact_mut(self.config.dim).map(|row| (row, Ok(()))).collect();
+        team.for_each(&mut rows, |r, (row, result)| {
+            *result = quant::dequantize(embd.format(), embd.row(tokens[r] as usize), row);
+        });
+        rows.into_iter().try_for_each(|(_, result)| result)
+    }
+
+    /// One transformer block: attention, then the feed-forward network.
+    fn layer(
+        &self,
+        team: &Team<'_>,
+        state: &mut State,
+        feeds: &mut [Feed<'_>],
+        rows: &[Row],
+        index: usize,
+        layer: &Layer,
+    ) {
+        let State { x, input, q, k, v, gate, up, delta, turns, .. } = state;
+        self.norm(team, x, &layer.attn_norm, input);
+        let (wq, wk, wv) = (&layer.attn_q, &layer.attn_k, &layer.attn_v);
+        self.linear(team, input, &mut [(wq, &mut *q), (wk, &mut *k), (wv, &mut *v)]);
+        self.remember(turns, feeds, rows, index, k, v);
+        self.attend(team, turns, feeds, rows, index, q, input);
+        self.linear(team, input, &mut [(&layer.attn_output, &mut *delta)]);
+        add(team, x, delta, self.config.dim);
+
+        self.norm(team, x, &layer.ffn_norm, input);
+        self.linear(team, input, &mut [(&layer.ffn_gate, &mut *gate), (&layer.ffn_up, &mut *up)]);
+        self.gate(team, gate, up, input);
+        self.linear(team, input, &mut [(&layer.ffn_down, &mut *delta)]);
+        add(team, x, delta, self.config.dim);
+    }
+
+    /// `input ← rms_norm(x) · weight`
+    fn norm(&self, team: &Team<'_>, x: &[f32], weight: &[f32], input: &mut Input) {
+        let (dim, epsilon) = (self.config.dim, self.config.rms_epsilon);
+        input.reset(x.len() / dim, dim);
+        let mut rows: Vec<_> =
+            x.chunks_exact(dim).zip(input.values.chunks_exact_mut(dim)).collect();
+        team.for_each(&mut rows, |_, (x, out)| {
+            self.isa.run(RmsNorm { x, weight, epsilon, out });
+        });
+    }
+
+    /// `out ← weight · input + bias` for matrices that share their input.
+    fn linear(
+        &self,
+        team: &Team<'_>,
+        input: &mut Input,
+        products: &mut [(&Linear, &mut Vec<f32>)],
+    ) {
+        input.quantize(team, products.iter().map(|(linear, _)| &linear.weight));
+        let mut jobs: Vec<Product<'_>> = products
+            .iter_mut()
+            .map(|(linear, out)| Product { weight: &linear.weight, out })
+            .collect();
+        multiply(team, self.isa, input, &mut jobs);
+        for (linear, out) in products {
+            if let Some(bias) = &linear.bias {
+                let mut rows: Vec<_> = out.chunks_exact_mut(bias.len()).collect();
+                team.for_each(&mut rows, |_, row| {
+                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                });
+            }
+        }
+    }
+
+    /// Turns the keys and writes keys and values to the caches.
+    fn remember(
+        &self,
+        turns: &Turns,
+        feeds: &mut [Feed<'_>],
+        rows: &[Row],
+        layer: usize,
+        k: &mut [f32],
+        v: &[f32],
+    ) {
+        let kv_dim = self.config.kv_dim();
+        let keys_values = k.chunks_exact_mut(kv_dim).zip(v.chunks_exact(kv_dim));
+        for (r, (row, (key, value))) in rows.iter().zip(keys_values).enumerate() {
+            self.config.rope.apply(turns, r, key, self.config.head_dim);
+            feeds[row.feed].cache.write(layer, row.position, key, value);
+        }
+    }
+
+    /// `input ← attention(q)`; one item per row and KV head.
+    #[allow(clippy::too_many_arguments, reason = "the operands of one step of the block")]
+    fn attend(
+        &self,
+        team: &Team<'_>,
+        turns: &Turns,
+        feeds: &[Feed<'_>],
+        rows: &[Row],
+        layer: usize,
+        q: &mut [f32],
+        input: &mut Input,
+    ) {
+        let config = &self.config;
+        let group_dim = config.q_dim() / config.kv_heads;
+        input.reset(rows.len(), config.q_dim());
+        let outs = input.values.chunks_exact_mut(group_dim);
+        let mut items: Vec<_> = q.chunks_exact_mut(group_dim).zip(outs).collect();
+        team.for_each(&mut items, |item, (query, out)| {
+            let (r, kv_head) = (item / config.kv_heads, item % config.kv_heads);
+            config.rope.apply(turns, r, query, config.head_dim);
+            let seen = feeds[rows[r].feed].cache.view(layer, rows[r].position);
+            let (query, out, head_dim) = (&**query, &mut **out, config.head_dim);
+            self.isa.run(Attention { query, kv_head, head_dim, seen, out });
+        });
+    }
+
+    /// `input ← silu(gate) · up`
+    fn gate(&self, team: &Team<'_>, gate: &mut [f32], up: &[f32], input: &mut Input) {
+        let ffn = self.config.ffn_dim;
+        input.reset(up.len() / ffn, ffn);
+        input.values.copy_from_slice(gate);
+        let mut rows: Vec<_> =
+            input.values.chunks_exact_mut(ffn).zip(up.chunks_exact(ffn)).collect();
+        team.for_each(&mut rows, |_, (gate, up)| {
+            self.isa.run(SiluMul { gate, up });
+        });
+    }
+
+    /// Final norm and output matrix, for the wanted rows only.
+    fn head(&self, team: &Team<'_>, state: &mut State, wanted: &[usize]) {
+        let dim = self.config.dim;
+        let State { x, input, logits, .. } = state;
+        for (to, &from) in wanted.iter().enumerate() {
+            x.copy_within(from * dim..(from + 1) * dim, to * dim);
+        }
+        x.truncate(wanted.len() * dim);
+        logits.resize(wanted.len() * self.config.n_vocab, 0.0);
+        if wanted.is_empty() {
+            return;
+        }
+        self.norm(team, x, &self.weights.output_norm, input);
+        let weight = &self.weights.output;
+        input.quantize(team, [weight]);
+        multiply(team, self.isa, input, &mut [Product { weight, out: logits }]);
+    }
+}
+
+/// `x ← x + delta`
+fn add(team: &Team<'_>, x: &mut [f32], delta: &[f32], dim: usize) {
+    let mut rows: Vec<_> = x.chunks_exact_mut(dim).zip(delta.chunks_exact(dim)).collect();
+    team.for_each(&mut rows, |_, (x, delta)| {
+        x.iter_mut().zip(*delta).for_each(|(x, d)| *x += d);
+    });
+}
+
+impl State {
+    /// Makes room for `rows` rows.
+    fn reset(&mut self, model: &Transformer, rows: usize) {
+        let config = &model.config;
+        self.x.resize(rows * config.dim, 0.0);
+        self.q.resize(rows * config.q_dim(), 0.0);
+        self.k.resize(rows * config.kv_dim(), 0.0);
+        self.v.resize(rows * config.kv_dim(), 0.0);
+        self.gate.resize(rows * config.ffn_dim, 0.0);
+        self.up.resize(rows * config.ffn_dim, 0.0);
+        self.delta.resize(rows * config.dim, 0.0);
+    }
+}

@@ -1,0 +1,194 @@
+//! A model: network, vocabulary and chat template of one GGUF file.
+
+pub(crate) mod arch;
+pub(crate) mod config;
+pub(crate) mod forward;
+pub(crate) mod transformer;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Metadata};
+use crate::simd::Isa;
+use crate::template::{Chat, ChatTemplate};
+use crate::tokenizer::Tokenizer;
+
+use transformer::Transformer;
+
+/// How to run a model. `Default` is right for most uses.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ModelOptions {
+    /// Threads per forward pass. Default: the physical cores that the affinity
+    /// mask and the cgroup quota allow.
+    pub threads: Option<usize>,
+    /// The instruction set. Default: `TRAMONTANE_ISA` if set, else the CPU's best.
+    pub isa: Option<Isa>,
+    /// The sliding window for files that do not name one (Mistral 7B v0.1: 4096).
+    /// Position i sees j with i − j < window. Default: full attention.
+    pub sliding_window: Option<usize>,
+}
+
+/// A model ready to run. Cheap to clone; clones share the mapping and the threads.
+///
+/// ```
+/// # #[cfg(feature = "builtin")] {
+/// use tramontane::{Model, SessionOptions, GenerateOptions};
+/// let model = tramontane::builtin()?; // or Model::open("mistral-7b-instruct-v0.3.Q4_K_M.gguf")?
+/// let mut session = model.session(&SessionOptions::default())?;
+/// let mut story = String::new();
+/// for piece in session.generate("Once upon a time", &GenerateOptions::default())?.take(8) {
+///     story += &piece?.text;
+/// }
+/// assert!(!story.is_empty());
+/// # }
+/// # Ok::<(), tramontane::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Model(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    /// A template that does not compile is no reason not to open the model.
+    template: Option<Result<ChatTemplate>>,
+    control_pieces: Vec<String>,
+    file: Gguf,
+    load_time: Duration,
+}
+
+impl Model {
+    /// Opens a GGUF file (of a split model: its first file). Weights are mapped,
+    /// not read.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::File`] for a damaged or incomplete file,
+    /// [`Error::Unsupported`] for an architecture or tensor type that this
+    /// version does not run.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Model::open_with(path, &ModelOptions::default())
+    }
+
+    /// [`open`](Model::open) with options.
+    pub fn open_with(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Self> {
+        let start = Instant::now();
+        Model::build(Gguf::open(path)?, options, start)
+    }
+
+    /// Makes a model of an open GGUF file, for example one from bytes.
+    pub fn from_gguf(file: Gguf, options: &ModelOptions) -> Result<Self> {
+        Model::build(file, options, Instant::now())
+    }
+
+    fn build(file: Gguf, options: &ModelOptions, start: Instant) -> Result<Self> {
+        let transformer = Transformer::new(&file, options)?;
+        let metadata = file.metadata();
+        let tokenizer = Tokenizer::from_gguf(metadata)?;
+        let (tokens, rows) = (tokenizer.n_vocab(), transformer.config.n_vocab);
+        if tokens > rows {
+            let problem = format!("names {tokens} tokens, but the embedding has {rows} rows");
+            return Err(Error::key("tokenizer.ggml.tokens", problem));
+        }
+        let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id));
+        let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
+        let template = ChatTemplate::from_gguf(metadata, bos, eos).transpose();
+        let control_pieces = tokenizer.control_pieces().map(str::to_owned).collect();
+        let load_time = start.elapsed();
+        let parts = Parts { transformer, tokenizer, template, control_pieces, file, load_time };
+        Ok(Model(Arc::new(parts)))
+    }
+
+    pub(crate) fn transformer(&self) -> &Transformer {
+        &self.0.transformer
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the file has none or it is broken.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        match &self.0.template {
+            Some(Ok(template)) => Ok(template),
+            Some(Err(error)) => Err(Error::Template(error.to_string())),
+            None => Err(Error::Template(
+                "this model has none; use plain generation, or a model made for chat".into(),
+            )),
+        }
+    }
+
+    /// The tokens of a conversation, as the model's template puts it. Control
+    /// tokens come from the template only: text of messages stays text.
+    ///
+    /// # Errors
+    /// As [`chat_template`](Model::chat_template) and [`ChatTemplate::render`].
+    pub fn chat_tokens(&self, chat: &Chat<'_>) -> Result<Vec<u32>> {
+        let chat = Chat { control_pieces: &self.0.control_pieces, ..chat.clone() };
+        let prompt = self.chat_template()?.render(&chat)?;
+        Ok(self.tokenizer().encode_chat(&prompt))
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &Metadata {
+        self.0.file.metadata()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Gguf {
+        &self.0.file
+    }
+
+    /// The model's own name, if the file gives one.
+    pub fn name(&self) -> Option<&str> {
+        self.metadata().opt_str("general.name").ok().flatten()
+    }
+
+    /// Positions that the model was trained for.
+    pub fn context_length(&self) -> usize {
+        self.0.transformer.config.context_length
+    }
+
+    /// Number of logits per position: the rows of the output matrix. May exceed
+    /// the tokenizer's vocabulary (padding).
+    pub fn n_vocab(&self) -> usize {
+        self.0.transformer.config.n_vocab
+    }
+
+    /// Threads per forward pass.
+    pub fn threads(&self) -> usize {
+        self.0.transformer.pool.threads()
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.0.transformer.isa
+    }
+
+    /// How long opening took.
+    pub fn load_time(&self) -> Duration {
+        self.0.load_time
+    }
+}
+
+/// The small model that comes with the crate: it writes short English stories.
+///
+/// # Errors
+/// None in practice: the bytes are part of the program and tested.
+#[cfg(feature = "builtin")]
+pub fn builtin() -> Result<Model> {
+    builtin_with(&ModelOptions::default())
+}
+
+/// [`builtin`] with options.
+#[cfg(feature = "builtin")]
+pub fn builtin_with(options: &ModelOptions) -> Result<Model> {
+    const BYTES: &[u8] = include_bytes!("../../models/storyteller-q4_k_m.gguf");
+    Model::from_gguf(Gguf::from_bytes(BYTES)?, options)
+}

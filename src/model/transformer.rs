@@ -1,0 +1,57 @@
+//! A network ready to run: its configuration, weights and threads together.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::gguf::Gguf;
+use crate::kernel::pool::Pool;
+use crate::kernel::threads::default_threads;
+use crate::kv_cache::{KvCache, KvShape, KvType};
+use crate::simd::Isa;
+
+use super::config::Config;
+use super::weights::{Directory, Weights};
+use super::{ModelOptions, arch};
+
+/// A network ready to run: shapes checked, nothing copied but norms.
+#[derive(Debug)]
+pub(crate) struct Transformer {
+    pub config: Config,
+    pub weights: Weights,
+    pub pool: Pool,
+    pub isa: Isa,
+}
+
+impl Transformer {
+    pub fn new(file: &Gguf, options: &ModelOptions) -> Result<Self> {
+        let metadata = file.metadata();
+        // First, so that another architecture is named instead of its tensors.
+        metadata.str("general.architecture")?;
+        let mut directory = Directory::new(file);
+        let rope_factors = directory.rope_factors()?;
+        let n_vocab = match directory.token_embd() {
+            Ok(embd) => embd.rows(),
+            Err(error) => {
+                arch::plan(metadata, 1, rope_factors.as_deref(), None)?;
+                return Err(error);
+            }
+        };
+        let config =
+            arch::plan(metadata, n_vocab, rope_factors.as_deref(), options.sliding_window)?;
+        let weights = Weights::new(directory, &config)?;
+        let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
+        let pool = Pool::new(options.threads.unwrap_or_else(default_threads))?;
+        Ok(Transformer { config, weights, pool, isa })
+    }
+
+    /// An empty cache for up to `capacity` positions.
+    pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
+        let shape = KvShape {
+            windows: self.config.windows.clone(),
+            kv_heads: self.config.kv_heads,
+            head_dim: self.config.head_dim,
+            kv_type,
+        };
+        KvCache::new(Arc::new(shape), capacity)
+    }
+}

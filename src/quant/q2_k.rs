@@ -1,0 +1,88 @@
+//! Q2_K: 256 weights in 84 bytes; a 4-bit scale and a 4-bit minimum per 16.
+//!
+//! ```text
+//! byte   0               15  16              79  80  81  82  83
+//!      │ scales: 16 bytes  │ qs: 64 bytes      │   d   │ dmin  │
+//!                                                f16     f16
+//! scales[s] bits 0..4: scale of weights 16s .. 16s+16
+//!           bits 4..8: minimum of the same
+//! qs: 128 weights in 32 bytes, twice. With k = 128h + 32j + l (l < 32):
+//!   weight k is bits 2j..2j+2 of qs[32h + l]
+//!
+//! weight = (d · scale) · code − (dmin · minimum)
+//! ```
+
+use super::{BlockDot, BlockFormat, Codes, Format, Scales, array, array_mut, f16_at, field};
+
+/// 2-bit super-blocks of 256, 4-bit scales and minimums per 16.
+#[allow(non_camel_case_types, reason = "ggml's own name")]
+#[derive(Debug, Clone, Copy)]
+pub struct Q2_K;
+
+const LEN: usize = 256;
+type Block = [u8; 84];
+
+fn code(block: &Block, k: usize) -> u8 {
+    let (h, j, l) = (k / 128, k % 128 / 32, k % 32);
+    block[16 + 32 * h + l] >> (2 * j) & 3
+}
+
+/// Scale and minimum of weight `k`.
+fn scale_min(block: &Block, k: usize) -> (u8, u8) {
+    let byte = block[k / 16];
+    (byte & 15, byte >> 4)
+}
+
+impl BlockFormat for Q2_K {
+    const FORMAT: Format = Format::Q2_K;
+    const HAS_MIN: bool = true;
+    type Block = Block;
+
+    fn blocks(row: &[u8]) -> &[Block] {
+        row.as_chunks().0
+    }
+
+    fn dequantize(block: &Block, out: &mut [f32]) {
+        let out: &mut [f32; LEN] = array_mut(out);
+        let Scales { d, dmin } = Self::scales(block);
+        for (k, out) in out.iter_mut().enumerate() {
+            let (scale, min) = scale_min(block, k);
+            *out = d * f32::from(scale) * f32::from(code(block, k)) - dmin * f32::from(min);
+        }
+    }
+
+    #[inline(always)]
+    fn scales(block: &Block) -> Scales {
+        Scales { d: f16_at(block, 80), dmin: f16_at(block, 82) }
+    }
+
+    fn dot(block: &Block, activations: &[i8]) -> BlockDot {
+        let a: &[i8; LEN] = array(activations);
+        let mut dot = BlockDot { isum: 0, msum: 0 };
+        for (k, &a) in a.iter().enumerate() {
+            let (scale, min) = scale_min(block, k);
+            dot.isum += i32::from(scale) * i32::from(code(block, k)) * i32::from(a);
+            dot.msum += i32::from(min) * i32::from(a);
+        }
+        dot
+    }
+
+    #[inline(always)]
+    fn unpack(block: &Block, out: Codes<'_>) {
+        let q: &mut [i8; LEN] = array_mut(out.q);
+        let scale: &mut [i16; LEN / 16] = array_mut(out.scale);
+        let min: &mut [i16; LEN / 16] = array_mut(out.min);
+        for h in 0..2 {
+            let qs: [u8; 32] = *field(block, 16 + 32 * h);
+            for j in 0..4 {
+                for l in 0..32 {
+                    q[128 * h + 32 * j + l] = (qs[l] >> (2 * j) & 3) as i8;
+                }
+            }
+        }
+        for s in 0..LEN / 16 {
+            scale[s] = i16::from(block[s] & 15);
+            min[s] = i16::from(block[s] >> 4);
+        }
+    }
+}

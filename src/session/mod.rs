@@ -1,0 +1,323 @@
+//! One conversation: feed tokens, read logits, generate text.
+
+mod generate;
+mod stop;
+mod timings;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub use generate::{ContextFull, FinishReason, GenerateOptions, Generation, Piece, Summary};
+pub use timings::Timings;
+
+use crate::error::{Error, Result};
+use crate::kv_cache::{KvCache, KvType};
+use crate::model::Model;
+use crate::model::forward::{Feed, State, Wanted};
+use crate::template::Chat;
+use crate::tokenizer::{DecodeStream, EncodeOptions};
+
+/// Context length when nobody says: Ollama's default on CPUs.
+const DEFAULT_NUM_CTX: usize = 4096;
+
+/// How a conversation is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Positions that the conversation may have. Default: 4096, or the model's
+    /// trained context if that is shorter. Memory is taken as they are used.
+    pub num_ctx: Option<usize>,
+    /// Tokens per forward pass while a prompt is computed. Default: 512. The
+    /// result does not depend on it.
+    pub num_batch: Option<usize>,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+}
+
+/// Raises the cancel flag of a [`Session`] from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// Ends the running work within one layer, or the next work at its start.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads the flag and lowers it.
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// One conversation with a model.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    cache: KvCache,
+    state: State,
+    /// What was fed: one token per position of the cache.
+    tokens: Vec<u32>,
+    /// Generated last and not fed yet: it goes in front of what comes next.
+    pending: Option<u32>,
+    num_batch: usize,
+    canceller: Canceller,
+}
+
+impl Model {
+    /// Starts a conversation.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a context or batch length of 0.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session> {
+        let num_ctx = options.num_ctx.unwrap_or(self.context_length().min(DEFAULT_NUM_CTX));
+        let num_batch = options.num_batch.unwrap_or(512);
+        for (name, value) in [("num_ctx", num_ctx), ("num_batch", num_batch)] {
+            if value == 0 {
+                return Err(Error::misuse(format!("option \"{name}\" must be at least 1")));
+            }
+        }
+        Ok(Session {
+            model: self.clone(),
+            cache: self.transformer().cache(num_ctx, options.kv_type),
+            state: State::default(),
+            tokens: Vec::new(),
+            pending: None,
+            num_batch,
+            canceller: Canceller::default(),
+        })
+    }
+}
+
+impl Session {
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokens that were computed so far. The last generated token is not among
+    /// them until more is fed or generated.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Positions that the conversation may have.
+    pub fn num_ctx(&self) -> usize {
+        self.cache.capacity()
+    }
+
+    /// Changes how many positions the conversation may have. Nothing is reloaded.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if it already has more.
+    pub fn set_num_ctx(&mut self, num_ctx: usize) -> Result<()> {
+        self.cache.set_capacity(num_ctx)
+    }
+
+    /// Bytes of keys and values held.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// A handle that cancels this session's work from another thread.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// Appends `tokens` and returns the logits after the last one, `[n_vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for no tokens or one outside the vocabulary,
+    /// [`Error::Limit`] if they do not fit the context (nothing is fed then),
+    /// [`Error::Cancelled`] (the tokens of finished batches stay fed).
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        let tokens = self.with_pending(tokens)?;
+        let mut rest = &*tokens;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(rest.len().min(self.num_batch));
+            let wanted = if after.is_empty() { Wanted::Last } else { Wanted::None };
+            self.step(batch, wanted)?;
+            rest = after;
+        }
+        Ok(&self.state.logits)
+    }
+
+    /// Appends `tokens` in one forward pass and returns the logits after each,
+    /// `[tokens, n_vocab]`: for measuring text. Memory grows with the length, so
+    /// give long texts in parts. (A token generated before counts as one more.)
+    ///
+    /// # Errors
+    /// As [`feed`](Session::feed).
+    pub fn evaluate(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        let tokens = self.with_pending(tokens)?;
+        self.step(&tokens, Wanted::All)?;
+        Ok(&self.state.logits)
+    }
+
+    /// The pending token, then `tokens`; checked against what the vocabulary has
+    /// and the context takes, so that an error leaves everything as it was.
+    fn with_pending<'t>(&mut self, tokens: &'t [u32]) -> Result<Cow<'t, [u32]>> {
+        let all: Cow<'_, [u32]> = match self.pending {
+            Some(pending) => [&[pending], tokens].concat().into(),
+            None => tokens.into(),
+        };
+        if all.is_empty() {
+            return Err(Error::misuse("the prompt is empty; give at least one token"));
+        }
+        self.model.transformer().check_tokens(&all)?;
+        self.check_room(all.len())?;
+        Ok(all)
+    }
+
+    fn check_room(&self, more: usize) -> Result<()> {
+        let needed = self.cache.len() + more;
+        if needed > self.cache.capacity() {
+            return Err(Error::Limit {
+                what: "positions in the context (shorten the prompt or raise num_ctx)",
+                needed: needed as u64,
+                allowed: self.cache.capacity() as u64,
+            });
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, tokens: &[u32], logits: Wanted) -> Result<()> {
+        let mut feeds = [Feed { cache: &mut self.cache, tokens, logits }];
+        let transformer = self.model.transformer();
+        let result = transformer.forward(&mut self.state, &mut feeds, &self.canceller.0);
+        if let Err(Error::Cancelled) = result {
+            self.canceller.take();
+        }
+        result?;
+        self.tokens.extend_from_slice(tokens);
+        self.pending = None;
+        Ok(())
+    }
+
+    /// Forgets the tokens from `len` on.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if there are fewer, or if a sliding window has already
+    /// dropped what the next token would see. Nothing is changed then;
+    /// [`clear`](Session::clear) and feed again.
+    pub fn truncate(&mut self, len: usize) -> Result<()> {
+        self.cache.truncate(len)?;
+        self.tokens.truncate(len);
+        self.pending = None;
+        Ok(())
+    }
+
+    /// Forgets the conversation.
+    pub fn clear(&mut self) {
+        self.cache.clear();
+        self.tokens.clear();
+        self.pending = None;
+    }
+
+    /// A second conversation that goes on from here on its own. The past is
+    /// shared, not copied.
+    pub fn fork(&self) -> Session {
+        Session {
+            model: self.model.clone(),
+            cache: self.cache.fork(),
+            state: State::default(),
+            tokens: self.tokens.clone(),
+            pending: self.pending,
+            num_batch: self.num_batch,
+            canceller: Canceller::default(),
+        }
+    }
+
+    /// Appends `prompt` as plain text (control tokens in it are text) and
+    /// generates. At the start of a conversation the vocabulary's BOS is added;
+    /// after a generation an empty prompt goes on where that one ended.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for an empty prompt or impossible options, and what
+    /// [`feed`](Session::feed) gives.
+    pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
+        let bos = self.tokens.is_empty();
+        if prompt.is_empty() && self.pending.is_none() {
+            return Err(Error::misuse("the prompt is empty; give some text to continue"));
+        }
+        let encoding = EncodeOptions { bos, special: false };
+        let tokens = self.model.tokenizer().encode(prompt, encoding);
+        self.generate_from(&tokens, options)
+    }
+
+    /// Appends `prompt` and generates.
+    ///
+    /// # Errors
+    /// As [`generate`](Session::generate).
+    pub fn generate_from(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Generation<'_>> {
+        Generation::start(self, prompt, 0, DecodeStream::continuing(), options)
+    }
+
+    /// Renders `chat` with the model's template and generates the answer. What
+    /// the session already holds of the prompt is not computed again, so calling
+    /// this with a growing list of messages costs only the new ones.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the model has no template or it refuses the
+    /// messages, and what [`feed`](Session::feed) gives.
+    pub fn chat(&mut self, chat: &Chat<'_>, options: &GenerateOptions) -> Result<Generation<'_>> {
+        let prompt = self.model.chat_tokens(chat)?;
+        let common = self.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        // At least one token must be fed to have logits.
+        let common = common.min(prompt.len().saturating_sub(1));
+        let reused = match self.truncate(common) {
+            Ok(()) => common,
+            // A sliding window has moved past that point: start again.
+            Err(_) => {
+                self.clear();
+                0
+            }
+        };
+        // The answer is a text of its own: SentencePiece's leading space is no part
+        // of it, and the template will add it again when the answer is history.
+        Generation::start(self, &prompt[reused..], reused, DecodeStream::new(), options)
+    }
+
+    /// Feeds a prompt that may be longer than the context allows; returns how
+    /// many tokens were left out.
+    fn feed_prompt(&mut self, prompt: &[u32], full: ContextFull) -> Result<usize> {
+        let all = self.tokens.len() + prompt.len() + usize::from(self.pending.is_some());
+        match full {
+            ContextFull::Shift { num_keep } if all > self.cache.capacity() => {
+                let pending = self.pending.as_slice();
+                let tokens = [&self.tokens, pending, prompt].concat();
+                self.refeed(&tokens, num_keep)
+            }
+            _ => self.feed(prompt).map(|_| 0),
+        }
+    }
+
+    /// Starts again with the first `num_keep` of `tokens` and the newest half of
+    /// what else fits; returns how many were dropped. Everything is computed
+    /// anew, so the state is that of a conversation which never had the dropped
+    /// tokens.
+    fn refeed(&mut self, tokens: &[u32], num_keep: usize) -> Result<usize> {
+        let capacity = self.cache.capacity();
+        let keep = num_keep.min(capacity / 2).min(tokens.len());
+        let tail = ((capacity - keep) / 2).max(1).min(tokens.len() - keep);
+        let dropped = tokens.len() - keep - tail;
+        let mut kept = tokens[..keep].to_vec();
+        kept.extend_from_slice(&tokens[tokens.len() - tail..]);
+        self.clear();
+        self.feed(&kept)?;
+        Ok(dropped)
+    }
+
+    /// Time since `start`, and a new start.
+    fn lap(start: &mut Instant) -> std::time::Duration {
+        let now = Instant::now();
+        let lap = now - *start;
+        *start = now;
+        lap
+    }
+}

@@ -1,0 +1,161 @@
+//! AVX2 with FMA and F16C: x86-64 since 2013 (Haswell, Excavator).
+//!
+//! Every method is one to three instructions. They are `#[inline(always)]` into
+//! [`Avx2::enter`], the one function compiled for the set.
+
+use std::arch::x86_64::*;
+
+use super::{Simd, Task};
+
+/// Proof that the CPU has AVX2, FMA and F16C: only [`Avx2::new`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avx2 {
+    _checked: (),
+}
+
+impl Avx2 {
+    pub fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Avx2 { _checked: () })
+    }
+
+    /// Runs `task` in code compiled for this set.
+    pub fn enter<T: Task>(self, task: T) -> T::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn region<T: Task>(simd: Avx2, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { region(self, task) }
+    }
+}
+
+/// Lanes 0–7 and 8–15.
+#[derive(Clone, Copy)]
+pub(super) struct F32x16(__m256, __m256);
+
+impl F32x16 {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(__m256, __m256) -> __m256) -> Self {
+        F32x16(f(self.0, other.0), f(self.1, other.1))
+    }
+}
+
+impl Simd for Avx2 {
+    type F32x16 = F32x16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        let x = unsafe { _mm256_set1_ps(x) };
+        F32x16(x, x)
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> F32x16 {
+        // SAFETY: `self` proves the features; 16 floats can be read from `x`.
+        unsafe { F32x16(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bits: &[u16; 16]) -> F32x16 {
+        let p = bits.as_ptr().cast::<__m128i>();
+        // SAFETY: `self` proves the features; 32 bytes can be read from `bits`.
+        unsafe {
+            F32x16(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1))))
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, x: F32x16, out: &mut [f32; 16]) {
+        // SAFETY: `self` proves the features; 16 floats can be written to `out`.
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), x.0);
+            _mm256_storeu_ps(out.as_mut_ptr().add(8), x.1);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: F32x16, b: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        a.zip(b, |a, b| unsafe { _mm256_add_ps(a, b) })
+    }
+
+    #[inline(always)]
+    fn mul(self, a: F32x16, b: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        a.zip(b, |a, b| unsafe { _mm256_mul_ps(a, b) })
+    }
+
+    #[inline(always)]
+    fn fma(self, a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        unsafe { F32x16(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: F32x16, b: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        a.zip(b, |a, b| unsafe { _mm256_div_ps(a, b) })
+    }
+
+    #[inline(always)]
+    fn max(self, a: F32x16, b: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        a.zip(b, |a, b| unsafe { _mm256_max_ps(a, b) })
+    }
+
+    #[inline(always)]
+    fn min(self, a: F32x16, b: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        a.zip(b, |a, b| unsafe { _mm256_min_ps(a, b) })
+    }
+
+    #[inline(always)]
+    fn pow2(self, bits: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        let half = |x| unsafe {
+            let n = _mm256_add_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+        };
+        F32x16(half(bits.0), half(bits.1))
+    }
+
+    #[inline(always)]
+    fn sum(self, x: F32x16) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let eight = _mm256_add_ps(x.0, x.1);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    /// `maddubs` multiplies unsigned by signed bytes: |q| by a with q's sign,
+    /// in i16 pairs that cannot saturate (2 · 128 · 127). `madd` by the scale
+    /// then adds pairs of pairs in i32: the scale costs nothing.
+    #[inline(always)]
+    fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
+        let (q, a) = (q.as_chunks::<32>().0, a.as_chunks::<32>().0);
+        let scale = scale.as_chunks::<2>().0;
+        // SAFETY: `self` proves the features; each load reads 32 bytes of an
+        // array of 32.
+        unsafe {
+            let mut sum = _mm256_setzero_si256();
+            for ((q, a), scale) in q.iter().zip(a).zip(scale) {
+                let q = _mm256_loadu_si256(q.as_ptr().cast());
+                let a = _mm256_loadu_si256(a.as_ptr().cast());
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
+                let scale = _mm256_set_m128i(_mm_set1_epi16(scale[1]), _mm_set1_epi16(scale[0]));
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scale));
+            }
+            let four =
+                _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Instruction sets: one file per set, one small vocabulary for all.
+//!
+//! Kernels (in [`crate::kernel`]) are written once, generic over [`Simd`]. An
+//! [`Isa`] is a value: it exists only for a set that this CPU has, is chosen
+//! once, and is carried to where the work is. [`Isa::run`] enters a region
+//! compiled for the set, once per kernel call.
+//!
+//! # The same bits everywhere
+//! The unit of f32 arithmetic is 16 lanes on every set (two AVX registers, one
+//! AVX-512 register, four NEON or SSE registers). `fma` rounds once on every
+//! set, sums over lanes use one fixed tree, and `max` is `a > b ? a : b`. So a
+//! kernel gives the same bits on every set, and tests compare with `==`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+use avx2::Avx2;
+use portable::Portable;
+
+use crate::error::{Error, Result};
+
+/// An instruction set that this CPU has.
+///
+/// ```
+/// let isa = tramontane::simd::Isa::detect();
+/// assert!(tramontane::simd::Isa::available().contains(&isa));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Tier);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+impl Isa {
+    /// The environment variable that forces a set, for tests and benches.
+    pub const VARIABLE: &'static str = "TRAMONTANE_ISA";
+
+    /// The best set of this CPU.
+    pub fn detect() -> Isa {
+        Isa::available().last().copied().unwrap_or(Isa(Tier::Portable(Portable)))
+    }
+
+    /// Every set of this CPU, from the plainest to the best.
+    pub fn available() -> Vec<Isa> {
+        let mut sets = vec![Isa(Tier::Portable(Portable))];
+        #[cfg(target_arch = "x86_64")]
+        sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+        sets
+    }
+
+    /// The set called `name`: `portable`, `avx2`.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
+    pub fn named(name: &str) -> Result<Isa> {
+        Isa::available().into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
+            Error::misuse(format!("instruction set {name:?}: this CPU has {}", names.join(", ")))
+        })
+    }
+
+    /// The set named by [`Isa::VARIABLE`] if that is set, else the best one.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if the variable names a set that this CPU lacks.
+    pub fn from_env() -> Result<Isa> {
+        match std::env::var(Isa::VARIABLE) {
+            Ok(name) if !name.is_empty() => Isa::named(&name),
+            _ => Ok(Isa::detect()),
+        }
+    }
+
+    /// The name that [`Isa::named`] takes.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Tier::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2(_) => "avx2",
+        }
+    }
+
+    /// Runs `task` compiled for this set.
+    pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
+        match self.0 {
+            Tier::Portable(simd) => task.run(simd),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2(simd) => simd.enter(task),
+        }
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A kernel: code that is compiled once per instruction set.
+///
+/// Implementations mark `run` and all that it calls `#[inline(always)]`; what
+/// is not inlined into [`Isa::run`]'s region is compiled for the plain CPU.
+pub(crate) trait Task {
+    type Output;
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// What kernels are written in. Methods are total: no index can be wrong.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// 16 lanes of f32.
+    type F32x16: Copy;
+
+    fn splat(self, x: f32) -> Self::F32x16;
+    fn load(self, x: &[f32; 16]) -> Self::F32x16;
+    /// Loads IEEE half-precision bits.
+    fn load_f16(self, bits: &[u16; 16]) -> Self::F32x16;
+    fn store(self, x: Self::F32x16, out: &mut [f32; 16]);
+    fn add(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
+    fn mul(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
+    /// `a · b + c`, rounded once.
+    fn fma(self, a: Self::F32x16, b: Self::F32x16, c: Self::F32x16) -> Self::F32x16;
+    fn div(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
+    /// `a > b ? a : b`: with a NaN on either side, `b`.
+    fn max(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
+    /// `a < b ? a : b`: with a NaN on either side, `b`.
+    fn min(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
+    /// `2^n` for the integer n in the low bits of each lane's pattern, that is
+    /// `f32::from_bits((bits + 127) << 23)`; n in −126..=127.
+    fn pow2(self, bits: Self::F32x16) -> Self::F32x16;
+    /// The sum of the lanes as a tree: i + (i + 8), then + 4, + 2, + 1.
+    fn sum(self, x: Self::F32x16) -> f32;
+
+    /// `Σ scale[k / 16] · q[k] · a[k]` over `q.len()` = a multiple of 32 codes.
+    ///
+    /// Any `q`; `a` in −127..=127; `|scale| ≤ 128`. Products of a pair fit i16
+    /// (2 · 128 · 127 = 32,512), and the sum over 256 codes fits i32
+    /// (256 · 128 · 127 · 128 = 5.3 · 10⁸).
+    fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32;
+
+    /// `Σ min[i] · sums[i]`.
+    #[inline(always)]
+    fn dot_mins(self, min: &[i16], sums: &[i16]) -> i32 {
+        let products = min.iter().zip(sums).map(|(&m, &s)| i32::from(m) * i32::from(s));
+        products.sum()
+    }
+}

@@ -1,0 +1,143 @@
+//! Any CPU: plain Rust and `wide`, which picks its instructions when the crate
+//! is compiled (SSE2 on x86-64, NEON on aarch64).
+
+use wide::{f32x16, i8x16, i16x16};
+
+use super::Simd;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Portable;
+
+impl Simd for Portable {
+    type F32x16 = f32x16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> f32x16 {
+        f32x16::splat(x)
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> f32x16 {
+        f32x16::new(*x)
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bits: &[u16; 16]) -> f32x16 {
+        f32x16::new(bits.map(|b| half::f16::from_bits(b).to_f32()))
+    }
+
+    #[inline(always)]
+    fn store(self, x: f32x16, out: &mut [f32; 16]) {
+        *out = x.to_array();
+    }
+
+    #[inline(always)]
+    fn add(self, a: f32x16, b: f32x16) -> f32x16 {
+        a + b
+    }
+
+    #[inline(always)]
+    fn mul(self, a: f32x16, b: f32x16) -> f32x16 {
+        a * b
+    }
+
+    #[inline(always)]
+    fn fma(self, a: f32x16, b: f32x16, c: f32x16) -> f32x16 {
+        // Not `wide`'s `mul_add`: without hardware it rounds twice.
+        let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
+        f32x16::new(std::array::from_fn(|i| fma(a[i], b[i], c[i])))
+    }
+
+    #[inline(always)]
+    fn div(self, a: f32x16, b: f32x16) -> f32x16 {
+        a / b
+    }
+
+    #[inline(always)]
+    fn max(self, a: f32x16, b: f32x16) -> f32x16 {
+        let (a, b) = (a.to_array(), b.to_array());
+        f32x16::new(std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] }))
+    }
+
+    #[inline(always)]
+    fn min(self, a: f32x16, b: f32x16) -> f32x16 {
+        let (a, b) = (a.to_array(), b.to_array());
+        f32x16::new(std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] }))
+    }
+
+    #[inline(always)]
+    fn pow2(self, bits: f32x16) -> f32x16 {
+        let lanes = bits.to_array();
+        f32x16::new(lanes.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23)))
+    }
+
+    #[inline(always)]
+    fn sum(self, x: f32x16) -> f32 {
+        let mut lanes = x.to_array();
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+        }
+        lanes[0]
+    }
+
+    #[inline(always)]
+    fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
+        let (q, a) = (q.as_chunks::<16>().0, a.as_chunks::<16>().0);
+        let mut sum = 0;
+        for ((q, a), &scale) in q.iter().zip(a).zip(scale) {
+            let q = i16x16::from_i8x16(i8x16::new(*q));
+            let a = i16x16::from_i8x16(i8x16::new(*a));
+            sum += q.dot(a).reduce_add() * i32::from(scale);
+        }
+        sum
+    }
+}
+
+/// `a · b + c`, rounded once, without hardware for it.
+///
+/// The product of two f32 is exact in f64. The sum with `c` is rounded to odd
+/// in f64, which makes the final rounding to f32 correct because 53 ≥ 2·24 + 2
+/// (S. Boldo, G. Melquiond, "Emulation of a FMA and correctly rounded sums",
+/// 2008). The rounding error comes from Knuth's TwoSum.
+#[inline(always)]
+fn fma(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+        return a.mul_add(b, c);
+    }
+    let product = f64::from(a) * f64::from(b);
+    let c = f64::from(c);
+    let sum = product + c;
+    let part = sum - product;
+    let error = (product - (sum - part)) + (c - part);
+    let bits = sum.to_bits();
+    let inexact_even = (error != 0.0) & (bits & 1 == 0) & sum.is_finite();
+    let away = (error > 0.0) == (sum > 0.0);
+    let step = if away { 1 } else { u64::MAX };
+    let odd = if inexact_even { bits.wrapping_add(step) } else { bits };
+    f64::from_bits(odd) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200_000))]
+        /// Every pattern, so also subnormals, infinities and NaN.
+        #[test]
+        fn emulated_fma_rounds_once(a in any::<u32>(), b in any::<u32>(), c in any::<u32>()) {
+            let (a, b, c) = (f32::from_bits(a), f32::from_bits(b), f32::from_bits(c));
+            let (ours, exact) = (super::fma(a, b, c), a.mul_add(b, c));
+            prop_assert!(ours.to_bits() == exact.to_bits() || (ours.is_nan() && exact.is_nan()));
+        }
+
+        /// Operands whose product and addend nearly cancel or nearly tie.
+        #[test]
+        fn emulated_fma_rounds_once_near_ties(a in 1.0f32..2.0, b in 1.0f32..2.0, e in -30i32..30, m in any::<u32>()) {
+            let c = -(a * b) * f32::powi(2.0, e) + f32::from_bits(m & 0x007f_ffff | 0x3300_0000);
+            prop_assert_eq!(super::fma(a, b, c).to_bits(), a.mul_add(b, c).to_bits());
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Rewrites a template's source so that no value can outgrow its bounds.
+//!
+//! The engine charges fuel for text, but not for the *shape* of a value:
+//! `{% set x = [x, x] %}` forty times is 2⁴⁰ items in 40 small lists, which
+//! any comparison or conversion to text then visits. Jinja's lists and maps
+//! cannot be changed once made, so it is enough to weigh a value where it is
+//! made: around list, map and tuple literals, at the operands of `+` and `*`,
+//! and where it gets a name with `set`. The filters named here do that (see
+//! [`super::bounds`]); values within bounds pass through them unchanged.
+//!
+//! The same pass maps `{% generation %}`, which transformers uses to mark the
+//! text of the assistant for training, to `{% with %}`: no effect but a scope.
+
+use super::scan::{Kind, Tag, Token};
+
+/// Passes a value through if it is within the bounds of values.
+pub(super) const GUARD: &str = "_bounded";
+/// The same, and refuses namespaces: one inside itself would be a cycle.
+pub(super) const GUARD_MEMBER: &str = "_bounded_member";
+/// Passes anything but lists: `list * n` has no bound.
+pub(super) const GUARD_FACTOR: &str = "_factor";
+
+const AFTER_LITERAL: &str = "|_bounded)";
+const AFTER_TERM: &str = "|_bounded";
+const AFTER_FACTOR: &str = "|_factor";
+const AFTER_SET: &str = ")|_bounded";
+const AFTER_SET_MEMBER: &str = ")|_bounded_member";
+
+/// Text to put at a byte offset of the source, replacing `removed` bytes.
+struct Edit {
+    at: usize,
+    /// Order of edits at one offset: inner closings come first.
+    rank: u8,
+    removed: usize,
+    text: &'static str,
+}
+
+/// `source` with guards, given its tags.
+pub(super) fn guarded(source: &str, tags: &[Tag<'_>]) -> String {
+    let mut edits = Vec::new();
+    for tag in tags {
+        edit_tag(tag, &mut edits);
+    }
+    edits.sort_by_key(|edit: &Edit| (edit.at, edit.rank));
+    let mut result = String::with_capacity(source.len() + edits.len() * 12);
+    let mut done = 0;
+    let mut last = (usize::MAX, "");
+    for edit in &edits {
+        // `a + b + c` asks for the guard of `b` twice.
+        if edit.rank == 1 && last == (edit.at, edit.text) {
+            continue;
+        }
+        last = (edit.at, edit.text);
+        result.push_str(&source[done..edit.at]);
+        result.push_str(edit.text);
+        done = edit.at + edit.removed;
+    }
+    result.push_str(&source[done..]);
+    result
+}
+
+fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
+    let tokens = &tag.tokens;
+    let replacement = match tag.statement() {
+        "generation" => Some("with"),
+        "endgeneration" => Some("endwith"),
+        _ => None,
+    };
+    if let (Some(text), [token]) = (replacement, tokens.as_slice()) {
+        edits.push(Edit { at: token.start, rank: 0, removed: token.text.len(), text });
+        return;
+    }
+    let targets = target_end(tag);
+    for (index, token) in tokens.iter().enumerate() {
+        if token.kind != Kind::Operator {
+            continue;
+        }
+        match token.text {
+            "[" | "{" if !ends_operand(tag, index) => wrap(tokens, index, edits),
+            "(" if index >= targets && !ends_operand(tag, index) && is_tuple(tokens, index) => {
+                wrap(tokens, index, edits);
+            }
+            "+" if ends_operand(tag, index) => operands(tokens, index, AFTER_TERM, edits),
+            "*" if ends_operand(tag, index) => operands(tokens, index, AFTER_FACTOR, edits),
+            _ => {}
+        }
+    }
+    guard_assignment(tag, targets, edits);
+}
+
+fn insert(at: usize, rank: u8, text: &'static str, edits: &mut Vec<Edit>) {
+    edits.push(Edit { at, rank, removed: 0, text });
+}
+
+fn wrap(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
+    insert(tokens[open].start, 3, "(", edits);
+    insert(tokens[tokens[open].partner].end(), 0, AFTER_LITERAL, edits);
+}
+
+/// Whether the token before `index` ends an operand, so that the one at
+/// `index` is a binary operator, a call or a subscript.
+fn ends_operand(tag: &Tag<'_>, index: usize) -> bool {
+    let Some(previous) = index.checked_sub(1).map(|before| tag.tokens[before]) else {
+        return false;
+    };
+    match previous.kind {
+        Kind::Number | Kind::Text => true,
+        Kind::Name if tag.is_block && index == 1 => previous.text == "call",
+        Kind::Name => !matches!(previous.text, "and" | "or" | "not" | "in" | "is" | "if" | "else"),
+        Kind::Operator => matches!(previous.text, ")" | "]" | "}"),
+    }
+}
+
+fn is_tuple(tokens: &[Token<'_>], open: usize) -> bool {
+    has_comma(tokens, open + 1, tokens[open].partner)
+}
+
+/// Whether `tokens[from..to]` has a comma outside brackets.
+fn has_comma(tokens: &[Token<'_>], from: usize, to: usize) -> bool {
+    let mut index = from;
+    while index < to {
+        if tokens[index].is(",") {
+            return true;
+        }
+        index = tokens[index].partner.max(index) + 1;
+    }
+    false
+}
+
+/// Where the expression of a `set` or `for` starts: names are before it.
+fn target_end(tag: &Tag<'_>) -> usize {
+    let ends = |token: &Token<'_>| match tag.statement() {
+        "set" => token.is("="),
+        "for" => token.kind == Kind::Name && token.text == "in",
+        _ => false,
+    };
+    tag.tokens.iter().position(ends).map_or(0, |index| index + 1)
+}
+
+/// Guards both operands of the operator at `index`.
+fn operands(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut Vec<Edit>) {
+    let before = &tokens[index - 1];
+    if !matches!(before.kind, Kind::Text | Kind::Number) {
+        insert(before.end(), 1, guard, edits);
+    }
+    if let Some(last) = operand_end(tokens, index + 1) {
+        insert(tokens[last].end(), 1, guard, edits);
+    }
+}
+
+/// The last token of the operand that starts at `index`, filters included;
+/// `None` for a plain literal, which needs no guard.
+fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
+    let mut at = index;
+    while tokens.get(at).is_some_and(|token| token.is("-") || token.is("+")) {
+        at += 1;
+    }
+    let first = tokens.get(at)?;
+    let mut plain = matches!(first.kind, Kind::Text | Kind::Number);
+    let mut last = first.partner;
+    while tokens[last].kind == Kind::Text && tokens.get(last + 1)?.kind == Kind::Text {
+        last += 1;
+    }
+    while let Some(next) = tokens.get(last + 1) {
+        last = match next.text {
+            _ if next.kind != Kind::Operator => break,
+            "." | "|" if tokens.get(last + 2).is_some() => last + 2,
+            "(" | "[" => next.partner,
+            _ => break,
+        };
+        plain = false;
+    }
+    (!plain).then_some(last)
+}
+
+/// `{% set x = … %}` becomes `{% set x = (…)|_bounded %}`.
+fn guard_assignment(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
+    if tag.statement() != "set" || targets == 0 {
+        return;
+    }
+    let (Some(first), Some(last)) = (tag.tokens.get(targets), tag.tokens.last()) else { return };
+    if matches!(first.kind, Kind::Text) && first.start == last.start {
+        return;
+    }
+    let member = tag.tokens[..targets].iter().any(|token| token.is("."));
+    insert(first.start, 3, "(", edits);
+    insert(last.end(), 2, if member { AFTER_SET_MEMBER } else { AFTER_SET }, edits);
+}

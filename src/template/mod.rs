@@ -1,0 +1,232 @@
+//! Chat templates: a conversation as the text that the model was trained on.
+//!
+//! A GGUF file carries its template in `tokenizer.chat_template`, written in
+//! Jinja for Python. It is rendered here as `apply_chat_template` of Hugging
+//! Face transformers does, byte for byte where their template dialect is
+//! concerned, and within limits: a template comes with the file, so it may be
+//! hostile. It sees the conversation and the clock, nothing else.
+//!
+//! # Control tokens
+//!
+//! Templates write control tokens as text. [`ChatTemplate::render`] marks
+//! every spelling of one in the conversation ([`PLAIN_TEXT_MARK`]), so that
+//! only the template's own reach the model as control tokens. Limits of that:
+//! a template that looks for a control token's text in a message
+//! (`'</think>' in content`) does not find it there; leave such pieces out of
+//! [`Chat::control_pieces`] if the template is to handle them. A template that
+//! builds a control token around message text (`'<|' + role + '|>'`) still
+//! does, so check the roles of untrusted messages. One that deletes letters
+//! *within* a text may join what was apart.
+//!
+//! # Limits
+//!
+//! The source may have 256 KiB, a rendering one million steps (a step also
+//! pays for 64 bytes), 4 MiB of output, 16 MiB for one value, 8 MiB of input.
+//! What runs past them ends with [`Error::Limit`] or [`Error::Template`].
+//!
+//! # Differences from Python
+//!
+//! `strftime_now` is in UTC. `extends`, `include`, `import` and `block` are
+//! unknown: there is one template. Lists cannot be multiplied. `'%s' % x` and
+//! the filters `pprint`, `groupby`, `urlize`, `wordwrap` and the like are
+//! missing. All of these are errors, not different text.
+
+mod bounds;
+mod clock;
+mod environment;
+mod guard;
+mod input;
+mod marks;
+mod methods;
+mod python;
+mod scan;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use minijinja::{Environment, ErrorKind};
+use serde_json::{Map, Value as Json, json};
+
+pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
+use crate::error::{Error, Result};
+use crate::gguf::Metadata;
+
+/// The key of the template in a GGUF file.
+const KEY: &str = "tokenizer.chat_template";
+/// Bytes of a template's source.
+const MAX_SOURCE: usize = 256 << 10;
+/// Steps of one rendering; a step also pays for 64 bytes of data.
+const FUEL: u64 = 1_000_000;
+/// Bytes of one rendering.
+const MAX_OUTPUT: usize = 4 << 20;
+/// Stack for parsing and rendering, whatever the caller's thread has left.
+/// Reserved address space; untouched pages cost nothing.
+const STACK: usize = 64 << 20;
+/// The engine's name for the one template.
+const NAME: &str = "chat";
+
+/// A compiled chat template.
+///
+/// The language is that of jinja2 3.1 with transformers' additions; see the
+/// [module](self) for what is bounded and what differs.
+pub struct ChatTemplate {
+    source: String,
+    tokens: Vec<(&'static str, String)>,
+    env: Environment<'static>,
+}
+
+/// What to render: the arguments of transformers' `apply_chat_template`.
+#[derive(Debug, Clone, Default)]
+pub struct Chat<'a> {
+    /// The messages, each an object with `role` and `content`; see [`Message`].
+    pub messages: &'a [Json],
+    /// The functions that the model may call, as JSON schemas; `None` and an
+    /// empty list are different to some templates.
+    pub tools: Option<&'a [Json]>,
+    /// Whether to end with the opening of an answer.
+    pub add_generation_prompt: bool,
+    /// More variables for the template, such as `enable_thinking`.
+    pub variables: Map<String, Json>,
+    /// Texts that must never arise from messages, tools or variables: the
+    /// control pieces of the vocabulary. Empty means no marks.
+    pub control_pieces: &'a [String],
+}
+
+/// Makes messages in the form of [`Chat::messages`].
+#[derive(Debug)]
+pub struct Message;
+
+impl Message {
+    /// A message of any role, as `{"role": …, "content": …}`.
+    pub fn new(role: &str, content: &str) -> Json {
+        json!({"role": role, "content": content})
+    }
+
+    /// What the model is to be.
+    pub fn system(content: &str) -> Json {
+        Self::new("system", content)
+    }
+
+    /// What a person says.
+    pub fn user(content: &str) -> Json {
+        Self::new("user", content)
+    }
+
+    /// What the model said.
+    pub fn assistant(content: &str) -> Json {
+        Self::new("assistant", content)
+    }
+}
+
+impl ChatTemplate {
+    /// Compiles a template. `bos_token` and `eos_token` are the texts of these
+    /// pieces, which templates use by that name.
+    pub fn new(source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+        scan::check("bytes of a chat template", source.len(), MAX_SOURCE)?;
+        let guarded = guard::guarded(source, &scan::scan(source)?);
+        let mut env = environment::environment();
+        on_large_stack(|| env.add_template_owned(NAME, guarded).map_err(|e| template_error(&e)))?;
+        let tokens = [("bos_token", bos_token), ("eos_token", eos_token)];
+        let tokens = tokens.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
+        Ok(ChatTemplate { source: source.to_owned(), tokens: tokens.collect(), env })
+    }
+
+    /// The template of a GGUF file, key `tokenizer.chat_template`; `None` if
+    /// it has none.
+    pub fn from_gguf(
+        metadata: &Metadata,
+        bos_token: Option<&str>,
+        eos_token: Option<&str>,
+    ) -> Result<Option<Self>> {
+        let Some(source) = metadata.opt_str(KEY)? else { return Ok(None) };
+        Self::new(source, bos_token, eos_token).map(Some)
+    }
+
+    /// Stops the clock of `strftime_now` at `unix_seconds` since 1970, for
+    /// prompts that are to be the same every day.
+    pub fn with_time(mut self, unix_seconds: u64) -> Self {
+        environment::set_clock(&mut self.env, Some(unix_seconds));
+        self
+    }
+
+    /// The source, as given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text of a conversation, with marks in it if there are control
+    /// pieces; the tokenizer reads and drops them.
+    ///
+    /// [`Error::Template`] carries the text of the template's
+    /// `raise_exception`, if that is why it failed.
+    pub fn render(&self, chat: &Chat<'_>) -> Result<String> {
+        let variables = input::variables(chat, &self.tokens)?;
+        on_large_stack(move || {
+            let template = self.env.get_template(NAME).map_err(|e| template_error(&e))?;
+            let mut output = Output { bytes: Vec::new(), wanted: 0 };
+            let rendered = template.render_captured_to(variables, &mut output).map(drop);
+            scan::check("bytes of a rendered chat", output.wanted, MAX_OUTPUT)?;
+            rendered.map_err(|e| template_error(&e))?;
+            String::from_utf8(output.bytes).map_err(|e| Error::Template(e.to_string()))
+        })
+    }
+
+    /// The same without marks, for display.
+    pub fn render_plain(&self, chat: &Chat<'_>) -> Result<String> {
+        self.render(&Chat { control_pieces: &[], ..chat.clone() })
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// A writer that stops at [`MAX_OUTPUT`].
+struct Output {
+    bytes: Vec<u8>,
+    wanted: usize,
+}
+
+impl Write for Output {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.wanted = self.bytes.len() + text.len();
+        if self.wanted > MAX_OUTPUT {
+            return Err(io::Error::other("the output is too long"));
+        }
+        self.bytes.extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `work` where there is room to recurse. A panic in the engine becomes
+/// an error.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("chat template".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|e| Error::Template(format!("no thread to run it on: {e}")))?;
+        thread.join().unwrap_or_else(|_| Err(Error::Template("the engine failed".to_owned())))
+    })
+}
+
+fn template_error(error: &minijinja::Error) -> Error {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return Error::Limit { what: "steps of a chat template", needed: FUEL + 1, allowed: FUEL };
+    }
+    let mut text = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    if text.len() > 4096 {
+        text.truncate(text.floor_char_boundary(4096));
+    }
+    match error.line() {
+        Some(line) => Error::Template(format!("{text} (line {line})")),
+        None => Error::Template(text),
+    }
+}

@@ -1,0 +1,325 @@
+//! Text to tokens and back, from the metadata of a GGUF file alone.
+//!
+//! Two algorithms: SentencePiece BPE (`tokenizer.ggml.model` "llama") and
+//! byte-level BPE ("gpt2"). Both find user-defined tokens first, and control
+//! tokens only where the caller asks: what a user writes stays text.
+
+mod bpe;
+mod pre;
+mod special;
+mod spm;
+mod stream;
+mod vocab;
+
+use crate::error::{Error, Place, Result};
+use crate::gguf::Metadata;
+
+use bpe::Bpe;
+use pre::Family;
+use special::{Fragment, Specials};
+use spm::{SPACE, Spm};
+pub use stream::DecodeStream;
+use vocab::{Kind, Vocab, byte_of};
+
+const MODEL: &str = "tokenizer.ggml.model";
+
+/// In a prompt for [`Tokenizer::encode_chat`]: no special token is found
+/// across it, and it is not itself text. A noncharacter, so no text needs it.
+pub(crate) const PLAIN_TEXT_MARK: char = '\u{FDD0}';
+
+/// A vocabulary with the algorithm that goes with it. Immutable: share it.
+pub struct Tokenizer {
+    vocab: Vocab,
+    specials: Specials,
+    algorithm: Algorithm,
+}
+
+#[allow(clippy::large_enum_variant, reason = "there is one per model")]
+enum Algorithm {
+    Spm(Spm),
+    Bpe(Bpe),
+}
+
+/// How [`Tokenizer::encode`] treats what is not plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Put the begin-of-sequence token in front, and the end-of-sequence token
+    /// behind, where the vocabulary asks for them.
+    pub bos: bool,
+    /// Turn the texts of control tokens into these tokens. Never for text
+    /// that a user wrote.
+    pub special: bool,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        EncodeOptions { bos: true, special: false }
+    }
+}
+
+impl Tokenizer {
+    /// Reads the `tokenizer.ggml.*` keys. Fails if they are missing, damaged,
+    /// contradict each other, or name an algorithm that is not supported.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
+        let (vocab, algorithm) = match metadata.str(MODEL)? {
+            "llama" => {
+                let vocab = Vocab::parse(metadata, true, true)?;
+                let spm = Spm::parse(metadata, &vocab)?;
+                (vocab, Algorithm::Spm(spm))
+            }
+            "gpt2" => {
+                let family = Family::of(metadata)?;
+                let vocab = Vocab::parse(metadata, false, family.add_bos)?;
+                let bpe = Bpe::parse(metadata, &vocab, family)?;
+                (vocab, Algorithm::Bpe(bpe))
+            }
+            other => {
+                let name: String = other.chars().take(80).collect();
+                let problem = format!(
+                    "is {name:?}; supported are \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE)"
+                );
+                return Err(Error::unsupported(Place::Key(MODEL.to_owned()), problem));
+            }
+        };
+        Ok(Tokenizer { specials: Specials::new(&vocab, metadata)?, vocab, algorithm })
+    }
+
+    /// The tokens of `text`.
+    ///
+    /// SentencePiece vocabularies put a space in front of the text, and in
+    /// front of what follows a special token. What the vocabulary cannot spell
+    /// becomes its unknown token, or nothing where it has none.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 4 + 2);
+        if options.bos && self.adds_bos() {
+            ids.extend(self.vocab.bos);
+        }
+        let mut prefix = true;
+        for fragment in self.specials.split(&self.vocab, text, options.special) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(text) => self.encode_plain(text, prefix, &mut ids),
+            }
+            prefix = matches!(fragment, Fragment::Token(_));
+        }
+        if options.bos && self.adds_eos() {
+            ids.extend(self.vocab.eos);
+        }
+        ids
+    }
+
+    fn encode_plain(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) {
+        match &self.algorithm {
+            Algorithm::Spm(spm) => {
+                spm.encode(&self.vocab, text, prefix && spm.add_space_prefix, ids);
+            }
+            Algorithm::Bpe(bpe) => bpe.encode(text, ids),
+        }
+    }
+
+    /// The tokens of a rendered chat template: the texts of control tokens
+    /// become these tokens, and the begin-of-sequence token is put in front
+    /// unless the prompt brings it.
+    ///
+    /// The noncharacter U+FDD0 marks plain text: no control token is found
+    /// across it, and it is not encoded itself.
+    ///
+    /// Spaces in SentencePiece vocabularies: the tokenizers of those models
+    /// encode every message apart, with the space that comes in front of any
+    /// text. A template can only write that space into the prompt, so
+    /// - text that begins with a space gets no second one;
+    /// - a template that writes a space between the begin-of-sequence token
+    ///   and the first control token writes one in front of all of them, and
+    ///   that space is layout: it is left out.
+    pub fn encode_chat(&self, prompt: &str) -> Vec<u32> {
+        let fragments = self.specials.split(&self.vocab, prompt, true);
+        let mut ids = Vec::with_capacity(prompt.len() / 4 + 2);
+        if self.adds_bos() && fragments.first() != self.vocab.bos.map(Fragment::Token).as_ref() {
+            ids.extend(self.vocab.bos);
+        }
+        let padded = self.adds_space_prefix() && self.pads_control_tokens(&fragments);
+        let mut next = fragments.iter().skip(1);
+        for &fragment in &fragments {
+            let before_control =
+                matches!(next.next(), Some(&Fragment::Token(id)) if self.is_control(id));
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(text) => {
+                    let layout = if padded && before_control { " " } else { "" };
+                    self.encode_chat_text(text.strip_suffix(layout).unwrap_or(text), &mut ids);
+                }
+            }
+        }
+        ids
+    }
+
+    /// Whether the prompt starts with the begin-of-sequence token, a single
+    /// space, and a control token.
+    fn pads_control_tokens(&self, fragments: &[Fragment<'_>]) -> bool {
+        let [Fragment::Token(first), Fragment::Text(" "), Fragment::Token(second), ..] = fragments
+        else {
+            return false;
+        };
+        Some(*first) == self.vocab.bos && self.is_control(*second)
+    }
+
+    /// The text between two special tokens of a prompt.
+    fn encode_chat_text(&self, text: &str, ids: &mut Vec<u32>) {
+        // Without its marks the text may spell a user-defined token.
+        let text = text.replace(PLAIN_TEXT_MARK, "");
+        let mut prefix = true;
+        for fragment in self.specials.split(&self.vocab, &text, false) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(text) => {
+                    self.encode_plain(text, prefix && !text.starts_with(' '), ids)
+                }
+            }
+            prefix = matches!(fragment, Fragment::Token(_));
+        }
+    }
+
+    /// The text of `ids`. Control tokens are no text, bytes that are not UTF-8
+    /// become U+FFFD, and the space that [`encode`](Self::encode) puts in front
+    /// of a text is removed.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.decode_with(DecodeStream::new(), ids)
+    }
+
+    /// As [`decode`](Self::decode), with control tokens rendered as their text.
+    pub fn decode_with_special(&self, ids: &[u32]) -> String {
+        self.decode_with(DecodeStream::new().with_special(), ids)
+    }
+
+    fn decode_with(&self, mut stream: DecodeStream, ids: &[u32]) -> String {
+        let mut text = String::with_capacity(4 * ids.len());
+        for &id in ids {
+            stream.push_to(self, id, &mut text);
+        }
+        text.push_str(&stream.finish());
+        text
+    }
+
+    /// The start of a decode that takes tokens one by one.
+    pub fn decode_stream(&self) -> DecodeStream {
+        DecodeStream::new()
+    }
+
+    /// The bytes that a token adds to a text: none for control tokens, and
+    /// possibly not a whole character.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_bytes(id, false, &mut bytes);
+        bytes
+    }
+
+    fn append_bytes(&self, id: u32, special: bool, bytes: &mut Vec<u8>) {
+        let (Some(piece), Some(kind)) = (self.piece(id), self.vocab.kind(id)) else { return };
+        match (kind, &self.algorithm) {
+            (Kind::Control | Kind::Unknown, _) if !special => {}
+            (Kind::Control | Kind::Unknown | Kind::UserDefined, _) => {
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+            (_, Algorithm::Bpe(_)) => bpe::append_bytes(piece, bytes),
+            (Kind::Byte, Algorithm::Spm(_)) => bytes.extend(byte_of(piece)),
+            (_, Algorithm::Spm(_)) => {
+                for part in piece.split_inclusive(SPACE) {
+                    match part.strip_suffix(SPACE) {
+                        Some(text) => bytes.extend(text.bytes().chain([b' '])),
+                        None => bytes.extend_from_slice(part.as_bytes()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The vocabulary's text of a token, in the vocabulary's own spelling.
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.vocab.piece(id)
+    }
+
+    /// The token with this text in the vocabulary's own spelling; the lowest
+    /// id if several have it.
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.vocab.id(piece)
+    }
+
+    /// Number of tokens: ids are below it.
+    pub fn n_vocab(&self) -> usize {
+        self.vocab.len()
+    }
+
+    /// The begin-of-sequence token.
+    pub fn bos(&self) -> Option<u32> {
+        self.vocab.bos
+    }
+
+    /// The end-of-sequence token.
+    pub fn eos(&self) -> Option<u32> {
+        self.vocab.eos
+    }
+
+    /// The token that ends a turn of a chat, where it is not the end-of-sequence token.
+    pub fn eot(&self) -> Option<u32> {
+        self.vocab.eot
+    }
+
+    /// The token that ends a message which waits for a tool's answer.
+    pub fn eom(&self) -> Option<u32> {
+        self.vocab.eom
+    }
+
+    /// The token for what the vocabulary cannot spell.
+    pub fn unknown(&self) -> Option<u32> {
+        self.vocab.unknown
+    }
+
+    /// Whether a model that emits this token has finished its answer.
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        self.vocab.is_end(id)
+    }
+
+    /// Whether the token is structure, not text; the unknown token counts.
+    pub fn is_control(&self, id: u32) -> bool {
+        matches!(self.vocab.kind(id), Some(Kind::Control | Kind::Unknown))
+    }
+
+    /// The texts that [`encode_chat`](Self::encode_chat) turns into control
+    /// tokens: what must not be found in a user's words.
+    pub fn control_pieces(&self) -> impl Iterator<Item = &str> {
+        self.vocab
+            .iter()
+            .filter(|(_, piece, kind)| {
+                matches!(kind, Kind::Control | Kind::Unknown) && !piece.is_empty()
+            })
+            .map(|(_, piece, _)| piece)
+    }
+
+    /// Whether the begin-of-sequence token goes in front of a text.
+    pub fn adds_bos(&self) -> bool {
+        self.vocab.add_bos && self.vocab.bos.is_some()
+    }
+
+    /// Whether the end-of-sequence token goes behind a text.
+    pub fn adds_eos(&self) -> bool {
+        self.vocab.add_eos && self.vocab.eos.is_some()
+    }
+
+    /// Whether a space goes in front of a text.
+    fn adds_space_prefix(&self) -> bool {
+        matches!(&self.algorithm, Algorithm::Spm(spm) if spm.add_space_prefix)
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let model = match self.algorithm {
+            Algorithm::Spm(_) => "llama",
+            Algorithm::Bpe(_) => "gpt2",
+        };
+        f.debug_struct("Tokenizer")
+            .field("model", &model)
+            .field("n_vocab", &self.n_vocab())
+            .finish_non_exhaustive()
+    }
+}

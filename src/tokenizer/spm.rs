@@ -1,0 +1,251 @@
+//! SentencePiece's byte pair encoding, the tokenizer of Llama 2 and Mistral 7B.
+//!
+//! ```text
+//! symbols = the characters of the text, spaces written as ▁
+//! repeat:
+//!     among all neighbours (a, b) whose text a·b is a piece,
+//!     join the one whose piece scores highest, the leftmost if several do
+//! a symbol that is no piece becomes the byte tokens of its UTF-8
+//! ```
+//!
+//! This is not the `tokenizers` crate's model, because that one gives every
+//! *pair* a rank of its own. Here the score of the *result* decides and equal
+//! scores go to the left, so (a, bc) and (ab, c) must rank the same.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use crate::error::{Error, Place, Result};
+use crate::gguf::Metadata;
+
+use super::vocab::{Kind, Vocab, byte_of, check_length};
+
+const SCORES: &str = "tokenizer.ggml.scores";
+
+/// How SentencePiece writes a space.
+pub(super) const SPACE: char = '\u{2581}';
+
+pub(super) struct Spm {
+    scores: Vec<f32>,
+    /// The token of each byte, for what has no piece.
+    bytes: [Option<u32>; 256],
+    /// Bytes in the longest piece.
+    longest: usize,
+    /// Whether a space goes in front of text.
+    pub add_space_prefix: bool,
+}
+
+/// A span of the text, in a doubly linked list. Length 0: joined to its left.
+#[derive(Clone, Copy)]
+struct Symbol {
+    start: usize,
+    len: usize,
+    prev: usize,
+    next: usize,
+}
+
+/// The end of the list.
+const NONE: usize = usize::MAX;
+
+/// Two neighbours that could be joined; stale once either has changed.
+struct Pair {
+    score: f32,
+    left: usize,
+    right: usize,
+    /// Bytes of both together when this was made, to know a stale one.
+    len: usize,
+}
+
+impl Ord for Pair {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The heap gives the greatest: the highest score, then the leftmost.
+        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
+    }
+}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Pair {}
+
+impl Spm {
+    pub fn parse(metadata: &Metadata, vocab: &Vocab) -> Result<Self> {
+        let Some(scores) = metadata.opt_f32s(SCORES)? else {
+            return Err(Error::key(SCORES, "is missing; tokenizer model \"llama\" needs it"));
+        };
+        check_length(SCORES, scores.len(), vocab.len())?;
+        if let Some((id, score)) = (0u32..).zip(scores).find(|(_, score)| !score.is_finite()) {
+            return Err(Error::file(Place::Token(id), format!("{SCORES} is {score}")));
+        }
+        let mut bytes = [None; 256];
+        for (id, piece, kind) in vocab.iter() {
+            if let (Kind::Byte, Some(byte)) = (kind, byte_of(piece)) {
+                bytes[usize::from(byte)].get_or_insert(id);
+            }
+        }
+        Ok(Spm {
+            // Adding zero turns -0.0 into 0.0, which `total_cmp` tells apart.
+            scores: scores.iter().map(|score| score + 0.0).collect(),
+            bytes,
+            longest: vocab.iter().map(|(_, piece, _)| piece.len()).max().unwrap_or(0),
+            add_space_prefix: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+        })
+    }
+
+    /// Appends the ids of `text`, with a space in front if `prefix`.
+    pub fn encode(&self, vocab: &Vocab, text: &str, prefix: bool, ids: &mut Vec<u32>) {
+        let mut spelled = String::with_capacity(text.len() + 8);
+        spelled.extend(prefix.then_some(SPACE));
+        spelled.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
+        for symbol in self.join(vocab, &spelled) {
+            self.spell(vocab, &spelled[symbol.start..symbol.start + symbol.len], ids);
+        }
+    }
+
+    /// What the text falls into once nothing can be joined any more.
+    fn join(&self, vocab: &Vocab, text: &str) -> Vec<Symbol> {
+        let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
+        for (index, (start, c)) in text.char_indices().enumerate() {
+            let prev = index.checked_sub(1).unwrap_or(NONE);
+            symbols.push(Symbol { start, len: c.len_utf8(), prev, next: index + 1 });
+        }
+        if let Some(last) = symbols.last_mut() {
+            last.next = NONE;
+        }
+        let pair = |symbols: &[Symbol], left: usize| self.pair(vocab, text, symbols, left);
+        let mut heap: BinaryHeap<Pair> =
+            (0..symbols.len()).filter_map(|left| pair(&symbols, left)).collect();
+        while let Some(Pair { left, right, len, .. }) = heap.pop() {
+            let (a, b) = (symbols[left], symbols[right]);
+            if a.len == 0 || b.len == 0 || a.len + b.len != len {
+                continue;
+            }
+            symbols[left].len = len;
+            symbols[left].next = b.next;
+            symbols[right].len = 0;
+            if let Some(next) = symbols.get_mut(b.next) {
+                next.prev = left;
+            }
+            heap.extend(pair(&symbols, a.prev));
+            heap.extend(pair(&symbols, left));
+        }
+        symbols.retain(|symbol| symbol.len > 0);
+        symbols
+    }
+
+    /// The symbol `left` and its right neighbour, if together they are a piece.
+    fn pair(&self, vocab: &Vocab, text: &str, symbols: &[Symbol], left: usize) -> Option<Pair> {
+        let a = symbols.get(left)?;
+        let len = a.len + symbols.get(a.next)?.len;
+        if len > self.longest {
+            return None;
+        }
+        let id = plain(vocab, &text[a.start..a.start + len])?;
+        Some(Pair { score: self.scores[id as usize], left, right: a.next, len })
+    }
+
+    /// Appends the token of a symbol, or those of its bytes. One byte without
+    /// a token makes the whole symbol unknown.
+    fn spell(&self, vocab: &Vocab, symbol: &str, ids: &mut Vec<u32>) {
+        if let Some(id) = plain(vocab, symbol) {
+            ids.push(id);
+            return;
+        }
+        let start = ids.len();
+        for byte in symbol.bytes() {
+            let Some(id) = self.bytes[usize::from(byte)] else {
+                ids.truncate(start);
+                ids.extend(vocab.unknown);
+                return;
+            };
+            ids.push(id);
+        }
+    }
+}
+
+/// The id of `piece` if plain text may become it.
+fn plain(vocab: &Vocab, piece: &str) -> Option<u32> {
+    let id = vocab.id(piece)?;
+    matches!(vocab.kind(id)?, Kind::Normal | Kind::UserDefined | Kind::Unused).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{Array, Value};
+    use proptest::prelude::*;
+
+    fn vocab(pieces: &[(String, f32)]) -> (Vocab, Spm) {
+        let mut metadata = Metadata::new();
+        let texts = pieces.iter().map(|(piece, _)| piece.as_str()).collect();
+        let scores = pieces.iter().map(|&(_, score)| score).collect();
+        metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts)));
+        metadata.set(SCORES, Value::Array(Array::F32(scores)));
+        let vocab = Vocab::parse(&metadata, true, true).unwrap();
+        let spm = Spm::parse(&metadata, &vocab).unwrap();
+        (vocab, spm)
+    }
+
+    /// The rule in the module's head, word for word.
+    fn naive<'t>(vocab: &Vocab, spm: &Spm, text: &'t str) -> Vec<&'t str> {
+        let mut symbols: Vec<&str> = text.split_inclusive(|_| true).collect();
+        let mut starts: Vec<usize> = text.char_indices().map(|(start, _)| start).collect();
+        loop {
+            let mut best: Option<(f32, usize)> = None;
+            for left in 1..symbols.len() {
+                let end = starts[left] + symbols[left].len();
+                let Some(id) = plain(vocab, &text[starts[left - 1]..end]) else { continue };
+                let score = spm.scores[id as usize];
+                if best.is_none_or(|(highest, _)| score > highest) {
+                    best = Some((score, left));
+                }
+            }
+            let Some((_, right)) = best else { return symbols };
+            symbols[right - 1] = &text[starts[right - 1]..starts[right] + symbols[right].len()];
+            symbols.remove(right);
+            starts.remove(right);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn the_heap_joins_like_the_rule(
+            pieces in proptest::collection::vec(("[ab▁é]{2,5}", -4i32..0), 0..30),
+            text in "[ab▁éx]{0,50}|a{0,40}|(ab){0,20}",
+        ) {
+            let mut all: Vec<(String, f32)> =
+                ["a", "b", "▁", "é"].map(|piece| (piece.to_owned(), -9.0)).into();
+            all.extend(pieces.into_iter().map(|(piece, score)| (piece, score as f32)));
+            let (vocab, spm) = vocab(&all);
+            let found: Vec<&str> =
+                spm.join(&vocab, &text).iter().map(|s| &text[s.start..s.start + s.len]).collect();
+            prop_assert_eq!(found, naive(&vocab, &spm, &text));
+        }
+    }
+
+    #[test]
+    fn what_has_no_piece_is_bytes_or_unknown() {
+        let mut pieces = vec![("<unk>".to_owned(), 0.0), ("a".to_owned(), -1.0)];
+        pieces.push(("<0xC3>".to_owned(), 0.0));
+        let (without, spm) = vocab(&pieces);
+        let mut ids = Vec::new();
+        spm.encode(&without, "aéa", false, &mut ids);
+        assert_eq!(ids, [1, 0, 1]);
+
+        pieces.push(("<0xA9>".to_owned(), 0.0));
+        let (with, spm) = vocab(&pieces);
+        ids.clear();
+        spm.encode(&with, "aéa", false, &mut ids);
+        assert_eq!(ids, [1, 2, 3, 1]);
+    }
+}

@@ -1,0 +1,263 @@
+//! The `tokenizer.ggml.*` keys: parsed, checked against each other, indexed.
+//!
+//! Nothing here trusts the file: every id that is kept is inside the
+//! vocabulary, and every array has one element per token.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Place, Result};
+use crate::gguf::{Metadata, Strings};
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+
+/// Longest piece that is accepted. The longest of real vocabularies are runs
+/// of some hundred spaces or dashes.
+const MAX_PIECE_BYTES: usize = 1 << 16;
+
+/// Texts that end an answer in every vocabulary that has them. Some files
+/// list them as ordinary or user-defined pieces (`</s>` in Phi-3); they count
+/// as control tokens all the same, so that no user can write one.
+const END_TEXTS: [&str; 11] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<EOT>",
+    "<|eom_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|return|>",
+    "<eos>",
+    "</s>",
+];
+
+/// Those of [`END_TEXTS`] that end a turn, not the text: the first found is
+/// the end-of-turn token where no key names one.
+const TURN_TEXTS: usize = 5;
+
+/// What a token is for: GGUF's token types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    /// Stands for what the vocabulary cannot spell.
+    Unknown,
+    /// Structure, not text: never made from plain text.
+    Control,
+    /// Text that is matched before anything else.
+    UserDefined,
+    Unused,
+    /// One byte, `<0x0A>`.
+    Byte,
+}
+
+/// The checked vocabulary, whatever the algorithm.
+pub(super) struct Vocab {
+    pieces: Strings,
+    kinds: Vec<Kind>,
+    /// The first id of each piece; the empty piece is not in it.
+    ids: HashMap<Box<str>, u32>,
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub eot: Option<u32>,
+    pub eom: Option<u32>,
+    pub unknown: Option<u32>,
+    /// Ascending.
+    ends: Vec<u32>,
+    pub add_bos: bool,
+    pub add_eos: bool,
+}
+
+impl Vocab {
+    /// Reads and checks the keys. `sentencepiece` tells which model's defaults
+    /// apply, `add_bos` what a missing `add_bos_token` means.
+    pub fn parse(metadata: &Metadata, sentencepiece: bool, add_bos: bool) -> Result<Self> {
+        let pieces = metadata.strings(TOKENS)?.clone();
+        check_pieces(&pieces)?;
+        let mut kinds = kinds(metadata, &pieces, sentencepiece)?;
+        let mut ids = HashMap::with_capacity(pieces.len());
+        for (id, piece) in (0u32..).zip(pieces.iter()) {
+            if !piece.is_empty() {
+                ids.entry(Box::from(piece)).or_insert(id);
+            }
+        }
+        for text in END_TEXTS {
+            if let Some(&id) = ids.get(text) {
+                kinds[id as usize] = Kind::Control;
+            }
+        }
+        let mut vocab = Vocab {
+            pieces,
+            kinds,
+            ids,
+            bos: None,
+            eos: None,
+            eot: None,
+            eom: None,
+            unknown: None,
+            ends: Vec::new(),
+            add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
+            add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+        };
+        vocab.find_specials(metadata, sentencepiece)?;
+        Ok(vocab)
+    }
+
+    /// Fills in the special ids and what ends an answer.
+    fn find_specials(&mut self, metadata: &Metadata, sentencepiece: bool) -> Result<()> {
+        // SentencePiece files may leave their three standard tokens unnamed.
+        let standard = |text: &str| match self.id(text) {
+            Some(id) if sentencepiece && !self.is_text(id) => Some(id),
+            _ => None,
+        };
+        let turn_end = END_TEXTS[..TURN_TEXTS].iter().find_map(|text| self.id(text));
+        let bos = self.special(metadata, "tokenizer.ggml.bos_token_id")?.or(standard("<s>"));
+        let eos = self.special(metadata, "tokenizer.ggml.eos_token_id")?.or(standard("</s>"));
+        let unknown =
+            self.special(metadata, "tokenizer.ggml.unknown_token_id")?.or(standard("<unk>"));
+        let eot = self.special(metadata, "tokenizer.ggml.eot_token_id")?.or(turn_end);
+        let eom = self
+            .special(metadata, "tokenizer.ggml.eom_token_id")?
+            .or_else(|| self.id("<|eom_id|>"));
+        let mut ends: Vec<u32> = [eos, eot, eom].into_iter().flatten().collect();
+        ends.extend(END_TEXTS.iter().filter_map(|text| self.id(text)));
+        ends.sort_unstable();
+        ends.dedup();
+        (self.bos, self.eos, self.eot, self.eom) = (bos, eos, eot, eom);
+        self.unknown = unknown;
+        self.ends = ends;
+        Ok(())
+    }
+
+    /// The token id at `key`. `u32::MAX` (−1) is how writers say "none".
+    fn special(&self, metadata: &Metadata, key: &str) -> Result<Option<u32>> {
+        match metadata.opt_u32(key)? {
+            None | Some(u32::MAX) => Ok(None),
+            Some(id) if (id as usize) < self.len() => Ok(Some(id)),
+            Some(id) => {
+                Err(Error::key(key, format!("is {id}, but there are only {} tokens", self.len())))
+            }
+        }
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.pieces.get(id as usize)
+    }
+
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.ids.get(piece).copied()
+    }
+
+    pub fn kind(&self, id: u32) -> Option<Kind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// Whether plain text may contain the token: all but control tokens and
+    /// the unknown token.
+    pub fn is_text(&self, id: u32) -> bool {
+        !matches!(self.kind(id), None | Some(Kind::Control | Kind::Unknown))
+    }
+
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.binary_search(&id).is_ok()
+    }
+
+    /// Every token in id order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
+        (0u32..)
+            .zip(self.pieces.iter())
+            .zip(&self.kinds)
+            .map(|((id, text), &kind)| (id, text, kind))
+    }
+}
+
+fn check_pieces(pieces: &Strings) -> Result<()> {
+    if pieces.is_empty() {
+        return Err(Error::key(TOKENS, "is empty; a vocabulary needs at least one token"));
+    }
+    if u32::try_from(pieces.len()).is_err() {
+        return Err(Error::Limit {
+            what: "tokens in the vocabulary",
+            needed: pieces.len() as u64,
+            allowed: u32::MAX.into(),
+        });
+    }
+    match pieces.iter().map(str::len).max() {
+        Some(longest) if longest > MAX_PIECE_BYTES => Err(Error::Limit {
+            what: "bytes in one token of the vocabulary",
+            needed: longest as u64,
+            allowed: MAX_PIECE_BYTES as u64,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The kind of each token: from the file, or from the texts where it has none.
+fn kinds(metadata: &Metadata, pieces: &Strings, sentencepiece: bool) -> Result<Vec<Kind>> {
+    let Some(types) = metadata.opt_i32s(TOKEN_TYPES)? else {
+        return Ok(pieces
+            .iter()
+            .map(|piece| match piece {
+                "<unk>" if sentencepiece => Kind::Unknown,
+                "<s>" | "</s>" if sentencepiece => Kind::Control,
+                _ if sentencepiece && byte_of(piece).is_some() => Kind::Byte,
+                _ => Kind::Normal,
+            })
+            .collect());
+    };
+    check_length(TOKEN_TYPES, types.len(), pieces.len())?;
+    let kind = |(id, (&number, piece)): (u32, (&i32, &str))| match number {
+        0 | 1 => Ok(Kind::Normal),
+        2 => Ok(Kind::Unknown),
+        3 => Ok(Kind::Control),
+        4 => Ok(Kind::UserDefined),
+        5 => Ok(Kind::Unused),
+        // A byte token that names no byte is ordinary text.
+        6 if byte_of(piece).is_some() => Ok(Kind::Byte),
+        6 => Ok(Kind::Normal),
+        other => {
+            let problem = format!("{TOKEN_TYPES} is {other}; the types are 0 to 6");
+            Err(Error::file(Place::Token(id), problem))
+        }
+    };
+    (0u32..).zip(types.iter().zip(pieces.iter())).map(kind).collect()
+}
+
+/// Fails unless the array at `key` has one element per token.
+pub(super) fn check_length(key: &str, found: usize, tokens: usize) -> Result<()> {
+    if found == tokens {
+        return Ok(());
+    }
+    Err(Error::key(key, format!("has {found} elements, but there are {tokens} tokens")))
+}
+
+/// The byte that a piece of the exact form `<0x0A>` names.
+pub(super) fn byte_of(piece: &str) -> Option<u8> {
+    let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
+    // `from_str_radix` alone would take "+1".
+    if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u8::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_pieces_are_exact() {
+        assert_eq!(byte_of("<0x0A>"), Some(10));
+        assert_eq!(byte_of("<0xff>"), Some(255));
+        for text in
+            ["<0x-1>", "<0x+1>", "<0xZZ>", "<0x100>", "<0xA>", "<0x>", "0x0A", "<0x0A> ", ""]
+        {
+            assert_eq!(byte_of(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Logits against float64 references, and the same bits however they are computed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+#![allow(clippy::print_stdout, reason = "the figures are worth reading")]
+
+mod support;
+
+use half::bf16;
+use support::{Way, bits, data, distance, floats, ids, json, ways};
+use tramontane::gguf::{TensorSpec, Writer};
+use tramontane::quant::Format;
+use tramontane::{Gguf, Model, ModelOptions};
+
+const CHUNKS: [usize; 4] = [usize::MAX, 1, 7, 50];
+
+/// llama.cpp's rms error and KL divergence on the same file.
+fn llama_cpp(kind: &str) -> (f64, f64) {
+    let text = std::fs::read_to_string(data("tiny-mistral/llama.cpp-figures.txt")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{kind} "))).expect(kind);
+    let after = |word: &str| -> f64 {
+        let mut words = line.split(' ').skip_while(|w| *w != word);
+        words.nth(1).unwrap().parse().unwrap()
+    };
+    (after("rms"), after("KL"))
+}
+
+/// Checks one type against the exact logits, and every way against the first.
+fn check(kind: &str, open: impl Fn(&Way) -> Model) {
+    let tokens = ids(&json("tiny-mistral/ids.json"));
+    let exact = floats(&format!("tiny-mistral/exact-{kind}.f32"));
+    let first = Way::whole().logits(&open(&Way::whole()), &tokens);
+    let error = distance(&exact, &first, 512);
+    let (rms, kl) = llama_cpp(kind);
+    println!("{kind}: {error:?}, llama.cpp rms {rms} KL {kl}");
+    if matches!(kind, "f32" | "F16" | "BF16") {
+        // Float weights meet f32 activations: nothing is rounded but sums.
+        assert!(error.max <= 1e-3, "{kind}: {error:?}");
+    } else {
+        assert!(error.rms <= 1.05 * rms && error.kl <= 1.05 * kl, "{kind}: {error:?}");
+    }
+    for way in ways(&CHUNKS, None) {
+        assert!(bits(&way.logits(&open(&way), &tokens)) == bits(&first), "{kind}: {way:?}");
+    }
+}
+
+fn check_file(kind: &str) {
+    check(kind, |way| way.model(&format!("tiny-mistral/tiny-{kind}.gguf")));
+}
+
+macro_rules! kinds {
+    ($($test:ident $kind:literal)*) => { $(#[test] fn $test() { check_file($kind); })* };
+}
+kinds! {
+    f32 "f32" f16 "F16" q8_0 "Q8_0" q6_k "Q6_K" q5_k_m "Q5_K_M" q4_k_m "Q4_K_M" q3_k_m "Q3_K_M"
+    q2_k "Q2_K" q4_0 "Q4_0" q4_1 "Q4_1" q5_0 "Q5_0" q5_1 "Q5_1" iq4_xs "IQ4_XS" iq4_nl "IQ4_NL"
+}
+
+/// The BF16 file is made here: matrices of the f32 file rounded to nearest.
+#[test]
+fn bf16() {
+    let source = Gguf::open(data("tiny-mistral/tiny-f32.gguf")).unwrap();
+    let format = |dims: &[u64]| if dims.len() == 2 { Format::BF16 } else { Format::F32 };
+    let specs: Vec<TensorSpec> = source
+        .tensors()
+        .iter()
+        .map(|t| TensorSpec {
+            name: t.name().into(),
+            dims: t.dims().to_vec(),
+            format: format(t.dims()),
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, source.metadata(), &specs).unwrap();
+    for tensor in source.tensors() {
+        if tensor.dims().len() == 2 {
+            let values = tensor.to_f32().unwrap();
+            let rounded: Vec<u8> =
+                values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
+            writer.write(&rounded).unwrap();
+        } else {
+            writer.write(tensor.bytes()).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    check("BF16", |way| {
+        Model::from_gguf(Gguf::from_bytes(bytes.clone()).unwrap(), &way.options()).unwrap()
+    });
+}
+
+#[test]
+fn a_sliding_window_of_32() {
+    let tokens = ids(&json("tiny-mistral/ids.json"));
+    let exact = floats("tiny-mistral/hf-logits-window32.f32");
+    let mut first = None;
+    for way in ways(&CHUNKS, Some(32)) {
+        let ours = way.logits(&way.model("tiny-mistral/tiny-f32.gguf"), &tokens);
+        let error = distance(&exact, &ours, 512);
+        assert!(error.max <= 1e-3, "{way:?}: {error:?}");
+        assert!(*first.get_or_insert_with(|| bits(&ours)) == bits(&ours), "{way:?}");
+    }
+    // The window matters: without it the logits are far away.
+    let full = Way::whole().logits(&Way::whole().model("tiny-mistral/tiny-f32.gguf"), &tokens);
+    assert!(distance(&exact, &full, 512).max > 0.1);
+}
+
+/// `rope_freqs` (Llama 3.1), and heads that are not width / heads wide (Nemo).
+#[test]
+fn other_members_of_the_family() {
+    for name in ["llama31", "nemo"] {
+        let model = Way::whole().model(&format!("arch/{name}/mini-f32.gguf"));
+        let exact = floats(&format!("arch/{name}/exact-mini-f32.f32"));
+        let tokens = ids(&json(&format!("arch/{name}/ids.json")));
+        let error = distance(&exact, &Way::whole().logits(&model, &tokens), model.n_vocab());
+        println!("{name}: {error:?}");
+        assert!(error.max <= 1e-3, "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn forced_instruction_set_is_used_or_refused() {
+    for isa in support::instruction_sets() {
+        let options = ModelOptions { isa: Some(isa), ..ModelOptions::default() };
+        let model = Model::open_with(data("models/stories260K.gguf"), &options).unwrap();
+        assert_eq!(model.isa(), isa);
+    }
+    assert!(tramontane::simd::Isa::named("avx9000").is_err());
+}

@@ -1,0 +1,255 @@
+//! Conversations: stopping, cancelling, full contexts, reuse.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use tramontane::{
+    Chat, ContextFull, Error, FinishReason, GenerateOptions, Generation, KvType, Message, Model,
+    SamplerOptions, Session, SessionOptions, Summary,
+};
+
+fn storyteller() -> Model {
+    support::Way::whole().model("../../models/storyteller-q4_k_m.gguf")
+}
+
+fn session(num_ctx: usize) -> Session {
+    let options = SessionOptions { num_ctx: Some(num_ctx), ..SessionOptions::default() };
+    storyteller().session(&options).unwrap()
+}
+
+fn greedy() -> GenerateOptions {
+    GenerateOptions { sampler: SamplerOptions::greedy(), ..GenerateOptions::default() }
+}
+
+fn read(mut generation: Generation<'_>) -> (String, Vec<u32>, Summary) {
+    let (mut text, mut tokens) = (String::new(), Vec::new());
+    for piece in generation.by_ref() {
+        let piece = piece.unwrap();
+        text += &piece.text;
+        tokens.push(piece.token);
+    }
+    assert!(generation.next().is_none(), "ended for good");
+    (text, tokens, generation.summary())
+}
+
+fn story(options: &GenerateOptions) -> (String, Vec<u32>, Summary) {
+    read(session(512).generate("Once upon a time", options).unwrap())
+}
+
+#[test]
+fn a_story_ends_by_itself_and_counts_what_it_did() {
+    let (text, tokens, summary) = story(&greedy());
+    assert!(text.starts_with(", there was a little girl named Lily."), "{text}");
+    assert_eq!(summary.finish_reason, Some(FinishReason::EndOfText));
+    assert_eq!(tokens.last().copied(), storyteller().tokenizer().eos());
+    assert_eq!(summary.timings.generated_tokens, tokens.len());
+    assert_eq!(summary.timings.prompt_tokens, 5);
+    assert!(summary.timings.generation_rate() > 0.0 && summary.timings.prompt_rate() > 0.0);
+}
+
+#[test]
+fn stop_strings_cut_the_text_before_themselves() {
+    let whole = story(&greedy()).0;
+    let options = GenerateOptions { stop: vec!["y with her to".into()], ..greedy() };
+    let (text, _, summary) = story(&options);
+    assert_eq!(text, whole[..whole.find("y with her to").unwrap()]);
+    assert_eq!(summary.finish_reason, Some(FinishReason::StopString));
+}
+
+#[test]
+fn num_predict_is_exact_and_generation_goes_on_from_there() {
+    let (whole, tokens, _) = story(&greedy());
+    for n in [0, 1, 20] {
+        let options = GenerateOptions { num_predict: Some(n), ..greedy() };
+        let mut session = session(512);
+        let (first, some, summary) = read(session.generate("Once upon a time", &options).unwrap());
+        assert_eq!(some, tokens[..n]);
+        assert_eq!(summary.finish_reason, Some(FinishReason::Length));
+        if n > 0 {
+            let (rest, _, _) = read(session.generate("", &greedy()).unwrap());
+            assert_eq!(first + &rest, whole);
+        }
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_lively_text_and_logprobs_are_probabilities() {
+    let sampler = SamplerOptions {
+        seed: Some(7),
+        logprobs: true,
+        top_logprobs: 3,
+        ..SamplerOptions::default()
+    };
+    let options = GenerateOptions { sampler, num_predict: Some(60), ..GenerateOptions::default() };
+    assert_eq!(story(&options).1, story(&options).1);
+    let mut session = session(512);
+    for piece in session.generate("The dog", &options).unwrap() {
+        let piece = piece.unwrap();
+        assert!(piece.logprob.unwrap() <= 0.0);
+        assert_eq!(piece.top_logprobs.len(), 3);
+        assert!(piece.top_logprobs.windows(2).all(|p| p[0].logprob >= p[1].logprob));
+    }
+}
+
+#[test]
+fn a_full_context_stops_fails_or_shifts_as_asked() {
+    let with = |context_full| GenerateOptions {
+        context_full,
+        ignore_eos: true,
+        num_predict: Some(150),
+        ..greedy()
+    };
+    let (_, tokens, summary) =
+        read(session(50).generate("Once upon a time", &with(ContextFull::Stop)).unwrap());
+    assert_eq!(summary.finish_reason, Some(FinishReason::ContextFull));
+    assert_eq!(tokens.len(), 46, "5 prompt tokens, 45 fed, and one that found no room");
+
+    let mut small = session(50);
+    let last = small.generate("Once upon a time", &with(ContextFull::Error)).unwrap().last();
+    assert!(matches!(last, Some(Err(Error::Limit { needed: 51, allowed: 50, .. }))));
+
+    let shift = with(ContextFull::Shift { num_keep: 5 });
+    let (_, tokens, summary) = read(session(50).generate("Once upon a time", &shift).unwrap());
+    assert_eq!((tokens.len(), summary.finish_reason), (150, Some(FinishReason::Length)));
+    assert!(summary.dropped_tokens > 0, "the caller is told");
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused_or_cut_and_nothing_is_lost() {
+    let long = "The dog ran. ".repeat(100);
+    let mut session = session(64);
+    session.feed(&[1, 441, 455]).unwrap();
+    let error = session.generate(&long, &greedy()).err().unwrap();
+    assert!(matches!(error, Error::Limit { allowed: 64, .. }), "{error}");
+    assert_eq!(session.tokens(), [1, 441, 455]);
+    assert!(matches!(session.feed(&[]), Err(Error::Misuse(_))));
+    assert!(matches!(session.feed(&[5, 999_999]), Err(Error::Misuse(_))));
+    assert_eq!(session.tokens(), [1, 441, 455]);
+
+    let options = GenerateOptions {
+        context_full: ContextFull::Shift { num_keep: 3 },
+        num_predict: Some(5),
+        ..greedy()
+    };
+    let (_, _, summary) = read(session.generate(&long, &options).unwrap());
+    assert!(summary.dropped_tokens > 300, "{summary:?}");
+    assert_eq!(session.tokens()[..3], [1, 441, 455]);
+}
+
+#[test]
+fn empty_prompts_and_absurd_options_are_one_clear_sentence() {
+    let mut session = session(64);
+    assert!(matches!(session.generate("", &greedy()), Err(Error::Misuse(_))));
+    for options in [
+        SessionOptions { num_ctx: Some(0), ..SessionOptions::default() },
+        SessionOptions { num_batch: Some(0), ..SessionOptions::default() },
+    ] {
+        assert!(matches!(storyteller().session(&options), Err(Error::Misuse(_))));
+    }
+    let sampler = SamplerOptions { top_p: f32::NAN, ..SamplerOptions::default() };
+    let options = GenerateOptions { sampler, ..GenerateOptions::default() };
+    let error = session.generate("a", &options).err().unwrap();
+    assert!(error.to_string().contains("top_p"), "{error}");
+    assert!(session.tokens().is_empty());
+}
+
+#[test]
+fn cancelling_works_in_the_prompt_and_in_the_text() {
+    let mut session = session(512);
+    let canceller = session.canceller();
+    canceller.cancel();
+    let tokens = vec![441; 400];
+    assert!(matches!(session.feed(&tokens), Err(Error::Cancelled)));
+    assert!(session.tokens().is_empty());
+    session.feed(&tokens[..4]).unwrap();
+
+    let mut generation = session.generate(" and", &greedy()).unwrap();
+    generation.next().unwrap().unwrap();
+    canceller.cancel();
+    assert!(generation.next().is_none());
+    assert_eq!(generation.summary().finish_reason, Some(FinishReason::Cancelled));
+
+    // From another thread, while a long prompt is computed.
+    let big = support::Way { threads: 1, ..support::Way::whole() };
+    let model = big.model("tiny-mistral/tiny-f32.gguf");
+    let options = SessionOptions { num_ctx: Some(100_000), ..SessionOptions::default() };
+    let mut long = model.session(&options).unwrap();
+    let canceller = long.canceller();
+    let watch = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        canceller.cancel();
+        Instant::now()
+    });
+    let result = long.feed(&vec![5; 90_000]);
+    let late = watch.join().unwrap().elapsed();
+    assert!(matches!(result, Err(Error::Cancelled)));
+    assert!(late < Duration::from_secs(5), "{late:?}");
+}
+
+#[test]
+fn a_fork_goes_its_own_way_and_truncating_takes_back() {
+    let mut a = session(512);
+    a.feed(&[1, 441, 455, 263, 409]).unwrap();
+    let mut b = a.fork();
+    let after_a = a.feed(&[4043]).unwrap().to_vec();
+    let after_b = b.feed(&[416]).unwrap().to_vec();
+    assert_ne!(after_a, after_b);
+    b.truncate(5).unwrap();
+    assert_eq!(b.feed(&[4043]).unwrap(), after_a, "as if it had never gone astray");
+    assert!(b.truncate(100).is_err());
+}
+
+#[test]
+fn a_window_keeps_memory_bounded_and_truncation_honest() {
+    let mut session = session(512);
+    session.feed(&vec![441; 500]).unwrap();
+    let bytes = session.cache_bytes();
+    // 128 positions back and the page they begin in: 3 pages of 64, 6 layers.
+    assert!(bytes <= 3 * 64 * 2 * 2 * 32 * 2 * 6, "{bytes}");
+    assert!(session.truncate(10).is_err(), "the window has dropped those positions");
+    assert_eq!(session.tokens().len(), 500);
+    session.clear();
+    session.feed(&[1, 441]).unwrap();
+}
+
+#[test]
+fn chat_computes_only_what_is_new() {
+    let model = storyteller();
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let options = GenerateOptions { num_predict: Some(20), ..greedy() };
+    let mut messages = vec![Message::user("Tell me a story about a dog.")];
+    let chat = |messages: &[serde_json::Value]| {
+        model.chat_tokens(&Chat { messages, add_generation_prompt: true, ..Chat::default() })
+    };
+    let all = chat(&messages).unwrap();
+    let (answer, _, first) = {
+        let chat = Chat { messages: &messages, add_generation_prompt: true, ..Chat::default() };
+        read(session.chat(&chat, &options).unwrap())
+    };
+    assert_eq!((first.timings.prompt_tokens, first.timings.reused_tokens), (all.len(), 0));
+    assert!(!answer.starts_with(' '));
+
+    messages.push(Message::assistant(&answer));
+    messages.push(Message::user("And a cat."));
+    let all = chat(&messages).unwrap();
+    let chat = Chat { messages: &messages, add_generation_prompt: true, ..Chat::default() };
+    let (second_answer, _, second) = read(session.chat(&chat, &options).unwrap());
+    assert!(second.timings.reused_tokens >= first.timings.prompt_tokens + 19, "{second:?}");
+    assert_eq!(second.timings.prompt_tokens + second.timings.reused_tokens, all.len());
+
+    // A fresh session gives the same answer: reuse changes nothing.
+    let mut fresh = model.session(&SessionOptions::default()).unwrap();
+    assert_eq!(read(fresh.chat(&chat, &options).unwrap()).0, second_answer);
+}
+
+#[test]
+fn f16_and_f32_caches_tell_the_same_story_for_a_while() {
+    let model = storyteller();
+    let options = SessionOptions { kv_type: KvType::F32, ..SessionOptions::default() };
+    let options_text = GenerateOptions { num_predict: Some(12), ..greedy() };
+    let mut exact = model.session(&options).unwrap();
+    let exact = read(exact.generate("Once upon a time", &options_text).unwrap()).1;
+    assert_eq!(exact, story(&options_text).1);
+}

@@ -1,0 +1,120 @@
+//! The rules of the tree: dependencies point one way, `unsafe` stays in its places,
+//! architectures are named in one file.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules in the order of the data's way; each may use those before it.
+const ORDER: [&str; 12] = [
+    "error",
+    "quant",
+    "tensor",
+    "gguf",
+    "simd",
+    "kv_cache",
+    "kernel",
+    "tokenizer",
+    "template",
+    "sampler",
+    "model",
+    "session",
+];
+
+/// Where `unsafe` may stand: the mapping, instruction sets, threads and the
+/// disjoint writes of the matrix product.
+const UNSAFE: [&str; 4] = ["gguf/mod.rs", "simd/avx2.rs", "kernel/pool.rs", "kernel/matmul.rs"];
+
+fn source_files() -> Vec<(String, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(&path).unwrap())
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The lines of code that are not comments, up to the unit tests.
+fn code(source: &str) -> impl Iterator<Item = &str> {
+    let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+fn module(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+#[test]
+fn lib_declares_the_modules_in_order() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let declared: Vec<&str> = lib
+        .lines()
+        .filter_map(|l| l.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
+    assert_eq!(declared, ORDER);
+}
+
+#[test]
+fn no_module_uses_one_that_comes_later() {
+    let place = |name: &str| ORDER.iter().position(|module| *module == name);
+    let mut checked = 0;
+    for (file, source) in source_files() {
+        let Some(own) = place(module(&file)) else { continue };
+        for line in code(&source) {
+            for used in line.split("crate::").skip(1) {
+                let name = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                if let Some(used) = place(name) {
+                    assert!(used <= own, "{file} uses {name}, which comes later: {line}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 50, "only {checked} uses were found: is the test blind?");
+}
+
+#[test]
+fn unsafe_stays_in_its_places() {
+    let uses_unsafe = |source: &str| {
+        code(source).any(|line| {
+            line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe")
+        })
+    };
+    let found: Vec<String> =
+        source_files().into_iter().filter(|(_, s)| uses_unsafe(s)).map(|(f, _)| f).collect();
+    for file in &found {
+        assert!(UNSAFE.contains(&file.as_str()), "unsafe in {file}");
+    }
+    assert_eq!(found.len(), UNSAFE.len(), "the list names a file without unsafe: {found:?}");
+}
+
+#[test]
+fn architectures_are_named_in_one_file() {
+    for (file, source) in source_files() {
+        // The tokenizer's `llama` is SentencePiece's name in GGUF, not a network.
+        if file == "model/arch.rs" || module(&file) == "tokenizer" {
+            continue;
+        }
+        for line in code(&source) {
+            for name in ["\"llama\"", "\"mistral", "\"qwen", "\"phi", "\"gemma"] {
+                assert!(!line.contains(name), "{file} names an architecture: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short() {
+    for (file, source) in source_files() {
+        let lines = source.split("#[cfg(test)]\nmod tests").next().unwrap().lines().count();
+        assert!(lines <= 520, "{file} has {lines} lines; a file holds one idea");
+    }
+}
