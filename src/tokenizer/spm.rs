@@ -188,8 +188,8 @@ mod tests {
         let mut metadata = Metadata::new();
         let texts = pieces.iter().map(|(piece, _)| piece.as_str()).collect();
         let scores = pieces.iter().map(|&(_, score)| score).collect();
-        metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts)));
-        metadata.set(SCORES, Value::Array(Array::F32(scores)));
+        metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts))).unwrap();
+        metadata.set(SCORES, Value::Array(Array::F32(scores))).unwrap();
         let vocab = Vocab::parse(&metadata, true, true).unwrap();
         let spm = Spm::parse(&metadata, &vocab).unwrap();
         (vocab, spm)
