@@ -43,8 +43,8 @@ struct Args {
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// Fewer (or more) layers than the real model
-    #[arg(long, value_name = "N")]
-    layers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    layers: Option<u16>,
     /// The same seed gives the same file
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> common::Result {
     let mut shape = args.shape;
-    shape.layers = args.layers.unwrap_or(shape.layers);
+    shape.layers = args.layers.map_or(shape.layers, usize::from);
     let mut metadata = shape.metadata(&args.mix)?;
     match &args.vocab {
         Some(path) => vocabulary::copy(&Gguf::open(path)?, shape.vocab, &mut metadata)?,
@@ -71,18 +71,24 @@ fn run(args: Args) -> common::Result {
     let parameters: u64 = specs.iter().map(|tensor| tensor.dims.iter().product::<u64>()).sum();
 
     let start = Instant::now();
-    let bar = ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
-        "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
-    )?);
     let part = args.out.with_added_extension("part");
     let io = |error| format!("{}: {error}", part.display());
-    let mut writer = Writer::new(File::create(&part).map_err(io)?, &metadata, &specs)?;
-    for tensor in &specs {
-        tensors::write(&mut writer, &shape, args.seed, tensor, |n| bar.inc(n as u64))?;
+    let file = File::create(&part).map_err(io)?;
+    let written = (|| {
+        let bar = progress_bar(bytes)?;
+        let mut writer = Writer::new(file, &metadata, &specs)?;
+        for tensor in &specs {
+            tensors::write(&mut writer, &shape, args.seed, tensor, |n| bar.inc(n as u64))?;
+        }
+        writer.finish()?;
+        bar.finish_and_clear();
+        Ok(std::fs::rename(&part, &args.out).map_err(io)?)
+    })();
+    if written.is_err() {
+        // A full disk gets its space back; the first error is the one that counts.
+        let _ = std::fs::remove_file(&part);
+        return written;
     }
-    writer.finish()?;
-    std::fs::rename(&part, &args.out).map_err(io)?;
-    bar.finish_and_clear();
     println!(
         "{}: {} tensors, {parameters} parameters, {bytes} bytes of weights in {:.1} s",
         args.out.display(),
@@ -90,4 +96,10 @@ fn run(args: Args) -> common::Result {
         start.elapsed().as_secs_f64(),
     );
     Ok(())
+}
+
+/// On stderr, and only if that is a terminal.
+fn progress_bar(bytes: u64) -> common::Result<ProgressBar> {
+    let style = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
+    Ok(ProgressBar::new(bytes).with_style(ProgressStyle::with_template(style)?))
 }
