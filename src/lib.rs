@@ -14,7 +14,6 @@ pub mod error;
 pub mod quant;
 
 pub mod tensor;
-pub mod tokenizer;
 
 pub mod gguf;
 
@@ -24,6 +23,7 @@ mod kv_cache;
 
 mod kernel;
 
+pub mod tokenizer;
 
 pub mod template;
 

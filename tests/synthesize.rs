@@ -1,37 +1,160 @@
-//! The synthesized shapes have exactly the tensors of the real files.
+//! The example `synthesize`: its shapes are those of real files, its weights
+//! are what its documentation says.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+#![allow(dead_code, reason = "the example uses more of its modules")]
 
+#[path = "../examples/synthesize/mix.rs"]
+mod mix;
 #[path = "../examples/synthesize/shape.rs"]
 mod shape;
+#[path = "../examples/synthesize/tensors.rs"]
+mod tensors;
+#[path = "../examples/synthesize/vocabulary.rs"]
+mod vocabulary;
+#[path = "../examples/synthesize/weights.rs"]
+mod weights;
 
-use shape::{MIXES, SHAPES, tensors};
+use std::path::Path;
+
+use mix::{MIXES, Mix};
+use shape::Shape;
+use tramontane::gguf::{TensorSpec, Writer};
 use tramontane::quant::Format;
+use tramontane::{EncodeOptions, Gguf, Model, ModelOptions, SessionOptions};
 
-/// Sizes and types of Mistral-7B-Instruct-v0.3 Q4_K_M as published.
+fn synthesize(shape: &Shape, mix: &Mix, seed: u64) -> Vec<u8> {
+    let mut metadata = shape.metadata(mix).unwrap();
+    vocabulary::generate(shape.vocab, &mut metadata).unwrap();
+    let specs = shape.tensors(mix);
+    let mut writer = Writer::new(Vec::new(), &metadata, &specs).unwrap();
+    for spec in &specs {
+        tensors::write(&mut writer, shape, seed, spec, |_| {}).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn model(bytes: Vec<u8>) -> Model {
+    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &ModelOptions::default()).unwrap()
+}
+
+/// llama.cpp's quantizer decided the formats of the tests' tiny files; ours
+/// must have the same tensors in the same order, stored alike.
 #[test]
-fn mistral_7b_q4_k_m_is_the_real_mix() {
-    let all = tensors(&SHAPES[0], &MIXES[0]);
-    let bytes: usize = all.iter().map(|tensor| tensor.byte_len().unwrap()).sum();
-    assert_eq!(bytes, 4_372_054_016);
-    let count = |format| all.iter().filter(|tensor| tensor.format == format).count();
-    assert_eq!((count(Format::Q6_K), count(Format::F32)), (33, 65));
-    let more: Vec<usize> = (0..32)
-        .filter(|i| {
-            let name = format!("blk.{i}.ffn_down.weight");
-            all.iter().any(|t| t.name == name && t.format == Format::Q6_K)
-        })
-        .collect();
-    assert_eq!(more, [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]);
-    assert_eq!(all[0].format, Format::Q4_K, "the embedding is untied");
+fn tiny_files_have_the_tensors_of_llama_cpps() {
+    let shape = Shape::find("tiny").unwrap();
+    let mut compared = 0;
+    for mix in MIXES {
+        let name = if mix.name == "f32" { "f32".into() } else { mix.name.to_uppercase() };
+        let path = format!("tests/data/tiny-mistral/tiny-{name}.gguf");
+        let Ok(real) = Gguf::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)) else {
+            continue;
+        };
+        let mut real_specs: Vec<_> = real.tensors().iter().map(TensorSpec::from).collect();
+        let mut specs = shape.tensors(&mix);
+        if !mix.is_quantized() {
+            // The converter has another order than the quantizer.
+            real_specs.sort_by(|a, b| a.name.cmp(&b.name));
+            specs.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        assert_eq!(specs, real_specs, "{name}");
+        let ours = shape.metadata(&mix).unwrap();
+        for (key, value) in ours.iter().filter(|(key, _)| *key != "general.name") {
+            assert_eq!(real.metadata().get(key), Some(value), "{name}: {key}");
+        }
+        compared += 1;
+    }
+    assert!(compared >= 12, "only {compared} files were compared");
 }
 
 #[test]
-fn every_shape_and_type_is_whole_blocks() {
-    for shape in &SHAPES {
-        for mix in &MIXES {
-            for tensor in tensors(shape, mix) {
-                tensor.byte_len().unwrap_or_else(|e| panic!("{} {}: {e}", shape.name, mix.name));
-            }
+fn mistral_7b_is_the_real_files_size() {
+    let specs = Shape::find("mistral-7b").unwrap().tensors(&Mix::find("q4_k_m").unwrap());
+    let count = |format| specs.iter().filter(|spec| spec.format == format).count();
+    assert_eq!(specs.len(), 291);
+    assert_eq!((count(Format::Q4_K), count(Format::Q6_K), count(Format::F32)), (193, 33, 65));
+    let bytes: usize = specs.iter().map(|spec| spec.byte_len().unwrap()).sum();
+    assert_eq!(bytes, 4_372_054_016);
+}
+
+#[test]
+fn llama_1b_is_tied_and_scales_its_frequencies() {
+    let shape = Shape::find("llama-1b").unwrap();
+    let specs = shape.tensors(&Mix::find("q4_k_m").unwrap());
+    assert_eq!(specs.len(), 147);
+    assert!(specs.iter().all(|spec| spec.name != "output.weight"));
+    let parameters: u64 = specs.iter().map(|spec| spec.dims.iter().product::<u64>()).sum();
+    assert_eq!(parameters, 1_235_814_432);
+    let factors = shape.rope_freqs();
+    assert_eq!((factors.len(), factors[0], factors[31]), (32, 1.0, 32.0));
+    assert!(factors.is_sorted());
+}
+
+#[test]
+fn a_seed_gives_one_file() {
+    let shape = Shape::find("tiny").unwrap();
+    for mix in MIXES {
+        let one = synthesize(&shape, &mix, 1);
+        assert!(one == synthesize(&shape, &mix, 1), "{} differs from itself", mix.name);
+        assert!(one != synthesize(&shape, &mix, 2), "{} ignores the seed", mix.name);
+    }
+}
+
+/// However a tensor is cut into chunks, its bytes are the same.
+#[test]
+fn chunks_do_not_matter() {
+    for format in Format::ALL {
+        let size = format.block_bytes();
+        let mut whole = vec![0; 5 * weights::STEP * size / 2];
+        weights::fill(format, 7, 0.02, 0, &mut whole);
+        let mut parts = vec![0; whole.len()];
+        let (first, second) = parts.split_at_mut(weights::STEP * size);
+        weights::fill(format, 7, 0.02, weights::STEP, second);
+        weights::fill(format, 7, 0.02, 0, first);
+        assert!(whole == parts, "{format}");
+    }
+}
+
+#[test]
+fn weights_have_the_deviation_that_was_asked_for() {
+    for mix in MIXES {
+        let file = Gguf::from_bytes(synthesize(&Shape::find("tiny").unwrap(), &mix, 3)).unwrap();
+        for tensor in file.tensors().iter().filter(|tensor| tensor.dims().len() == 2) {
+            let values = tensor.to_f32().unwrap();
+            let n = values.len() as f64;
+            let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+            let square = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / n;
+            let wanted = 1.0 / (tensor.cols() as f64).sqrt();
+            let (name, format) = (tensor.name(), tensor.format());
+            let ratio = square.sqrt() / wanted;
+            assert!((ratio - 1.0).abs() < 0.06, "{name} {format}: deviation {ratio:.3} of wanted");
+            // 32 weights share an offset at most; five standard errors.
+            assert!(mean.abs() < 5.0 * wanted / (n / 32.0).sqrt(), "{name} {format}: mean {mean}");
         }
+    }
+}
+
+#[test]
+fn a_made_up_vocabulary_spells_any_text() {
+    let bytes = synthesize(&Shape::find("tiny").unwrap(), &Mix::find("q4_0").unwrap(), 1);
+    let model = model(bytes);
+    let tokenizer = model.tokenizer();
+    let text = "Once upon a time… ça 1+1=2 \u{1F32C}";
+    let ids = tokenizer.encode(text, EncodeOptions::default());
+    assert_eq!(tokenizer.decode(&ids), text);
+}
+
+/// A forward pass gives finite logits of about unit size that differ.
+#[test]
+fn logits_are_alive() {
+    for mix in MIXES {
+        let bytes = synthesize(&Shape::find("tiny").unwrap(), &mix, 1);
+        let model = model(bytes);
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let logits = session.evaluate(&[1, 300, 301, 302, 303, 304]).unwrap();
+        let last = &logits[logits.len() - 512..];
+        let mean = last.iter().sum::<f32>() / 512.0;
+        let deviation = (last.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 512.0).sqrt();
+        assert!((0.5..2.0).contains(&deviation), "{}: {deviation}", mix.name);
+        assert!(mean.abs() < 0.5, "{}: mean {mean}", mix.name);
     }
 }

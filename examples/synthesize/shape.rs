@@ -1,156 +1,212 @@
-//! Which tensors a model of a given shape has, and in which format.
+//! The shapes of published models: which tensors a file has, and what its
+//! metadata says about them.
 
-use tramontane::gguf::TensorSpec;
+use tramontane::gguf::{Metadata, TensorSpec, Value};
 use tramontane::quant::Format;
 
-/// The numbers of a network.
+use super::mix::Mix;
+
+/// The numbers of a Llama-like network.
+#[derive(Debug, Clone)]
 pub struct Shape {
     pub name: &'static str,
+    /// The model that has this shape.
+    pub of: &'static str,
     pub layers: usize,
-    pub dim: usize,
-    pub ffn: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub n_vocab: usize,
+    pub dim: u64,
+    pub ffn: u64,
+    pub heads: u64,
+    pub kv_heads: u64,
+    pub head_dim: u64,
+    pub vocab: u64,
     pub context: u32,
-    pub rope_base: f32,
-    /// Whether the output matrix is the embedding.
+    pub freq_base: f32,
+    /// No output matrix: the embedding is used twice.
     pub tied: bool,
-    /// Whether the file has `rope_freqs`.
-    pub rope_freqs: bool,
+    /// Whether the file says the size of a head.
+    pub says_head_dim: bool,
+    /// Factor of Llama 3's frequency scaling, for files with `rope_freqs`.
+    pub rope_factor: Option<f32>,
 }
 
-pub const SHAPES: [Shape; 3] = [
-    Shape {
-        name: "mistral-7b", // Mistral-7B-Instruct-v0.3
-        layers: 32,
-        dim: 4096,
-        ffn: 14336,
-        heads: 32,
-        kv_heads: 8,
-        head_dim: 128,
-        n_vocab: 32768,
-        context: 32768,
-        rope_base: 1e6,
-        tied: false,
-        rope_freqs: false,
-    },
-    Shape {
-        name: "llama-1b", // Llama-3.2-1B
-        layers: 16,
-        dim: 2048,
-        ffn: 8192,
-        heads: 32,
-        kv_heads: 8,
-        head_dim: 64,
-        n_vocab: 128_256,
-        context: 131_072,
-        rope_base: 5e5,
-        tied: true,
-        rope_freqs: true,
-    },
+pub const SHAPES: [Shape; 5] = [
     Shape {
         name: "tiny",
+        of: "the tests' tiny Mistral",
         layers: 2,
         dim: 256,
         ffn: 512,
         heads: 8,
         kv_heads: 2,
         head_dim: 32,
-        n_vocab: 512,
-        context: 2048,
-        rope_base: 1e4,
+        vocab: 512,
+        context: 512,
+        freq_base: 1e4,
         tied: false,
-        rope_freqs: false,
+        says_head_dim: true,
+        rope_factor: None,
+    },
+    Shape {
+        name: "llama-1b",
+        of: "Llama 3.2 1B",
+        layers: 16,
+        dim: 2048,
+        ffn: 8192,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 64,
+        vocab: 128_256,
+        context: 131_072,
+        freq_base: 5e5,
+        tied: true,
+        says_head_dim: true,
+        rope_factor: Some(32.0),
+    },
+    Shape {
+        name: "llama-8b",
+        of: "Llama 3.1 8B",
+        layers: 32,
+        dim: 4096,
+        ffn: 14_336,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 128_256,
+        context: 131_072,
+        freq_base: 5e5,
+        tied: false,
+        says_head_dim: true,
+        rope_factor: Some(8.0),
+    },
+    Shape {
+        name: "mistral-7b",
+        of: "Mistral 7B v0.3",
+        layers: 32,
+        dim: 4096,
+        ffn: 14_336,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 32_768,
+        context: 32_768,
+        freq_base: 1e6,
+        tied: false,
+        says_head_dim: false,
+        rope_factor: None,
+    },
+    Shape {
+        name: "mistral-nemo",
+        of: "Mistral Nemo 12B",
+        layers: 40,
+        dim: 5120,
+        ffn: 14_336,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 131_072,
+        context: 1_024_000,
+        freq_base: 1e6,
+        tied: false,
+        says_head_dim: true,
+        rope_factor: None,
     },
 ];
 
-/// What llama.cpp's quantizer would store each role in.
-#[derive(Clone, Copy)]
-pub struct Mix {
-    pub name: &'static str,
-    /// llama.cpp's number of the file type, for `general.file_type`.
-    pub file_type: u32,
-    /// Most matrices.
-    base: Format,
-    /// The output matrix, or the embedding where it is tied.
-    output: Format,
-    attn_v: Format,
-    attn_output: Format,
-    ffn_down: Format,
-    /// `attn_v` and `ffn_down` in the layers that get more bits.
-    more: Format,
-}
-
-const fn pure(name: &'static str, file_type: u32, base: Format, output: Format) -> Mix {
-    Mix {
-        name,
-        file_type,
-        base,
-        output,
-        attn_v: base,
-        attn_output: base,
-        ffn_down: base,
-        more: base,
+impl Shape {
+    /// The shape called `name`, or which there are.
+    pub fn find(name: &str) -> Result<Shape, String> {
+        SHAPES.into_iter().find(|shape| shape.name == name).ok_or_else(|| {
+            format!("possible shapes: {}", SHAPES.map(|shape| shape.name).join(", "))
+        })
     }
-}
 
-pub const MIXES: [Mix; 9] = [
-    Mix { more: Format::Q6_K, ..pure("q4_k_m", 15, Format::Q4_K, Format::Q6_K) },
-    Mix { more: Format::Q6_K, ..pure("q5_k_m", 17, Format::Q5_K, Format::Q6_K) },
-    pure("q6_k", 18, Format::Q6_K, Format::Q6_K),
-    pure("q8_0", 7, Format::Q8_0, Format::Q8_0),
-    pure("q4_0", 2, Format::Q4_0, Format::Q6_K),
-    Mix {
-        attn_v: Format::Q4_K,
-        attn_output: Format::Q3_K,
-        ffn_down: Format::Q3_K,
-        more: Format::Q3_K,
-        ..pure("q2_k", 10, Format::Q2_K, Format::Q6_K)
-    },
-    pure("f16", 1, Format::F16, Format::F16),
-    pure("bf16", 32, Format::BF16, Format::BF16),
-    pure("f32", 0, Format::F32, Format::F32),
-];
+    /// Every tensor in the order of llama.cpp's quantizer, stored as `mix` says.
+    pub fn tensors(&self, mix: &Mix) -> Vec<TensorSpec> {
+        let mut tensors = Vec::new();
+        let mut add = |name: String, dims: &[u64], format| {
+            tensors.push(TensorSpec { name, dims: dims.into(), format });
+        };
+        let head =
+            if mix.is_quantized() && mix.base != Format::Q8_0 { Format::Q6_K } else { mix.base };
+        if !self.tied {
+            add("output.weight".into(), &[self.dim, self.vocab], head);
+        }
+        add("output_norm.weight".into(), &[self.dim], Format::F32);
+        if self.rope_factor.is_some() {
+            add("rope_freqs.weight".into(), &[self.head_dim / 2], Format::F32);
+        }
+        let embd = if self.tied { head } else { mix.base };
+        add("token_embd.weight".into(), &[self.dim, self.vocab], embd);
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        for layer in 0..self.layers {
+            for (part, dims) in [
+                ("attn_k", &[self.dim, kv][..]),
+                ("attn_norm", &[self.dim]),
+                ("attn_output", &[q, self.dim]),
+                ("attn_q", &[self.dim, q]),
+                ("attn_v", &[self.dim, kv]),
+                ("ffn_down", &[self.ffn, self.dim]),
+                ("ffn_gate", &[self.dim, self.ffn]),
+                ("ffn_norm", &[self.dim]),
+                ("ffn_up", &[self.dim, self.ffn]),
+            ] {
+                let gqa = self.heads / self.kv_heads;
+                let format = match dims {
+                    [_] => Format::F32,
+                    _ => mix.format(part, layer, self.layers, gqa),
+                };
+                add(format!("blk.{layer}.{part}.weight"), dims, format);
+            }
+        }
+        tensors
+    }
 
-/// llama.cpp's `use_more_bits`: the first and last eighth of the layers, and every
-/// third between.
-fn more_bits(layer: usize, layers: usize) -> bool {
-    layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
-}
+    /// The keys of a published file up to the tokenizer's.
+    pub fn metadata(&self, mix: &Mix) -> tramontane::Result<Metadata> {
+        let mut metadata = Metadata::new();
+        let mut text = |key: &str, text: &str| metadata.push(key, Value::String(text.into()));
+        text("general.architecture", "llama")?;
+        text("general.type", "model")?;
+        text("general.name", &format!("Random weights in the shape of {}", self.of))?;
+        let mut number = |key: &str, number: u64| match u32::try_from(number) {
+            Ok(number) => metadata.push(format!("llama.{key}"), Value::U32(number)),
+            Err(_) => metadata.push(format!("llama.{key}"), Value::U64(number)),
+        };
+        number("block_count", self.layers as u64)?;
+        number("context_length", self.context.into())?;
+        number("embedding_length", self.dim)?;
+        number("feed_forward_length", self.ffn)?;
+        number("attention.head_count", self.heads)?;
+        number("attention.head_count_kv", self.kv_heads)?;
+        if self.says_head_dim {
+            number("attention.key_length", self.head_dim)?;
+            number("attention.value_length", self.head_dim)?;
+        }
+        number("vocab_size", self.vocab)?;
+        number("rope.dimension_count", self.head_dim)?;
+        metadata.push("llama.rope.freq_base", Value::F32(self.freq_base))?;
+        metadata.push("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5))?;
+        metadata.push("general.file_type", Value::U32(mix.file_type))?;
+        if mix.is_quantized() {
+            metadata.push("general.quantization_version", Value::U32(2))?;
+        }
+        Ok(metadata)
+    }
 
-/// The tensors in the order of llama.cpp's files.
-pub fn tensors(shape: &Shape, mix: &Mix) -> Vec<TensorSpec> {
-    let mut all = Vec::new();
-    let mut add = |name: String, dims: &[usize], format| {
-        all.push(TensorSpec { name, dims: dims.iter().map(|&d| d as u64).collect(), format });
-    };
-    let Shape { dim, ffn, layers, n_vocab, .. } = *shape;
-    let (q, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-    if shape.rope_freqs {
-        add("rope_freqs.weight".into(), &[shape.head_dim / 2], Format::F32);
+    /// Llama 3's divisors of the rotary frequencies: 1 for short wavelengths,
+    /// `factor` for long ones, in between a smooth change. "Long" is a quarter
+    /// to the whole of the 8,192 positions of the first training.
+    pub fn rope_freqs(&self) -> Vec<f32> {
+        let factor = self.rope_factor.unwrap_or(1.0);
+        let (long, short) = (8192.0, 8192.0 / 4.0);
+        (0..self.head_dim / 2)
+            .map(|pair| {
+                let exponent = -2.0 * pair as f32 / self.head_dim as f32;
+                let wavelength = std::f32::consts::TAU / self.freq_base.powf(exponent);
+                // 1 at short wavelengths, 0 at long ones
+                let keep = ((long / wavelength - 1.0) / (long / short - 1.0)).clamp(0.0, 1.0);
+                1.0 / ((1.0 - keep) / factor + keep)
+            })
+            .collect()
     }
-    let embedding = if shape.tied { mix.output } else { mix.base };
-    add("token_embd.weight".into(), &[dim, n_vocab], embedding);
-    for layer in 0..layers {
-        let more = more_bits(layer, layers);
-        let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        let k_quant_of_v = mix.attn_v != mix.base; // q2_k has one type for all layers
-        let attn_v = if more && !k_quant_of_v { mix.more } else { mix.attn_v };
-        add(name("attn_norm"), &[dim], Format::F32);
-        add(name("attn_q"), &[dim, q], mix.base);
-        add(name("attn_k"), &[dim, kv], mix.base);
-        add(name("attn_v"), &[dim, kv], attn_v);
-        add(name("attn_output"), &[q, dim], mix.attn_output);
-        add(name("ffn_norm"), &[dim], Format::F32);
-        add(name("ffn_gate"), &[dim, ffn], mix.base);
-        add(name("ffn_up"), &[dim, ffn], mix.base);
-        add(name("ffn_down"), &[ffn, dim], if more { mix.more } else { mix.ffn_down });
-    }
-    add("output_norm.weight".into(), &[dim], Format::F32);
-    if !shape.tied {
-        add("output.weight".into(), &[dim, n_vocab], mix.output);
-    }
-    all
 }

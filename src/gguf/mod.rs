@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use write::{TensorSpec, Writer};
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Result};
 use crate::tensor::{Storage, Tensor};
 
 /// Bounds on what a file may declare. Real models stay far below each; what
@@ -154,7 +154,7 @@ fn map(path: &Path) -> Result<Arc<Storage>> {
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     let len = file.metadata().map_err(|source| Error::io(path, source))?.len();
     if len == 0 {
-        return Err(Error::file(Place::Header, "not a GGUF file: the file is empty; tramontane runs .gguf models"));
+        return Err(parse::not_gguf(&[])); // an empty mapping is not possible
     }
     // SAFETY: the mapping is private to reading. Nobody can prove that other
     // processes leave the file alone; the module documentation says what

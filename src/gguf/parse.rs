@@ -87,7 +87,7 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32> {
 }
 
 /// Says what a file that is no GGUF looks like instead.
-fn not_gguf(file: &[u8]) -> Error {
+pub(super) fn not_gguf(file: &[u8]) -> Error {
     let printable = |&b: &u8| b == b'\n' || b == b'\r' || b == b'\t' || b >= 32;
     let hint = match file {
         [] => "the file is empty",
