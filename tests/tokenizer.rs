@@ -1,5 +1,6 @@
 //! The tokenizer against reference vectors: llama.cpp, SentencePiece, tiktoken
 //! and mistral-common (see `tests/data/README.md`).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
 use std::fs;
 use std::path::PathBuf;
