@@ -99,6 +99,9 @@ fn differs(template: &str, conversation: &str) -> Option<&'static str> {
         ("v0.3-tools-jsonschema" | "v0.3-CISCai", "two-users-in-a-row") => "two turns for one",
         ("v0.3-tools-jsonschema", "uau-spaces") => "keeps the spaces that end an answer",
         ("v0.3-CISCai", "uau-spaces") => "no space in front of an answer, which starts with one",
+        ("v3-mistral-large-2407", "system-assistant-prefix") => {
+            "puts the system message into the last user message only if that is the last"
+        }
         ("v3-mistral-large-2407", "uau-spaces") => "removes the spaces that start an answer",
         _ => return None,
     })
@@ -115,7 +118,7 @@ fn mistral_chat() {
     };
     let v1 = load("ggml-vocab-mistral-v1.gguf");
     let v3 = load("ggml-vocab-mistral-v3.gguf");
-    let mut equal = 0;
+    let (mut equal, mut wrong) = (0, Vec::new());
     for prompt in json("mistral_prompts.json").as_array().unwrap() {
         // Version 2 has the vocabulary of version 3.
         let tokenizer = if prompt["version"] == "v1" { &v1 } else { &v3 };
@@ -124,9 +127,12 @@ fn mistral_chat() {
         let found = tokenizer.encode_chat(text);
         let expected = reference(prompt);
         let difference = differs(template, conversation);
-        assert_eq!(found != expected, difference.is_some(), "{template} {conversation} {text:?}");
+        if (found != expected) != difference.is_some() {
+            wrong.push(format!("{template} {conversation} {text:?}"));
+        }
         equal += usize::from(difference.is_none());
     }
+    assert_eq!(wrong, [""; 0]);
     assert_eq!(equal, 178);
 }
 
@@ -178,7 +184,10 @@ fn special_ids_and_defaults() {
 
     let stories = load("stories260K.gguf");
     assert_eq!((stories.bos(), stories.eos(), stories.eot()), (Some(1), Some(2), None));
-    assert_eq!(stories.encode("Once", EncodeOptions::default()), [1, 403, 407, 261, 378]);
+    assert_eq!(
+        stories.encode("Once upon a time", EncodeOptions::default()),
+        [1, 403, 407, 261, 378]
+    );
     assert_eq!((stories.piece(1), stories.piece(512)), (Some("<s>"), None));
     assert_eq!(stories.id("<s>"), Some(1));
     assert!(!stories.is_control(512) && stories.token_bytes(512).is_empty());
@@ -283,20 +292,20 @@ fn strings(strings: &[&str]) -> Value {
 /// A small valid vocabulary of either model, changed by `change`.
 fn from(model: &str, change: impl FnOnce(&mut Metadata)) -> Result<Tokenizer, Error> {
     let mut metadata = Metadata::new();
-    metadata.set("tokenizer.ggml.model", Value::String(model.into()));
+    metadata.set("tokenizer.ggml.model", Value::String(model.into())).unwrap();
     let pieces = ["<unk>", "<s>", "</s>", "<0x41>", "a", "b", "ab", "Ġ"];
-    metadata.set("tokenizer.ggml.tokens", strings(&pieces));
-    metadata.set("tokenizer.ggml.scores", Value::Array(Array::F32(vec![0.0; 8])));
+    metadata.set("tokenizer.ggml.tokens", strings(&pieces)).unwrap();
+    metadata.set("tokenizer.ggml.scores", Value::Array(Array::F32(vec![0.0; 8]))).unwrap();
     let types = vec![2, 3, 3, 6, 1, 1, 1, 1];
-    metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(types)));
-    metadata.set("tokenizer.ggml.merges", strings(&["a b"]));
+    metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(types))).unwrap();
+    metadata.set("tokenizer.ggml.merges", strings(&["a b"])).unwrap();
     change(&mut metadata);
     Tokenizer::from_gguf(&metadata)
 }
 
 fn problem(model: &str, key: &str, value: Value) -> String {
     let key = format!("tokenizer.ggml.{key}");
-    match from(model, |metadata| metadata.set(key.as_str(), value.clone())) {
+    match from(model, |metadata| metadata.set(key.as_str(), value.clone()).unwrap()) {
         Ok(_) => panic!("{key} = {value} is accepted"),
         Err(error @ (Error::File { .. } | Error::Unsupported { .. } | Error::Limit { .. })) => {
             error.to_string()
@@ -328,7 +337,9 @@ fn damaged_vocabularies_are_refused() {
             }
             // −1 is how writers say "none".
             let key = format!("tokenizer.ggml.{key}");
-            assert!(from(model, |metadata| metadata.set(key, Value::U32(u32::MAX))).is_ok());
+            assert!(
+                from(model, |metadata| metadata.set(key, Value::U32(u32::MAX)).unwrap()).is_ok()
+            );
         }
         assert!(problem(model, "add_bos_token", Value::U32(1)).contains("bool"));
     }
@@ -362,7 +373,7 @@ fn damaged_merges_are_refused() {
     let none = from("gpt2", |metadata| {
         let mut without = Metadata::new();
         for (key, value) in metadata.iter().filter(|(key, _)| !key.ends_with("merges")) {
-            without.set(key, value.clone());
+            without.set(key, value.clone()).unwrap();
         }
         *metadata = without;
     });
@@ -372,9 +383,13 @@ fn damaged_merges_are_refused() {
 #[test]
 fn odd_but_harmless_vocabularies_load() {
     let set_tokens = |metadata: &mut Metadata, pieces: &[&str], types: &[i32]| {
-        metadata.set("tokenizer.ggml.tokens", strings(pieces));
-        metadata.set("tokenizer.ggml.scores", Value::Array(Array::F32(vec![0.0; pieces.len()])));
-        metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(types.to_vec())));
+        metadata.set("tokenizer.ggml.tokens", strings(pieces)).unwrap();
+        metadata
+            .set("tokenizer.ggml.scores", Value::Array(Array::F32(vec![0.0; pieces.len()])))
+            .unwrap();
+        metadata
+            .set("tokenizer.ggml.token_type", Value::Array(Array::I32(types.to_vec())))
+            .unwrap();
     };
     // One token: the defaults of the special ids are not in the vocabulary.
     let one = from("llama", |metadata| set_tokens(metadata, &["a"], &[1])).unwrap();
@@ -392,7 +407,7 @@ fn odd_but_harmless_vocabularies_load() {
     for model in ["llama", "gpt2"] {
         let odd = from(model, |metadata| {
             set_tokens(metadata, &pieces, &[3, 3, 3, 3, 1, 1, 1, 1]);
-            metadata.set("tokenizer.ggml.merges", strings(&[]));
+            metadata.set("tokenizer.ggml.merges", strings(&[])).unwrap();
         });
         let odd = odd.unwrap();
         assert_eq!(odd.encode_chat("<x><\u{fdd0}y>"), [1, 4, 5, 6]);

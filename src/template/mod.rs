@@ -98,23 +98,23 @@ pub struct Message;
 
 impl Message {
     /// A message of any role, as `{"role": …, "content": …}`.
-    pub fn new(role: &str, content: &str) -> Json {
+    pub fn of(role: &str, content: &str) -> Json {
         json!({"role": role, "content": content})
     }
 
     /// What the model is to be.
     pub fn system(content: &str) -> Json {
-        Self::new("system", content)
+        Self::of("system", content)
     }
 
     /// What a person says.
     pub fn user(content: &str) -> Json {
-        Self::new("user", content)
+        Self::of("user", content)
     }
 
     /// What the model said.
     pub fn assistant(content: &str) -> Json {
-        Self::new("assistant", content)
+        Self::of("assistant", content)
     }
 }
 

@@ -71,7 +71,8 @@ impl DecodeStream {
             complete += chunk.valid().len();
             let invalid = chunk.invalid();
             let is_last = complete + invalid.len() == self.held.len();
-            if !invalid.is_empty() && !(is_last && is_incomplete(invalid)) {
+            let held_back = is_last && is_incomplete(invalid);
+            if !(invalid.is_empty() || held_back) {
                 text.push(char::REPLACEMENT_CHARACTER);
                 complete += invalid.len();
             }
