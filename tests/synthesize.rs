@@ -17,7 +17,7 @@ mod weights;
 use std::path::Path;
 
 use mix::{MIXES, Mix};
-use shape::Shape;
+use shape::{SHAPES, Shape};
 use tramontane::gguf::{TensorSpec, Writer};
 use tramontane::quant::Format;
 use tramontane::{EncodeOptions, Gguf, Model, ModelOptions, SessionOptions};
@@ -64,6 +64,17 @@ fn tiny_files_have_the_tensors_of_llama_cpps() {
         compared += 1;
     }
     assert!(compared >= 12, "only {compared} files were compared");
+}
+
+#[test]
+fn every_shape_and_type_is_whole_blocks() {
+    for shape in SHAPES {
+        for mix in MIXES {
+            for spec in shape.tensors(&mix) {
+                assert!(spec.byte_len().is_ok(), "{} {}: {}", shape.name, mix.name, spec.name);
+            }
+        }
+    }
 }
 
 #[test]
