@@ -15,10 +15,11 @@ fn data_start(file: &Gguf, bytes: &[u8]) -> usize {
 fn every_prefix_of_the_front_is_refused() {
     for (path, bytes) in real_files() {
         let front = data_start(&Gguf::from_bytes(bytes).unwrap(), bytes);
-        // Inside the storyteller's long vocabulary every 61st byte is enough.
+        // Every byte; without optimization only every 61st of a long vocabulary.
+        let short = front < 20_000 || !cfg!(debug_assertions);
         let cuts = (0..=front)
             .into_par_iter()
-            .filter(|&len| front < 20_000 || len < 2048 || len + 8192 > front || len % 61 == 0);
+            .filter(|&len| short || len < 2048 || len + 8192 > front || len % 61 == 0);
         cuts.for_each(|len| {
             let error = parse_static(&bytes[..len])
                 .map(drop)
