@@ -1,8 +1,8 @@
 //! Instruction sets: one file per set, one small vocabulary for all.
 //!
-//! Kernels (in [`crate::kernel`]) are written once, generic over [`Simd`]. An
+//! Kernels (in `src/kernel`) are written once, generic over `Simd`. An
 //! [`Isa`] is a value: it exists only for a set that this CPU has, is chosen
-//! once, and is carried to where the work is. [`Isa::run`] enters a region
+//! once, and is carried to where the work is. `Isa::run` enters a region
 //! compiled for the set, once per kernel call.
 //!
 //! # The same bits everywhere
