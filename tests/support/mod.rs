@@ -1,9 +1,10 @@
 //! What the engine's tests share: data files, distances, instruction sets.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
-#![allow(clippy::print_stdout, reason = "tests say which instruction sets ran")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use tramontane::simd::Isa;
 use tramontane::{KvType, Model, ModelOptions, SessionOptions};
@@ -33,7 +34,10 @@ pub fn ids(value: &serde_json::Value) -> Vec<u32> {
 pub fn instruction_sets() -> Vec<Isa> {
     Isa::from_env().expect("TRAMONTANE_ISA names a set that this CPU lacks");
     let sets = Isa::available();
-    println!("instruction sets: {}", sets.iter().map(|s| s.name()).collect::<Vec<_>>().join(", "));
+    let names = sets.iter().map(|set| set.name()).collect::<Vec<_>>().join(", ");
+    static SAID: Once = Once::new();
+    // Not `println!`: the harness would hide it when tests pass.
+    SAID.call_once(|| _ = writeln!(std::io::stderr(), "instruction sets exercised: {names}"));
     sets
 }
 
