@@ -106,6 +106,15 @@ impl Tensor {
         start.and_then(|rest| rest.get(..len)).unwrap_or_default()
     }
 
+    /// Bytes of the rows `rows`; empty if there are no such rows.
+    pub(crate) fn rows_bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
+        let len = self.format.row_bytes(self.cols()).unwrap_or(0);
+        match (rows.start.checked_mul(len), rows.end.checked_mul(len)) {
+            (Some(start), Some(end)) => self.bytes().get(start..end).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
     /// All values as f32, row after row.
     ///
     /// # Errors

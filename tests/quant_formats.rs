@@ -356,10 +356,8 @@ fn check_row_order<F: BlockFormat>() {
     for (b, block) in F::blocks(&bytes).iter().enumerate() {
         let Scales { d, dmin } = F::scales(block);
         let (isum, msum) = wide_dot(&unpacked::<F>(block), &row.q[b * F::LEN..][..F::LEN]);
-        acc = (d * row.d[b]).mul_add(isum as f32, acc);
-        if F::HAS_MIN {
-            acc = (-(dmin * row.d[b])).mul_add(msum as f32, acc);
-        }
+        let t = (isum as f32).mul_add(d, -(msum as f32 * dmin));
+        acc = t.mul_add(row.d[b], acc);
     }
     assert_bits(F::FORMAT, &[dot_row(F::FORMAT, &bytes, row)], &[acc]);
 }

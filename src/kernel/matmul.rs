@@ -4,20 +4,21 @@
 //! out[m, n] = Σ_k weight[n, k] · input[m, k]
 //! ```
 //! Quantized weights meet int8 activations. Per block of the format, in order
-//! of k: `acc = fma(d·d8, isum, acc)`, then `acc = fma(−dmin·d8, msum, acc)`
-//! where the format has minimums; the integer sums are exact. Float weights meet
+//! of k: `t = fma(isum, d, −(msum · dmin))`, `acc = fma(t, d8, acc)`; the integer
+//! sums are exact. Float weights meet
 //! f32 activations in [`dot`]'s order. So a value depends on its row alone.
 //!
 //! Threads take contiguous parts of the weight rows, the same from call to call.
 //! A block is unpacked once and multiplied with every row of the batch.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::math::dot;
 use super::pool::{Disjoint, Team, part};
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
-use crate::quant::{BlockFormat, Codes, Scales, float, with_block_format};
-use crate::simd::{Isa, Simd, Task};
+use crate::quant::float;
+use crate::simd::{Isa, Scratch, Simd, Strip, Task};
 use crate::tensor::Tensor;
 
 /// The input rows of one or more matrix products, in each form that the
@@ -110,16 +111,26 @@ struct Part<'a> {
     input: &'a Input,
 }
 
+thread_local! {
+    /// Working memory of the strips of this thread.
+    static STRIPS: RefCell<(Scratch, Vec<f32>)> = RefCell::default();
+}
+
 impl Task for Part<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        with_block_format!(
-            self.job.weight.format(),
-            F => self.quantized::<S, F>(simd),
-            else => self.float(simd)
-        )
+        match self.job.weight.format().activation_block_len() {
+            None => self.float(simd),
+            Some(len) => STRIPS.with_borrow_mut(|(scratch, out)| {
+                let activations = match len {
+                    32 => &self.input.blocks_of_32,
+                    _ => &self.input.blocks_of_256,
+                };
+                self.quantized(simd, activations, scratch, out);
+            }),
+        }
     }
 }
 
@@ -135,35 +146,26 @@ impl Part<'_> {
     }
 
     #[inline(always)]
-    fn quantized<S: Simd, F: BlockFormat>(&self, simd: S) {
-        let activations = match F::LEN {
-            32 => &self.input.blocks_of_32,
-            _ => &self.input.blocks_of_256,
-        };
-        let (mut q, mut scale, mut min) = ([0; 256], [0; 16], [0; 16]);
-        let (q, scale, min) =
-            (&mut q[..F::LEN], &mut scale[..F::LEN / 16], &mut min[..F::LEN / 16]);
-        let mut acc = vec![0.0f32; self.input.rows];
-        for n in self.rows.clone() {
-            acc.fill(0.0);
-            for (b, block) in F::blocks(self.job.weight.row(n)).iter().enumerate() {
-                F::unpack(block, Codes { q: &mut *q, scale: &mut *scale, min: &mut *min });
-                let Scales { d, dmin } = F::scales(block);
-                for (m, acc) in acc.iter_mut().enumerate() {
-                    let row = activations.row(m);
-                    let d8 = row.d[b];
-                    let isum = simd.dot_codes(q, scale, &row.q[b * F::LEN..(b + 1) * F::LEN]);
-                    *acc = (d * d8).mul_add(isum as f32, *acc);
-                    if F::HAS_MIN {
-                        let sums = &row.sums[b * F::LEN / 16..(b + 1) * F::LEN / 16];
-                        let msum = simd.dot_mins(min, sums);
-                        *acc = (-(dmin * d8)).mul_add(msum as f32, *acc);
-                    }
+    fn quantized<S: Simd>(
+        &self,
+        simd: S,
+        activations: &ActivationRows,
+        scratch: &mut Scratch,
+        out: &mut Vec<f32>,
+    ) {
+        let (format, cols) = (self.job.weight.format(), self.input.cols);
+        out.resize(self.input.rows * Strip::ROWS, 0.0);
+        let mut first = self.rows.start;
+        while first < self.rows.end {
+            let rows = Strip::ROWS.min(self.rows.end - first);
+            let bytes = self.job.weight.rows_bytes(first..first + rows);
+            simd.strip(&Strip { format, cols, rows, bytes, activations }, scratch, out);
+            for (m, out) in out.chunks_exact(Strip::ROWS).enumerate() {
+                for (n, &value) in out[..rows].iter().enumerate() {
+                    self.put(m, first + n, value);
                 }
             }
-            for (m, &acc) in acc.iter().enumerate() {
-                self.put(m, n, acc);
-            }
+            first += rows;
         }
     }
 

@@ -268,9 +268,8 @@ fn dequantize_blocks<F: BlockFormat>(bytes: &[u8], out: &mut [f32]) {
 /// The dot product of one row of weights with one row of activations: the
 /// scalar reference that every kernel equals bit for bit.
 ///
-/// Integer sums are exact; per block, in order,
-/// `acc = (d · d8).mul_add(isum, acc)` and then, in formats with a minimum,
-/// `acc = (−(dmin · d8)).mul_add(msum, acc)`. A float format counts as blocks of
+/// Integer sums are exact; per block, in order, `t = fma(isum, d, −(msum · dmin))`
+/// and `acc = fma(t, d8, acc)`. A float format counts as blocks of
 /// one weight with `isum = q` (kernels keep the activations of float formats in
 /// `f32`; this is for completeness).
 ///
@@ -296,12 +295,17 @@ fn dot_blocks<F: BlockFormat>(bytes: &[u8], activations: ActivationRow<'_>) -> f
     for ((block, a), d8) in F::blocks(bytes).iter().zip(codes).zip(activations.d) {
         let Scales { d, dmin } = F::scales(block);
         let BlockDot { isum, msum } = F::dot(block, a);
-        acc = (d * d8).mul_add(isum as f32, acc);
-        if F::HAS_MIN {
-            acc = (-(dmin * d8)).mul_add(msum as f32, acc);
-        }
+        acc = block_value(isum, msum, d, dmin).mul_add(*d8, acc);
     }
     acc
+}
+
+/// What a block of weights adds per unit of the activations' scale: the one
+/// place where a block's integers become a float. `−(msum · dmin)` is rounded
+/// first, the sum once more.
+#[inline(always)]
+pub(crate) fn block_value(isum: i32, msum: i32, d: f32, dmin: f32) -> f32 {
+    (isum as f32).mul_add(d, -(msum as f32 * dmin))
 }
 
 fn dot_floats(format: Format, bytes: &[u8], activations: ActivationRow<'_>) -> f32 {

@@ -13,10 +13,17 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
+mod strip;
+
+pub(crate) use strip::{Scratch, Strip};
 
 #[cfg(target_arch = "x86_64")]
 use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use avx512::Avx512;
 use portable::Portable;
 
 use crate::error::{Error, Result};
@@ -35,6 +42,8 @@ enum Tier {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
 }
 
 impl Isa {
@@ -50,11 +59,14 @@ impl Isa {
     pub fn available() -> Vec<Isa> {
         let mut sets = vec![Isa(Tier::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
-        sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+        {
+            sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
+        }
         sets
     }
 
-    /// The set called `name`: `portable`, `avx2`.
+    /// The set called `name`: `portable`, `avx2`, `avx512`.
     ///
     /// # Errors
     /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
@@ -82,6 +94,8 @@ impl Isa {
             Tier::Portable(_) => "portable",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => "avx512",
         }
     }
 
@@ -91,6 +105,8 @@ impl Isa {
             Tier::Portable(simd) => task.run(simd),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(simd) => simd.enter(task),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(simd) => simd.enter(task),
         }
     }
 }
@@ -141,6 +157,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// (2 · 128 · 127 = 32,512), and the sum over 256 codes fits i32
     /// (256 · 128 · 127 · 128 = 5.3 · 10⁸).
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32;
+
+    /// The products of a strip of quantized weight rows, bit for bit those of
+    /// [`dot_row`](crate::quant::dot_row). Sets override it where their own
+    /// kernels are faster.
+    #[inline(always)]
+    fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        strip::unpack_and_dot(self, strip, scratch, out);
+    }
 
     /// `Σ min[i] · sums[i]`.
     #[inline(always)]

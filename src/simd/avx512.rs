@@ -1,0 +1,151 @@
+//! AVX-512 with VNNI, VBMI and GFNI: Zen 4 and later, Ice Lake and later.
+//!
+//! One register holds the 16 lanes of the vocabulary. Methods are one or two
+//! instructions, `#[inline(always)]` into [`Avx512::enter`], the one function
+//! compiled for the set.
+
+use std::arch::x86_64::*;
+
+use super::{Simd, Task};
+
+/// Proof that the CPU has the set: only [`Avx512::new`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avx512 {
+    _checked: (),
+}
+
+impl Avx512 {
+    pub fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("gfni");
+        has.then_some(Avx512 { _checked: () })
+    }
+
+    /// Runs `task` in code compiled for this set.
+    pub fn enter<T: Task>(self, task: T) -> T::Output {
+        #[target_feature(
+            enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni"
+        )]
+        fn region<T: Task>(simd: Avx512, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { region(self, task) }
+    }
+}
+
+impl Simd for Avx512 {
+    type F32x16 = __m512;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> __m512 {
+        // SAFETY: `self` proves the features; 16 floats can be read from `x`.
+        unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bits: &[u16; 16]) -> __m512 {
+        // SAFETY: `self` proves the features; 32 bytes can be read from `bits`.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bits.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn store(self, x: __m512, out: &mut [f32; 16]) {
+        // SAFETY: `self` proves the features; 16 floats can be written to `out`.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn pow2(self, bits: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let n = _mm512_add_epi32(_mm512_castps_si512(bits), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    /// As in the AVX2 set, on two registers' worth of codes at once where there
+    /// are as many: |q| by a with q's sign, then the scales by `dpwssd`.
+    #[inline(always)]
+    fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
+        let (q, a) = (q.as_chunks::<32>().0, a.as_chunks::<32>().0);
+        let scale = scale.as_chunks::<2>().0;
+        // SAFETY: `self` proves the features; each load reads 32 bytes of an
+        // array of 32.
+        unsafe {
+            let mut sum = _mm256_setzero_si256();
+            for ((q, a), scale) in q.iter().zip(a).zip(scale) {
+                let q = _mm256_loadu_si256(q.as_ptr().cast());
+                let a = _mm256_loadu_si256(a.as_ptr().cast());
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
+                let scale = _mm256_set_m128i(_mm_set1_epi16(scale[1]), _mm_set1_epi16(scale[0]));
+                sum = _mm256_dpwssd_epi32(sum, pairs, scale);
+            }
+            let four =
+                _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+        }
+    }
+}
