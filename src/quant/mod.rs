@@ -33,6 +33,7 @@ mod q6_k;
 mod q8_0;
 
 pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
+pub(crate) use iq4_xs::scale as iq4_xs_scale;
 pub(crate) use q3_k::all_scales as q3_k_scales;
 
 pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
