@@ -20,7 +20,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::scales::{GROUP, SuperScales};
-use super::vector::{load64, prefetch, sum_each, transpose};
+use super::vector::{load64, prefetch_behind, sum_each, transpose};
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
 
@@ -60,7 +60,7 @@ pub(super) fn super_blocks<F: SuperScales, const M: usize>(
     for n in 0..strip.rows {
         let (groups, tail) = F::blocks(strip.row(n)).as_chunks::<GROUP>();
         for (g, group) in groups.iter().enumerate() {
-            prefetch(simd, group, AHEAD);
+            prefetch_behind(simd, group, AHEAD);
             let [a, b, c, d] = group;
             let t = group_values::<F, M>(simd, [a, b, c, d], &activations, g);
             for (m, t) in t.into_iter().enumerate() {

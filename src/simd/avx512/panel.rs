@@ -61,16 +61,18 @@ impl Panel {
         self.scales.resize(blocks * 512 / F::SUB, Line::default());
         self.pairs.resize(blocks * 256 / F::SUB, Line::default());
         self.floats.resize(blocks * 4, Line::default());
+        let next = strip.bytes.as_ptr().wrapping_add(strip.bytes.len());
         for half in 0..2 {
             let rows = sixteen_rows(strip, half, F::blocks);
             for b in 0..blocks {
                 let mut of_rows = [&rows[0][b]; 16];
                 for (block, row) in of_rows.iter_mut().zip(rows) {
                     *block = &row[b];
-                    prefetch(simd, *block, strip.bytes.len());
                 }
                 let codes = &mut self.codes[b * 128..(b + 1) * 128];
-                F::columns(simd, &of_rows, &mut Half { codes, half });
+                let next = next.wrapping_add((half * blocks + b) * 16 * size_of::<F::Block>());
+                let lines = (16 * size_of::<F::Block>()).div_ceil(64);
+                F::columns(simd, &of_rows, &mut Half { codes, half, next, lines });
                 self.super_scales::<F>(simd, &of_rows, b, half);
             }
         }
@@ -153,16 +155,23 @@ impl Panel {
     }
 }
 
-/// Columns go to every second line of a block.
+/// Columns go to every second line of a block. While they come, the next strip is
+/// fetched in the order of memory and evenly: rows are too many streams for the
+/// hardware's prefetchers, and requests in bursts fill the queue of misses.
 struct Half<'a> {
     codes: &'a mut [Line],
     half: usize,
+    next: *const u8,
+    lines: usize,
 }
 
 impl Put for Half<'_> {
     #[inline(always)]
     fn put(&mut self, simd: Avx512, k: usize, column: __m512i) {
         put(simd, &mut self.codes[2 * k + self.half], column);
+        if k < self.lines {
+            prefetch(simd, self.next.wrapping_add(64 * k));
+        }
     }
 }
 

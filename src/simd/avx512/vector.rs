@@ -28,14 +28,20 @@ pub(super) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i 
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
+/// Asks for the cache line at `x`, which may lie anywhere.
+#[inline(always)]
+pub(super) fn prefetch(_: Avx512, x: *const u8) {
+    // SAFETY: the set is proven; a prefetch does not fault at any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+}
+
 /// Asks for the cache lines `ahead` bytes behind those of `x`.
 #[inline(always)]
-pub(super) fn prefetch<T>(_: Avx512, x: &T, ahead: usize) {
-    let start = std::ptr::from_ref(x).cast::<i8>().wrapping_add(ahead);
+pub(super) fn prefetch_behind<T>(simd: Avx512, x: &T, ahead: usize) {
+    let start = std::ptr::from_ref(x).cast::<u8>().wrapping_add(ahead);
     let mut at = 0;
     while at < size_of::<T>() {
-        // SAFETY: the set is proven; a prefetch does not fault at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
+        prefetch(simd, start.wrapping_add(at));
         at += 64;
     }
 }
