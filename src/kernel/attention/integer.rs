@@ -366,10 +366,13 @@ fn product<S: Simd, const V: usize>(
         let (Some(lines), Some(pairs)) = (lines[at..].first_chunk::<V>(), pairs(step)) else {
             break;
         };
-        let lines: [S::I16x32; V] = std::array::from_fn(|v| simd.load_i16(&lines[v].0));
+        let mut vectors = [simd.load_i16(&lines[0].0); V];
+        for (vector, line) in vectors.iter_mut().zip(lines) {
+            *vector = simd.load_i16(&line.0);
+        }
         for (acc, pair) in acc.iter_mut().zip(&pairs) {
             let pair = simd.splat_pair(pair);
-            for (acc, &line) in acc.iter_mut().zip(&lines) {
+            for (acc, &line) in acc.iter_mut().zip(&vectors) {
                 *acc = simd.dot_pairs(*acc, line, pair);
             }
         }
@@ -410,27 +413,39 @@ fn weigh<S: Simd>(
 ) -> Weighed<S> {
     let (keys, values) = (scales.keys.as_chunks::<16>().0, scales.values.as_chunks::<16>().0);
     let scale = simd.splat(scale);
-    let mut x: [S::F32x16; 4] = std::array::from_fn(|v| {
-        simd.mul(simd.mul(simd.to_f32(scores[v]), simd.load(&keys[v])), scale)
-    });
+    // Loops, not `array::from_fn`: that is not inlined into the set's region.
+    let mut x = [simd.splat(0.0); 4];
+    for v in 0..4 {
+        x[v] = simd.mul(simd.mul(simd.to_f32(scores[v]), simd.load(&keys[v])), scale);
+    }
     let whole = *slots == (0..PAGE);
     let (from, to) =
         (&LIMITS[PAGE - slots.start..][..PAGE], &LIMITS[2 * PAGE - slots.end..][..PAGE]);
     let (from, to) = (from.as_chunks::<16>().0, to.as_chunks::<16>().0);
-    let limit = |v: usize| simd.min(simd.load(&from[v]), simd.load(&to[v]));
+    let mut limits = x;
     if !whole {
-        // A NaN that is seen becomes +∞ here, and NaN again below.
-        x = std::array::from_fn(|v| simd.min(x[v], limit(v)));
+        for v in 0..4 {
+            limits[v] = simd.min(simd.load(&from[v]), simd.load(&to[v]));
+            // A NaN that is seen becomes +∞ here, and NaN again below.
+            x[v] = simd.min(x[v], limits[v]);
+        }
     }
     let max = simd.max_lane(simd.max(simd.max(x[0], x[1]), simd.max(x[2], x[3])));
     let minus_max = simd.splat(-max);
-    let mut p: [S::F32x16; 4] = std::array::from_fn(|v| exp2(simd, simd.add(x[v], minus_max)));
+    let mut p = x;
+    for p in &mut p {
+        *p = exp2(simd, simd.add(*p, minus_max));
+    }
     if !whole {
-        let zero = simd.splat(0.0);
-        p = std::array::from_fn(|v| simd.min(p[v], simd.max(limit(v), zero)));
+        for (p, limit) in p.iter_mut().zip(limits) {
+            *p = simd.min(*p, simd.max(limit, simd.splat(0.0)));
+        }
     }
     let sum = simd.add(simd.add(p[0], p[1]), simd.add(p[2], p[3]));
-    let w: [S::F32x16; 4] = std::array::from_fn(|v| simd.mul(p[v], simd.load(&values[v])));
+    let mut w = p;
+    for (w, values) in w.iter_mut().zip(values) {
+        *w = simd.mul(*w, simd.load(values));
+    }
     let most = simd.max_lane(simd.max(simd.max(w[0], w[1]), simd.max(w[2], w[3])));
     let unit = simd.splat(MAX_WEIGHT / most);
     let (low_high, _) = weights.as_chunks_mut::<32>();
@@ -495,12 +510,13 @@ fn unpack_keys<S: Simd>(simd: S, codes: &[ByteLine], ratios: &[[i16; PAGE]], out
     for ((codes, out), ratios) in groups.zip(ratios) {
         let mut twice = [[0; 32]; 4];
         for (twice, ratios) in twice.iter_mut().zip(ratios.as_chunks::<16>().0) {
-            *twice = std::array::from_fn(|i| ratios[i / 2]);
+            for (pair, &ratio) in twice.as_chunks_mut::<2>().0.iter_mut().zip(ratios) {
+                *pair = [ratio; 2];
+            }
         }
-        let twice: [S::I16x32; 4] = std::array::from_fn(|v| simd.load_i16(&twice[v]));
         for (codes, out) in codes.chunks_exact(4).zip(out.chunks_exact_mut(4)) {
             for v in 0..4 {
-                let code = simd.mul_q15(simd.load_i8_high(&codes[v].0), twice[v]);
+                let code = simd.mul_q15(simd.load_i8_high(&codes[v].0), simd.load_i16(&twice[v]));
                 simd.store_i16(code, &mut out[v].0);
             }
         }
