@@ -249,6 +249,8 @@ fn over_chunk<S: Simd>(
             }
             Head::F32 { .. } => continue,
         };
+        let next = block.cache.page(block.layer, number + 1).map(|p| p.head(shape, block.kv_head));
+        let next = if let Some(Head::I16(next)) = next { next.keys } else { &[] };
         for tile in 0..queries.seen.len() / TILE {
             let slots = std::array::from_fn(|q| {
                 let seen = &queries.seen[tile * TILE + q];
@@ -256,7 +258,8 @@ fn over_chunk<S: Simd>(
                 slot(seen.start)..slot(seen.end)
             });
             if slots.iter().any(|slots| !slots.is_empty()) {
-                over_page(simd, queries, tile, codes, &slots, state);
+                let ahead = if tile == 0 { next } else { &[] };
+                over_page(simd, queries, tile, codes, ahead, &slots, state);
             }
         }
     }
@@ -269,17 +272,20 @@ fn over_page<S: Simd>(
     queries: &Queries,
     tile: usize,
     page: Codes<'_, Line>,
+    ahead: &[Line],
     slots: &[Range<usize>; TILE],
     state: &mut State,
 ) {
+    // The first tile fetches what comes next while it computes.
+    let values_ahead = if ahead.is_empty() { ahead } else { page.values };
     let codes = &queries.codes[tile * queries.steps..][..queries.steps];
     let mut scores = [[simd.zero_i32(); 4]; TILE];
     let pairs = |step: usize| codes.get(step).map(|codes| std::array::from_fn(|q| codes[q]));
     if S::TILE == 4 {
-        scores = product::<S, 4>(simd, page.keys, 4, 0, pairs);
+        scores = product::<S, 4>(simd, page.keys, 4, 0, values_ahead, pairs);
     } else {
         for v in 0..4 {
-            let one = product::<S, 1>(simd, page.keys, 4, v, pairs);
+            let one = product::<S, 1>(simd, page.keys, 4, v, values_ahead, pairs);
             (0..TILE).for_each(|q| scores[q][v] = one[q][0]);
         }
     }
@@ -318,11 +324,11 @@ fn over_page<S: Simd>(
     let mut at = 0;
     while at < width {
         if S::TILE == 4 && width - at >= 4 {
-            let sums = product::<S, 4>(simd, page.values, width, at, pairs);
+            let sums = product::<S, 4>(simd, page.values, width, at, ahead, pairs);
             add_up(simd, &sums, slots, (&powers, &steps), acc, at);
             at += 4;
         } else {
-            let sums = product::<S, 1>(simd, page.values, width, at, pairs);
+            let sums = product::<S, 1>(simd, page.values, width, at, ahead, pairs);
             add_up(simd, &sums, slots, (&powers, &steps), acc, at);
             at += 1;
         }
@@ -359,6 +365,7 @@ fn product<S: Simd, const V: usize>(
     lines: &[Line],
     width: usize,
     at: usize,
+    ahead: &[Line],
     pairs: impl Fn(usize) -> Option<[[i16; 2]; TILE]>,
 ) -> [[S::I32x16; V]; TILE] {
     let mut acc = [[simd.zero_i32(); V]; TILE];
@@ -369,6 +376,9 @@ fn product<S: Simd, const V: usize>(
         let mut vectors = [simd.load_i16(&lines[0].0); V];
         for (vector, line) in vectors.iter_mut().zip(lines) {
             *vector = simd.load_i16(&line.0);
+        }
+        if let Some(ahead) = ahead.get(step * width + at..step * width + at + V) {
+            ahead.iter().for_each(|line| simd.prefetch(line));
         }
         for (acc, pair) in acc.iter_mut().zip(&pairs) {
             let pair = simd.splat_pair(pair);

@@ -196,7 +196,9 @@ mod tests {
     }
 
     fn number(seed: usize) -> f32 {
-        ((seed * 2_654_435_761) as u32 as f32 / u32::MAX as f32 - 0.5) * 4.0
+        let mixed = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((mixed >> 40) as f32 / (1 << 24) as f32 - 0.5) * 4.0
     }
 
     impl Case {
