@@ -5,7 +5,7 @@
 //! | `remember.rs` | keys and values to their pages |
 //! | `integer.rs` | attention over integer codes: the default |
 //! | `float.rs` | attention in f32, for comparing engines |
-//! | `fixed.rs` | f32 to integer codes |
+//! | `fixed.rs`, `unpack.rs` | f32 to integer codes; codes of Q8_0 to 16 bits |
 //!
 //! Work is shared out as blocks: one KV head and the queries of a few rows, so
 //! that what is read of a page serves all of them. Few blocks with a long past
@@ -16,6 +16,7 @@ mod fixed;
 mod float;
 mod integer;
 mod remember;
+mod unpack;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
