@@ -4,6 +4,7 @@
 //! below works on rows `[rows, width]`; only attention looks at which
 //! conversation a row belongs to. One parallel region covers the whole pass.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
@@ -55,13 +56,6 @@ pub(crate) struct State {
     pub logits: Vec<f32>,
 }
 
-/// Where a row of the batch belongs.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    feed: usize,
-    position: usize,
-}
-
 impl Transformer {
     /// Runs `feeds`, appends to their caches, and leaves the wanted logits in
     /// `state.logits`, in the order of the rows.
@@ -76,21 +70,20 @@ impl Transformer {
         feeds: &mut [Feed<'_>],
         cancel: &AtomicBool,
     ) -> Result<()> {
-        let mut rows = Vec::new();
+        let mut positions = Vec::new();
         let mut wanted = Vec::new();
-        for (feed, Feed { cache, tokens, logits }) in feeds.iter_mut().enumerate() {
+        for Feed { cache, tokens, logits } in feeds.iter_mut() {
             self.check_tokens(tokens)?;
             cache.reserve(tokens.len())?;
             for (i, _) in tokens.iter().enumerate() {
                 let last = i + 1 == tokens.len();
                 if *logits == Wanted::All || *logits == Wanted::Last && last {
-                    wanted.push(rows.len());
+                    wanted.push(positions.len());
                 }
-                rows.push(Row { feed, position: cache.len() + i });
+                positions.push(cache.len() + i);
             }
         }
-        state.reset(self, rows.len());
-        let positions: Vec<usize> = rows.iter().map(|row| row.position).collect();
+        state.reset(self, positions.len());
         self.config.rope.turns(&positions, &mut state.turns);
         self.pool.region(|team| -> Result<()> {
             self.embed(team, feeds, &mut state.x)?;
@@ -98,7 +91,7 @@ impl Transformer {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(Error::Cancelled);
                 }
-                self.layer(team, state, feeds, &rows, index, layer);
+                self.layer(team, state, feeds, index, layer);
             }
             self.head(team, state, &wanted);
             Ok(())
@@ -137,7 +130,6 @@ impl Transformer {
         team: &Team<'_>,
         state: &mut State,
         feeds: &mut [Feed<'_>],
-        rows: &[Row],
         index: usize,
         layer: &Layer,
     ) {
@@ -145,8 +137,7 @@ impl Transformer {
         self.norm(team, x, &layer.attn_norm, input);
         let (wq, wk, wv) = (&layer.attn_q, &layer.attn_k, &layer.attn_v);
         self.linear(team, input, &mut [(wq, &mut *q), (wk, &mut *k), (wv, &mut *v)]);
-        self.remember(turns, feeds, rows, index, k, v);
-        self.attend(team, turns, feeds, rows, index, q, input);
+        self.attend(team, turns, feeds, index, (q, k, v), input);
         self.linear(team, input, &mut [(&layer.attn_output, &mut *delta)]);
         add(team, x, delta, self.config.dim);
 
@@ -191,48 +182,32 @@ impl Transformer {
         }
     }
 
-    /// Turns the keys and writes keys and values to the caches.
-    fn remember(
-        &self,
-        turns: &Turns,
-        feeds: &mut [Feed<'_>],
-        rows: &[Row],
-        layer: usize,
-        k: &mut [f32],
-        v: &[f32],
-    ) {
-        let kv_dim = self.config.kv_dim();
-        let keys_values = k.chunks_exact_mut(kv_dim).zip(v.chunks_exact(kv_dim));
-        for (r, (row, (key, value))) in rows.iter().zip(keys_values).enumerate() {
-            self.config.rope.apply(turns, r, key, self.config.head_dim);
-            feeds[row.feed].cache.write(layer, row.position, key, value);
-        }
-    }
-
-    /// `input ← attention(q)`; one item per row and KV head.
-    #[allow(clippy::too_many_arguments, reason = "the operands of one step of the block")]
+    /// `input ← attention(q)`, after writing keys and values to the caches.
     fn attend(
         &self,
         team: &Team<'_>,
         turns: &Turns,
-        feeds: &[Feed<'_>],
-        rows: &[Row],
+        feeds: &mut [Feed<'_>],
         layer: usize,
-        q: &mut [f32],
+        (q, k, v): (&[f32], &[f32], &[f32]),
         input: &mut Input,
     ) {
-        let config = &self.config;
-        let group_dim = config.q_dim() / config.kv_heads;
-        input.reset(rows.len(), config.q_dim());
-        let outs = input.values.chunks_exact_mut(group_dim);
-        let mut items: Vec<_> = q.chunks_exact_mut(group_dim).zip(outs).collect();
-        team.for_each(&mut items, |item, (query, out)| {
-            let (r, kv_head) = (item / config.kv_heads, item % config.kv_heads);
-            config.rope.apply(turns, r, query, config.head_dim);
-            let seen = feeds[rows[r].feed].cache.view(layer, rows[r].position);
-            let (query, out, head_dim) = (&**query, &mut **out, config.head_dim);
-            self.isa.run(Attention { query, kv_head, head_dim, seen, out });
-        });
+        let (kv_heads, head_dim) = (self.config.kv_heads, self.config.head_dim);
+        let attention = Attention { isa: self.isa, layer, kv_heads, head_dim, turns };
+        let mut rows = 0;
+        let spans: Vec<Range<usize>> = feeds
+            .iter()
+            .map(|feed| {
+                let span = rows..rows + feed.tokens.len();
+                rows = span.end;
+                span
+            })
+            .collect();
+        let caches = feeds.iter_mut().map(|feed| &mut *feed.cache).zip(spans.clone());
+        attention.remember(team, caches.collect(), k, v);
+        input.reset(rows, self.config.q_dim());
+        let caches: Vec<_> = feeds.iter().map(|feed| &*feed.cache).zip(spans).collect();
+        attention.attend(team, &caches, q, &mut input.values);
     }
 
     /// `input ← silu(gate) · up`

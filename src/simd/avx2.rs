@@ -43,8 +43,19 @@ impl F32x16 {
     }
 }
 
+/// Lanes 0–7 and 8–15.
+#[derive(Clone, Copy)]
+pub(super) struct I32x16(__m256i, __m256i);
+
+/// Lanes 0–15 and 16–31.
+#[derive(Clone, Copy)]
+pub(super) struct I16x32(__m256i, __m256i);
+
 impl Simd for Avx2 {
     type F32x16 = F32x16;
+    type I32x16 = I32x16;
+    type I16x32 = I16x32;
+    const TILE: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
@@ -57,15 +68,6 @@ impl Simd for Avx2 {
     fn load(self, x: &[f32; 16]) -> F32x16 {
         // SAFETY: `self` proves the features; 16 floats can be read from `x`.
         unsafe { F32x16(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bits: &[u16; 16]) -> F32x16 {
-        let p = bits.as_ptr().cast::<__m128i>();
-        // SAFETY: `self` proves the features; 32 bytes can be read from `bits`.
-        unsafe {
-            F32x16(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1))))
-        }
     }
 
     #[inline(always)]
@@ -132,6 +134,101 @@ impl Simd for Avx2 {
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+
+    #[inline(always)]
+    fn max_lane(self, x: F32x16) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let eight = _mm256_max_ps(x.0, x.1);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    fn swap_pairs(self, x: F32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        let half = |x| unsafe { _mm256_permute_ps::<0b10_11_00_01>(x) };
+        F32x16(half(x.0), half(x.1))
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> I32x16 {
+        // SAFETY: `self` proves the features.
+        let zero = unsafe { _mm256_setzero_si256() };
+        I32x16(zero, zero)
+    }
+
+    #[inline(always)]
+    fn load_i16(self, x: &[i16; 32]) -> I16x32 {
+        let p = x.as_ptr().cast::<__m256i>();
+        // SAFETY: `self` proves the features; 64 bytes can be read from `x`.
+        unsafe { I16x32(_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))) }
+    }
+
+    #[inline(always)]
+    fn store_i16(self, x: I16x32, out: &mut [i16; 32]) {
+        let p = out.as_mut_ptr().cast::<__m256i>();
+        // SAFETY: `self` proves the features; 64 bytes can be written to `out`.
+        unsafe {
+            _mm256_storeu_si256(p, x.0);
+            _mm256_storeu_si256(p.add(1), x.1);
+        }
+    }
+
+    #[inline(always)]
+    fn load_i8_high(self, x: &[i8; 32]) -> I16x32 {
+        let p = x.as_ptr().cast::<__m128i>();
+        // SAFETY: `self` proves the features; 32 bytes can be read from `x`.
+        unsafe {
+            let high = |x| _mm256_slli_epi16::<8>(_mm256_cvtepi8_epi16(x));
+            I16x32(high(_mm_loadu_si128(p)), high(_mm_loadu_si128(p.add(1))))
+        }
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: &[i16; 2]) -> I16x32 {
+        // SAFETY: `self` proves the features; 4 bytes can be read from `pair`.
+        let x = unsafe { _mm256_set1_epi32(pair.as_ptr().cast::<i32>().read_unaligned()) };
+        I16x32(x, x)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, acc: I32x16, a: I16x32, b: I16x32) -> I32x16 {
+        // SAFETY: `self` proves the features.
+        let half = |acc, a, b| unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)) };
+        I32x16(half(acc.0, a.0, b.0), half(acc.1, a.1, b.1))
+    }
+
+    #[inline(always)]
+    fn mul_q15(self, a: I16x32, b: I16x32) -> I16x32 {
+        // SAFETY: `self` proves the features.
+        unsafe { I16x32(_mm256_mulhrs_epi16(a.0, b.0), _mm256_mulhrs_epi16(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self, x: I32x16) -> F32x16 {
+        // SAFETY: `self` proves the features.
+        unsafe { F32x16(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
+    }
+
+    /// `packs` works in each 128-bit half: the permutation puts the quarters in order.
+    #[inline(always)]
+    fn round_i16(self, low: F32x16, high: F32x16) -> I16x32 {
+        // SAFETY: `self` proves the features.
+        let pack = |x: F32x16| unsafe {
+            let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(x.0), _mm256_cvtps_epi32(x.1));
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
+        };
+        I16x32(pack(low), pack(high))
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, x: &T) {
+        // SAFETY: a hint; it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
     }
 
     /// `maddubs` multiplies unsigned by signed bytes: |q| by a with q's sign,
