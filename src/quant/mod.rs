@@ -34,6 +34,7 @@ mod q8_0;
 
 pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
 pub use iq4_nl::IQ4_NL;
+pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
 pub use iq4_xs::IQ4_XS;
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;

@@ -1,0 +1,266 @@
+//! One to three rows of activations: weights are read where they lie, one row
+//! after the other (one linear stream from memory), decoded once in registers.
+//!
+//! ```text
+//! per block:    isum and msum as 8 partial sums in lanes
+//! per 8 blocks: a tree of sums → 8 block values t, stored as values[m, n, b]
+//! per strip:    acc = fma(t, d8, acc) in order of b, 8 rows in lanes
+//! ```
+//! The chain of a row is as long as its blocks, and each link waits for the one
+//! before; done after the strip, all rows' chains advance together.
+
+use std::arch::x86_64::{__m256, __m256i};
+
+use super::decode::Decode;
+use super::lanes::{block_values, sums_of_2, sums_of_4, sums32, transpose};
+use super::ops::{Ops, Vector};
+use super::{Avx2, Kernel};
+use crate::quant::ActivationRow;
+use crate::simd::Strip;
+
+/// The largest batch for this algorithm; measured, see `docs/performance.md`.
+pub(super) const MAX_BATCH: usize = 3;
+
+/// How far ahead of the weights in use memory is asked for more.
+const AHEAD: usize = 4096;
+
+/// Block values: `[batch, rows, blocks / 8]` vectors of 8 f32.
+#[derive(Debug, Default)]
+pub(in crate::simd) struct Values(Vec<Vector>);
+
+/// Multiplies a strip with 1 to [`MAX_BATCH`] rows.
+#[inline(always)]
+pub(super) fn multiply<F: Decode, const VNNI: bool>(
+    simd: Avx2<VNNI>,
+    strip: &Strip<'_>,
+    values: &mut Values,
+    out: &mut [f32],
+) {
+    match strip.batch() {
+        1 => simd.call(Rows::<F, 1> { strip, values, out, format: std::marker::PhantomData }),
+        2 => simd.call(Rows::<F, 2> { strip, values, out, format: std::marker::PhantomData }),
+        3 => simd.call(Rows::<F, 3> { strip, values, out, format: std::marker::PhantomData }),
+        batch => debug_assert!(batch == 0, "a batch of {batch}"),
+    }
+}
+
+struct Rows<'a, F, const M: usize> {
+    strip: &'a Strip<'a>,
+    values: &'a mut Values,
+    out: &'a mut [f32],
+    format: std::marker::PhantomData<F>,
+}
+
+impl<F: Decode, const M: usize> Kernel for Rows<'_, F, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) {
+        let Rows { strip, values, out, .. } = self;
+        let ops = simd.ops;
+        let groups = (strip.cols / F::LEN).div_ceil(8);
+        values.0.resize(M * strip.rows * groups, Vector::ZERO);
+        let activations: [ActivationRow<'_>; M] = std::array::from_fn(|m| strip.activations.row(m));
+        for n in 0..strip.rows {
+            for (g, blocks) in F::blocks(strip.row(n)).chunks(8).enumerate() {
+                let t = group::<F, M>(ops, blocks, g, &activations);
+                for (m, t) in t.into_iter().enumerate() {
+                    let place = &mut values.0[(m * strip.rows + n) * groups + g];
+                    ops.store_vector(ops.as_integers(t), place);
+                }
+            }
+        }
+        for (m, values) in values.0.chunks_exact(strip.rows * groups).enumerate() {
+            chains(
+                ops,
+                values,
+                groups,
+                activations[m].d,
+                &mut out[m * Strip::ROWS..][..Strip::ROWS],
+            );
+        }
+    }
+}
+
+/// The values of up to 8 blocks, group `g` of their row, with M rows.
+#[inline(always)]
+fn group<F: Decode, const M: usize>(
+    ops: Ops,
+    blocks: &[F::Block],
+    g: usize,
+    activations: &[ActivationRow<'_>; M],
+) -> [__m256; M] {
+    let mut isums = [[ops.zero(); 8]; M];
+    let mut msums = [[ops.zero(); 8]; M];
+    let (mut d, mut dmin) = ([0; 8], [0; 8]);
+    if F::SMALL {
+        prefetch(ops, blocks);
+    }
+    for (i, block) in blocks.iter().enumerate().take(8) {
+        [d[i], dmin[i]] = F::float_scales(block);
+        let b = 8 * g + i;
+        if F::SMALL {
+            let code = F::codes(ops, block)[0];
+            for m in 0..M {
+                let q = &activations[m].q.as_chunks().0[b];
+                isums[m][i] = small_products::<F>(ops, code, ops.load_codes(q));
+            }
+            continue;
+        }
+        prefetch(ops, std::slice::from_ref(block));
+        let codes = F::codes(ops, block);
+        let scales = F::integer_scales(ops, block);
+        let mins = if F::HAS_MIN { F::integer_mins(ops, block) } else { ops.zero() };
+        for m in 0..M {
+            let q: &[[i8; 32]; 8] = &activations[m].q.as_chunks().0.as_chunks().0[b];
+            let sums = ops.load_i16(&activations[m].sums.as_chunks().0[b]);
+            let a = q.each_ref().map(|q| ops.load_codes(q));
+            isums[m][i] = products::<F>(ops, codes, scales, a, sums);
+            if F::HAS_MIN {
+                msums[m][i] = ops.madd(mins, sums);
+            }
+        }
+    }
+    let d = ops.halves_to_f32(ops.load_u16(&d));
+    let dmin = ops.halves_to_f32(ops.load_u16(&dmin));
+    std::array::from_fn(|m| {
+        let mut isum = sums32(ops, &isums[m]);
+        let mut msum = ops.zero();
+        if F::SMALL && (F::HAS_MIN || !F::WIDE_CODES) {
+            msum = block_sums(ops, activations[m].sums, g);
+            if !F::HAS_MIN {
+                isum = ops.sub32(isum, ops.mullo32(msum, ops.splat32(F::OFFSET.into())));
+            }
+        } else if F::HAS_MIN {
+            msum = sums32(ops, &msums[m]);
+        }
+        block_values(ops, isum, d, F::HAS_MIN.then_some((msum, dmin)))
+    })
+}
+
+/// Asks for the memory a constant distance behind the blocks.
+#[inline(always)]
+fn prefetch<B>(ops: Ops, blocks: &[B]) {
+    for at in (0..size_of_val(blocks)).step_by(64) {
+        ops.prefetch(blocks.as_ptr().cast::<u8>().wrapping_add(AHEAD + at));
+    }
+}
+
+/// Sums of the codes of blocks 8g .. 8g + 8 of 32.
+#[inline(always)]
+fn block_sums(ops: Ops, sums: &[i16], g: usize) -> __m256i {
+    let rest = &sums[16 * g..];
+    let sixteen = match rest.first_chunk() {
+        Some(sums) => ops.load_i16(sums),
+        None => {
+            let mut sums = [0; 16];
+            sums[..rest.len()].copy_from_slice(rest);
+            ops.load_i16(&sums)
+        }
+    };
+    ops.madd(sixteen, ops.splat16(1))
+}
+
+/// `|q|` and `a` with q's sign, for codes of 8 bits.
+#[inline(always)]
+fn wide_pairs(ops: Ops, unsigned: __m256i, a: __m256i) -> __m256i {
+    let q = ops.xor(unsigned, ops.splat8(-128));
+    ops.maddubs(ops.abs8(q), ops.sign8(a, q))
+}
+
+/// Partial sums of a block of 32, not offset unless the codes are wide.
+#[inline(always)]
+fn small_products<F: Decode>(ops: Ops, codes: __m256i, a: __m256i) -> __m256i {
+    let pairs = if F::WIDE_CODES { wide_pairs(ops, codes, a) } else { ops.maddubs(codes, a) };
+    ops.madd(pairs, ops.splat16(1))
+}
+
+/// Partial sums of a super-block, offset included. Pairs of products are first
+/// added in i16 as far as they fit, so that few are left for the scales.
+#[inline(always)]
+fn products<F: Decode>(
+    ops: Ops,
+    codes: [__m256i; 8],
+    scales: __m256i,
+    a: [__m256i; 8],
+    sums: __m256i,
+) -> __m256i {
+    // Scales 0–7 and 8–15, each in both halves, for `shuffle8`.
+    let low = ops.permute128::<0x00>(scales, scales);
+    let high = ops.permute128::<0x11>(scales, scales);
+    let mut sum = ops.zero();
+    let pairs = |i: usize| ops.maddubs(codes[i], a[i]);
+    if F::WIDE_CODES {
+        for i in 0..8 {
+            let scale = ops.shuffle8(if i < 4 { low } else { high }, ops.load(&BY_1[i % 4]));
+            sum = ops.add32(sum, ops.madd(wide_pairs(ops, codes[i], a[i]), scale));
+        }
+        return sum;
+    }
+    if F::ADDABLE >= 4 {
+        for (i, scales) in [low, high].into_iter().enumerate() {
+            let i = 4 * i;
+            let fours = sums_of_4(ops, [pairs(i), pairs(i + 1), pairs(i + 2), pairs(i + 3)]);
+            let scales = ops.shuffle8(scales, ops.load(&BY_4));
+            sum = ops.add32(sum, ops.madd(fours, scales));
+        }
+    } else {
+        for i in 0..4 {
+            let twos = sums_of_2(ops, pairs(2 * i), pairs(2 * i + 1));
+            let scales = if i < 2 { low } else { high };
+            let scales = ops.shuffle8(scales, ops.load(&BY_2[i % 2]));
+            sum = ops.add32(sum, ops.madd(twos, scales));
+        }
+    }
+    if F::OFFSET != 0 {
+        let offset = ops.madd(ops.mullo16(scales, ops.splat16(F::OFFSET)), sums);
+        sum = ops.sub32(sum, offset);
+    }
+    sum
+}
+
+/// Shuffles of eight i16 scales to the lanes of pairs: the first half of a
+/// vector holds weights 32i .. 32i + 16, the second the next 16.
+/// `of[half][lane]` names the scale.
+const fn control(of: [[u8; 8]; 2]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        bytes[i] = 2 * of[i / 16][i % 16 / 2] + (i % 2) as u8;
+        i += 1;
+    }
+    bytes
+}
+const BY_1: [[u8; 32]; 4] = [
+    control([[0; 8], [1; 8]]),
+    control([[2; 8], [3; 8]]),
+    control([[4; 8], [5; 8]]),
+    control([[6; 8], [7; 8]]),
+];
+const BY_2: [[u8; 32]; 2] = [
+    control([[0, 0, 0, 0, 2, 2, 2, 2], [1, 1, 1, 1, 3, 3, 3, 3]]),
+    control([[4, 4, 4, 4, 6, 6, 6, 6], [5, 5, 5, 5, 7, 7, 7, 7]]),
+];
+const BY_4: [u8; 32] = control([[0, 0, 2, 2, 4, 4, 6, 6], [1, 1, 3, 3, 5, 5, 7, 7]]);
+
+/// `acc = fma(t, d8, acc)` over the blocks, for all rows of the strip:
+/// `values[row, group]`.
+#[inline(always)]
+fn chains(ops: Ops, values: &[Vector], groups: usize, d8: &[f32], out: &mut [f32]) {
+    let rows = values.len() / groups;
+    let eights = rows.div_ceil(8);
+    let mut acc = [ops.splat_f32(0.0); Strip::ROWS / 8];
+    for (g, d8) in d8.chunks(8).enumerate() {
+        for (e, acc) in acc[..eights].iter_mut().enumerate() {
+            // A strip's last eight may be short: the last row stands in.
+            let row = |i: usize| &values[(8 * e + i).min(rows - 1) * groups + g];
+            let t = transpose(ops, std::array::from_fn(row));
+            for (t, d8) in t.into_iter().zip(d8) {
+                *acc = ops.fma(ops.as_floats(t), ops.splat_f32(*d8), *acc);
+            }
+        }
+    }
+    for (out, acc) in out.as_chunks_mut().0.iter_mut().zip(acc).take(eights) {
+        ops.store_f32(acc, out);
+    }
+}
