@@ -103,7 +103,8 @@ fn group<F: Decode, const M: usize>(
             let code = F::codes(ops, block)[0];
             for m in 0..M {
                 let q = &activations[m].q.as_chunks().0[b];
-                isums[m][i] = small_products::<F>(ops, code, ops.load_codes(q));
+                let pairs = code_pairs::<F>(ops, code, ops.load_codes(q));
+                isums[m][i] = ops.madd(pairs, ops.splat16(1));
             }
             continue;
         }
@@ -114,8 +115,7 @@ fn group<F: Decode, const M: usize>(
         for m in 0..M {
             let q: &[[i8; 32]; 8] = &activations[m].q.as_chunks().0.as_chunks().0[b];
             let sums = ops.load_i16(&activations[m].sums.as_chunks().0[b]);
-            let a = q.each_ref().map(|q| ops.load_codes(q));
-            isums[m][i] = products::<F>(ops, codes, scales, a, sums);
+            isums[m][i] = products::<F>(ops, codes, scales, q, sums);
             if F::HAS_MIN {
                 msums[m][i] = ops.madd(mins, sums);
             }
@@ -123,7 +123,8 @@ fn group<F: Decode, const M: usize>(
     }
     let d = ops.halves_to_f32(ops.load_u16(&d));
     let dmin = ops.halves_to_f32(ops.load_u16(&dmin));
-    std::array::from_fn(|m| {
+    let mut t = [ops.splat_f32(0.0); M];
+    for (m, t) in t.iter_mut().enumerate() {
         let mut isum = sums32(ops, &isums[m]);
         let mut msum = ops.zero();
         if F::SMALL && (F::HAS_MIN || !F::WIDE_CODES) {
@@ -134,8 +135,9 @@ fn group<F: Decode, const M: usize>(
         } else if F::HAS_MIN {
             msum = sums32(ops, &msums[m]);
         }
-        block_values(ops, isum, d, F::HAS_MIN.then_some((msum, dmin)))
-    })
+        *t = block_values(ops, F::HAS_MIN, [isum, msum], [d, dmin]);
+    }
+    t
 }
 
 /// Asks for the memory a constant distance behind the blocks.
@@ -161,18 +163,16 @@ fn block_sums(ops: Ops, sums: &[i16], g: usize) -> __m256i {
     ops.madd(sixteen, ops.splat16(1))
 }
 
-/// `|q|` and `a` with q's sign, for codes of 8 bits.
+/// Sums of two products: of the unsigned codes, or for codes of 8 bits those of
+/// `|q|` and `a` with q's sign.
 #[inline(always)]
-fn wide_pairs(ops: Ops, unsigned: __m256i, a: __m256i) -> __m256i {
-    let q = ops.xor(unsigned, ops.splat8(-128));
-    ops.maddubs(ops.abs8(q), ops.sign8(a, q))
-}
-
-/// Partial sums of a block of 32, not offset unless the codes are wide.
-#[inline(always)]
-fn small_products<F: Decode>(ops: Ops, codes: __m256i, a: __m256i) -> __m256i {
-    let pairs = if F::WIDE_CODES { wide_pairs(ops, codes, a) } else { ops.maddubs(codes, a) };
-    ops.madd(pairs, ops.splat16(1))
+fn code_pairs<F: Decode>(ops: Ops, unsigned: __m256i, a: __m256i) -> __m256i {
+    if F::WIDE_CODES {
+        let q = ops.xor(unsigned, ops.splat8(-128));
+        ops.maddubs(ops.abs8(q), ops.sign8(a, q))
+    } else {
+        ops.maddubs(unsigned, a)
+    }
 }
 
 /// Partial sums of a super-block, offset included. Pairs of products are first
@@ -182,31 +182,34 @@ fn products<F: Decode>(
     ops: Ops,
     codes: [__m256i; 8],
     scales: __m256i,
-    a: [__m256i; 8],
+    a: &[[i8; 32]; 8],
     sums: __m256i,
 ) -> __m256i {
     // Scales 0–7 and 8–15, each in both halves, for `shuffle8`.
     let low = ops.permute128::<0x00>(scales, scales);
     let high = ops.permute128::<0x11>(scales, scales);
     let mut sum = ops.zero();
-    let pairs = |i: usize| ops.maddubs(codes[i], a[i]);
+    let mut pairs = [sum; 8];
+    for i in 0..8 {
+        pairs[i] = code_pairs::<F>(ops, codes[i], ops.load_codes(&a[i]));
+    }
     if F::WIDE_CODES {
         for i in 0..8 {
             let scale = ops.shuffle8(if i < 4 { low } else { high }, ops.load(&BY_1[i % 4]));
-            sum = ops.add32(sum, ops.madd(wide_pairs(ops, codes[i], a[i]), scale));
+            sum = ops.add32(sum, ops.madd(pairs[i], scale));
         }
         return sum;
     }
     if F::ADDABLE >= 4 {
         for (i, scales) in [low, high].into_iter().enumerate() {
             let i = 4 * i;
-            let fours = sums_of_4(ops, [pairs(i), pairs(i + 1), pairs(i + 2), pairs(i + 3)]);
+            let fours = sums_of_4(ops, [pairs[i], pairs[i + 1], pairs[i + 2], pairs[i + 3]]);
             let scales = ops.shuffle8(scales, ops.load(&BY_4));
             sum = ops.add32(sum, ops.madd(fours, scales));
         }
     } else {
         for i in 0..4 {
-            let twos = sums_of_2(ops, pairs(2 * i), pairs(2 * i + 1));
+            let twos = sums_of_2(ops, pairs[2 * i], pairs[2 * i + 1]);
             let scales = if i < 2 { low } else { high };
             let scales = ops.shuffle8(scales, ops.load(&BY_2[i % 2]));
             sum = ops.add32(sum, ops.madd(twos, scales));
@@ -253,8 +256,11 @@ fn chains(ops: Ops, values: &[Vector], groups: usize, d8: &[f32], out: &mut [f32
     for (g, d8) in d8.chunks(8).enumerate() {
         for (e, acc) in acc[..eights].iter_mut().enumerate() {
             // A strip's last eight may be short: the last row stands in.
-            let row = |i: usize| &values[(8 * e + i).min(rows - 1) * groups + g];
-            let t = transpose(ops, std::array::from_fn(row));
+            let mut eight = [&values[g]; 8];
+            for (i, row) in eight.iter_mut().enumerate() {
+                *row = &values[(8 * e + i).min(rows - 1) * groups + g];
+            }
+            let t = transpose(ops, eight);
             for (t, d8) in t.into_iter().zip(d8) {
                 *acc = ops.fma(ops.as_floats(t), ops.splat_f32(*d8), *acc);
             }

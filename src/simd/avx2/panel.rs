@@ -12,7 +12,6 @@
 //! Blocks of 32 have neither scales nor corrections. Codes are unsigned, but
 //! those of 8 bits are signed without VNNI (see `tile.rs`).
 
-use std::array::from_fn;
 use std::marker::PhantomData;
 
 use super::decode::Decode;
@@ -82,26 +81,35 @@ impl<F: Decode> Kernel for Fill<'_, F> {
         for (p, pair) in panel.0.chunks_exact_mut(pair_len).enumerate() {
             for e in 0..2 {
                 // Lanes without a row get the last one; nobody reads them.
-                let row = |i: usize| (16 * p + 8 * e + i).min(strip.rows - 1);
-                let rows: [&[F::Block]; 8] = from_fn(|i| &F::blocks(strip.row(row(i)))[..blocks]);
+                let mut rows: [&[F::Block]; 8] = [&[]; 8];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    let n = (16 * p + 8 * e + i).min(strip.rows - 1);
+                    *row = &F::blocks(strip.row(n))[..blocks];
+                }
                 let entries = pair.chunks_exact_mut(Layout::<F, VNNI>::ENTRY).skip(e).step_by(2);
                 for (b, entry) in entries.enumerate() {
-                    unpack::<F, VNNI>(simd.ops, from_fn(|i| &rows[i][b]), entry);
+                    unpack::<F, VNNI>(simd.ops, &rows, b, entry);
                 }
             }
         }
     }
 }
 
-/// Writes the entry of one block of 8 rows.
+/// Writes the entry of block `b` of 8 rows.
 #[inline(always)]
-fn unpack<F: Decode, const VNNI: bool>(ops: Ops, rows: [&F::Block; 8], entry: &mut [Vector]) {
+fn unpack<F: Decode, const VNNI: bool>(
+    ops: Ops,
+    rows: &[&[F::Block]; 8],
+    b: usize,
+    entry: &mut [Vector],
+) {
     let entry = &mut entry[..Layout::<F, VNNI>::ENTRY];
     let mut codes = [[Vector::ZERO; 8]; 8];
     let mut scales = [Vector::ZERO; 8];
     let mut corrections = [Vector::ZERO; 8];
     let (mut d, mut dmin) = ([0; 8], [0; 8]);
-    for (r, row) in rows.into_iter().enumerate() {
+    for (r, row) in rows.iter().enumerate() {
+        let row = &row[b];
         for (code, codes) in F::codes(ops, row).into_iter().zip(&mut codes).take(F::LEN / 32) {
             let signed = Layout::<F, VNNI>::SIGNED;
             let code = if signed { ops.xor(code, ops.splat8(-128)) } else { code };
@@ -148,8 +156,8 @@ fn unpack<F: Decode, const VNNI: bool>(ops: Ops, rows: [&F::Block; 8], entry: &m
             }
         }
     }
-    let floats = [d, dmin].map(|halves| ops.halves_to_f32(ops.load_u16(&halves)));
-    for (float, place) in floats.into_iter().zip(&mut entry[Layout::<F, VNNI>::D..]) {
-        ops.store_vector(ops.as_integers(float), place);
+    for (halves, place) in [d, dmin].iter().zip(&mut entry[Layout::<F, VNNI>::D..]) {
+        let floats = ops.halves_to_f32(ops.load_u16(halves));
+        ops.store_vector(ops.as_integers(floats), place);
     }
 }

@@ -94,9 +94,11 @@ impl Decode for Q5_K {
         ];
         for c in 0..4 {
             let qs = ops.load(bytes(block, 48 + 32 * c));
-            let fifth = |s: usize| ops.and(high[s], bit);
-            codes[2 * c] = ops.or(ops.and(qs, low), fifth(2 * c));
-            codes[2 * c + 1] = ops.or(ops.and(ops.srli16::<4>(qs), low), fifth(2 * c + 1));
+            let qs = [qs, ops.srli16::<4>(qs)];
+            for (i, qs) in qs.into_iter().enumerate() {
+                let fifth = ops.and(high[2 * c + i], bit);
+                codes[2 * c + i] = ops.or(ops.and(qs, low), fifth);
+            }
         }
         codes
     }
@@ -130,11 +132,11 @@ impl Decode for Q6_K {
             let even = ops.load(bytes(block, 64 * h));
             let odd = ops.load(bytes(block, 64 * h + 32));
             let qh = ops.load(bytes(block, 128 + 32 * h));
-            let join = |nibble, bits| ops.or(ops.and(nibble, low), ops.and(bits, high));
-            codes[4 * h] = join(even, ops.slli16::<4>(qh));
-            codes[4 * h + 1] = join(odd, ops.slli16::<2>(qh));
-            codes[4 * h + 2] = join(ops.srli16::<4>(even), qh);
-            codes[4 * h + 3] = join(ops.srli16::<4>(odd), ops.srli16::<2>(qh));
+            let nibbles = [even, odd, ops.srli16::<4>(even), ops.srli16::<4>(odd)];
+            let bits = [ops.slli16::<4>(qh), ops.slli16::<2>(qh), qh, ops.srli16::<2>(qh)];
+            for j in 0..4 {
+                codes[4 * h + j] = ops.or(ops.and(nibbles[j], low), ops.and(bits[j], high));
+            }
         }
         codes
     }
@@ -153,8 +155,11 @@ impl Decode for Q6_K {
 /// The 2-bit codes of 32 bytes, lowest bits first.
 #[inline(always)]
 fn two_bits(ops: Ops, qs: __m256i) -> [__m256i; 4] {
-    let low = ops.splat8(3);
-    [qs, ops.srli16::<2>(qs), ops.srli16::<4>(qs), ops.srli16::<6>(qs)].map(|x| ops.and(x, low))
+    let mut codes = [qs, ops.srli16::<2>(qs), ops.srli16::<4>(qs), ops.srli16::<6>(qs)];
+    for code in &mut codes {
+        *code = ops.and(*code, ops.splat8(3));
+    }
+    codes
 }
 
 impl Decode for Q2_K {
@@ -192,21 +197,25 @@ impl Decode for Q3_K {
 
     #[inline(always)]
     fn codes(ops: Ops, block: &[u8; 110]) -> [__m256i; 8] {
+        let mask = ops.load(bytes(block, 0));
+        // Bit i to bit 2; what shifts across bytes is masked away.
+        let bits = [
+            ops.slli16::<2>(mask),
+            ops.slli16::<1>(mask),
+            mask,
+            ops.srli16::<1>(mask),
+            ops.srli16::<2>(mask),
+            ops.srli16::<3>(mask),
+            ops.srli16::<4>(mask),
+            ops.srli16::<5>(mask),
+        ];
         let [a, b, c, d] = two_bits(ops, ops.load(bytes(block, 32)));
         let [e, f, g, h] = two_bits(ops, ops.load(bytes(block, 64)));
-        let mask = ops.load(bytes(block, 0));
-        let four = ops.splat8(4);
-        let third = |code, bits| ops.or(code, ops.and(bits, four));
-        [
-            third(a, ops.slli16::<2>(mask)),
-            third(b, ops.slli16::<1>(mask)),
-            third(c, mask),
-            third(d, ops.srli16::<1>(mask)),
-            third(e, ops.srli16::<2>(mask)),
-            third(f, ops.srli16::<3>(mask)),
-            third(g, ops.srli16::<4>(mask)),
-            third(h, ops.srli16::<5>(mask)),
-        ]
+        let mut codes = [a, b, c, d, e, f, g, h];
+        for (code, bits) in codes.iter_mut().zip(bits) {
+            *code = ops.or(*code, ops.and(bits, ops.splat8(4)));
+        }
+        codes
     }
 
     #[inline(always)]

@@ -103,30 +103,35 @@ fn block<F: Decode, const VNNI: bool, const T: usize>(
     acc: &mut Lanes<__m256, T>,
 ) {
     let ops = simd.ops;
-    let q: [&[i8]; T] = from_fn(|t| &rows[t].q[b * F::LEN..][..F::LEN]);
-    let sums: [&[i16]; T] = from_fn(|t| &rows[t].sums[b * F::LEN / 16..][..F::LEN / 16]);
+    let (mut q, mut sums): ([&[i8]; T], [&[i16]; T]) = ([&[]; T], [&[]; T]);
+    for t in 0..T {
+        q[t] = &rows[t].q[b * F::LEN..][..F::LEN];
+        sums[t] = &rows[t].sums[b * F::LEN / 16..][..F::LEN / 16];
+    }
     let mut isum = [[ops.zero(); 2]; T];
     let mut msum = [[ops.zero(); 2]; T];
     correct::<F, VNNI, T>(simd, entries, sums, &mut isum, &mut msum);
+    let [left, right] = entries;
     for s in 0..F::LEN / F::SUB {
-        let codes = entries.map(|entry| &entry[s * F::SUB / 4..][..F::SUB / 4]);
-        let a = q.map(|q| &q[s * F::SUB..][..F::SUB]);
-        let scale = entries.map(|entry| match F::SMALL {
-            true => ops.splat16(1),
-            false => ops.load_vector(&entry[Layout::<F, VNNI>::SCALES + s]),
-        });
+        let codes = [&left[s * F::SUB / 4..][..F::SUB / 4], &right[s * F::SUB / 4..][..F::SUB / 4]];
+        let mut a = q;
+        for a in &mut a {
+            *a = &a[s * F::SUB..][..F::SUB];
+        }
+        let mut scale = [ops.splat16(1); 2];
+        if !F::SMALL {
+            let at = Layout::<F, VNNI>::SCALES + s;
+            scale = [ops.load_vector(&left[at]), ops.load_vector(&right[at])];
+        }
         sub_block::<F, VNNI, T>(simd, codes, a, scale, &mut isum);
     }
-    let floats = entries.map(|entry| {
-        let float = |at: usize| ops.as_floats(ops.load_vector(&entry[Layout::<F, VNNI>::D + at]));
-        (float(0), F::HAS_MIN.then(|| float(1)))
-    });
-    for t in 0..T {
-        let d8 = ops.splat_f32(rows[t].d[b]);
-        for v in 0..2 {
-            let (d, dmin) = floats[v];
-            let value = block_values(ops, isum[t][v], d, dmin.map(|dmin| (msum[t][v], dmin)));
-            acc[t][v] = ops.fma(value, d8, acc[t][v]);
+    for v in 0..2 {
+        let floats = &entries[v][Layout::<F, VNNI>::D..];
+        let d = ops.as_floats(ops.load_vector(&floats[0]));
+        let dmin = ops.as_floats(ops.load_vector(&floats[usize::from(F::HAS_MIN)]));
+        for t in 0..T {
+            let value = block_values(ops, F::HAS_MIN, [isum[t][v], msum[t][v]], [d, dmin]);
+            acc[t][v] = ops.fma(value, ops.splat_f32(rows[t].d[b]), acc[t][v]);
         }
     }
 }
@@ -144,16 +149,16 @@ fn correct<F: Decode, const VNNI: bool, const T: usize>(
     let target = if F::HAS_MIN { msum } else { isum };
     if F::SMALL && (F::HAS_MIN || Layout::<F, VNNI>::OFFSET) {
         for (sums, target) in sums.into_iter().zip(target) {
-            let sum: i32 = sums.iter().map(|&sum| i32::from(sum)).sum();
+            let sum = i32::from(sums[0]) + i32::from(sums[1]);
             let factor = if F::HAS_MIN { 1 } else { -i32::from(F::OFFSET) };
             *target = [ops.splat32(sum * factor); 2];
         }
         return;
     }
     let place = Layout::<F, VNNI>::CORRECTIONS..Layout::<F, VNNI>::D;
-    let corrections = entries.map(|entry| &entry[place.clone()]);
-    for i in 0..place.len() {
-        let pair = corrections.map(|corrections| ops.load_vector(&corrections[i]));
+    let [left, right] = entries;
+    for (i, (left, right)) in left[place.clone()].iter().zip(&right[place]).enumerate() {
+        let pair = [ops.load_vector(left), ops.load_vector(right)];
         for (sums, target) in sums.iter().zip(&mut *target) {
             let [a, b] = sums.as_chunks().0[i];
             let sums = ops.splat32(i32::from(a) & 0xffff | i32::from(b) << 16);
@@ -186,10 +191,15 @@ fn sub_block<F: Decode, const VNNI: bool, const T: usize>(
     for from in (0..steps).step_by(run) {
         let mut sum = [[ops.zero(); 2]; T];
         for step in from..from + run {
-            let code = codes.map(|codes| ops.load_vector(&codes[step]));
+            let code = [ops.load_vector(&codes[0][step]), ops.load_vector(&codes[1][step])];
             for t in 0..T {
                 let four: [i8; 4] = a[t].as_chunks().0[step];
-                let a = ops.splat32(i32::from_le_bytes(four.map(|a| a as u8)));
+                let a = ops.splat32(i32::from_le_bytes([
+                    four[0] as u8,
+                    four[1] as u8,
+                    four[2] as u8,
+                    four[3] as u8,
+                ]));
                 for v in 0..2 {
                     sum[t][v] = if VNNI {
                         simd.dot4(sum[t][v], code[v], a)
