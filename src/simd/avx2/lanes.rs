@@ -21,21 +21,6 @@ fn pairs32(ops: Ops, a: __m256i, b: __m256i) -> __m256i {
     ops.add32(ops.unpacklo32(a, b), ops.unpackhi32(a, b))
 }
 
-/// Adds pairs of i16 within each half: 4 lanes of `a`, then 4 of `b`.
-#[inline(always)]
-pub(super) fn sums_of_2(ops: Ops, a: __m256i, b: __m256i) -> __m256i {
-    ops.add16(ops.unpacklo64(a, b), ops.unpackhi64(a, b))
-}
-
-/// Adds fours of i16 within each half: 2 lanes of each of the four.
-#[inline(always)]
-pub(super) fn sums_of_4(ops: Ops, x: [__m256i; 4]) -> __m256i {
-    let ab = ops.as_floats(sums_of_2(ops, x[0], x[1]));
-    let cd = ops.as_floats(sums_of_2(ops, x[2], x[3]));
-    let (even, odd) = (ops.shuffle_f32::<0x88>(ab, cd), ops.shuffle_f32::<0xdd>(ab, cd));
-    ops.add16(ops.as_integers(even), ops.as_integers(odd))
-}
-
 /// 8 × 8 lanes of 32 bits from memory: result i holds lane i of each row.
 #[inline(always)]
 pub(super) fn transpose(ops: Ops, rows: [&Vector; 8]) -> [__m256i; 8] {

@@ -12,7 +12,7 @@
 use std::arch::x86_64::{__m256, __m256i};
 
 use super::decode::Decode;
-use super::lanes::{block_values, sums_of_2, sums_of_4, sums32, transpose};
+use super::lanes::{block_values, sums32, transpose};
 use super::ops::{Ops, Vector};
 use super::{Avx2, Kernel};
 use crate::quant::ActivationRow;
@@ -175,8 +175,8 @@ fn code_pairs<F: Decode>(ops: Ops, unsigned: __m256i, a: __m256i) -> __m256i {
     }
 }
 
-/// Partial sums of a super-block, offset included. Pairs of products are first
-/// added in i16 as far as they fit, so that few are left for the scales.
+/// Partial sums of a super-block, offset included. Adding pairs in i16 first, for
+/// fewer products with scales, takes as many shuffles and was no faster.
 #[inline(always)]
 fn products<F: Decode>(
     ops: Ops,
@@ -189,62 +189,29 @@ fn products<F: Decode>(
     let low = ops.permute128::<0x00>(scales, scales);
     let high = ops.permute128::<0x11>(scales, scales);
     let mut sum = ops.zero();
-    let mut pairs = [sum; 8];
     for i in 0..8 {
-        pairs[i] = code_pairs::<F>(ops, codes[i], ops.load_codes(&a[i]));
+        let pairs = code_pairs::<F>(ops, codes[i], ops.load_codes(&a[i]));
+        let scale = ops.shuffle8(if i < 4 { low } else { high }, ops.load(&SPREAD[i % 4]));
+        sum = ops.add32(sum, ops.madd(pairs, scale));
     }
-    if F::WIDE_CODES {
-        for i in 0..8 {
-            let scale = ops.shuffle8(if i < 4 { low } else { high }, ops.load(&BY_1[i % 4]));
-            sum = ops.add32(sum, ops.madd(pairs[i], scale));
-        }
-        return sum;
-    }
-    if F::ADDABLE >= 4 {
-        for (i, scales) in [low, high].into_iter().enumerate() {
-            let i = 4 * i;
-            let fours = sums_of_4(ops, [pairs[i], pairs[i + 1], pairs[i + 2], pairs[i + 3]]);
-            let scales = ops.shuffle8(scales, ops.load(&BY_4));
-            sum = ops.add32(sum, ops.madd(fours, scales));
-        }
-    } else {
-        for i in 0..4 {
-            let twos = sums_of_2(ops, pairs[2 * i], pairs[2 * i + 1]);
-            let scales = if i < 2 { low } else { high };
-            let scales = ops.shuffle8(scales, ops.load(&BY_2[i % 2]));
-            sum = ops.add32(sum, ops.madd(twos, scales));
-        }
-    }
-    if F::OFFSET != 0 {
+    if F::OFFSET != 0 && !F::WIDE_CODES {
         let offset = ops.madd(ops.mullo16(scales, ops.splat16(F::OFFSET)), sums);
         sum = ops.sub32(sum, offset);
     }
     sum
 }
 
-/// Shuffles of eight i16 scales to the lanes of pairs: the first half of a
-/// vector holds weights 32i .. 32i + 16, the second the next 16.
-/// `of[half][lane]` names the scale.
-const fn control(of: [[u8; 8]; 2]) -> [u8; 32] {
-    let mut bytes = [0; 32];
+/// Shuffles of eight i16 scales to the lanes of vector i of codes: scale 2i to its
+/// first half, scale 2i + 1 to the second.
+const SPREAD: [[u8; 32]; 4] = {
+    let mut all = [[0; 32]; 4];
     let mut i = 0;
-    while i < 32 {
-        bytes[i] = 2 * of[i / 16][i % 16 / 2] + (i % 2) as u8;
+    while i < 128 {
+        all[i / 32][i % 32] = 2 * (i / 16) as u8 + (i % 2) as u8;
         i += 1;
     }
-    bytes
-}
-const BY_1: [[u8; 32]; 4] = [
-    control([[0; 8], [1; 8]]),
-    control([[2; 8], [3; 8]]),
-    control([[4; 8], [5; 8]]),
-    control([[6; 8], [7; 8]]),
-];
-const BY_2: [[u8; 32]; 2] = [
-    control([[0, 0, 0, 0, 2, 2, 2, 2], [1, 1, 1, 1, 3, 3, 3, 3]]),
-    control([[4, 4, 4, 4, 6, 6, 6, 6], [5, 5, 5, 5, 7, 7, 7, 7]]),
-];
-const BY_4: [u8; 32] = control([[0, 0, 2, 2, 4, 4, 6, 6], [1, 1, 3, 3, 5, 5, 7, 7]]);
+    all
+};
 
 /// `acc = fma(t, d8, acc)` over the blocks, for all rows of the strip:
 /// `values[row, group]`.

@@ -80,7 +80,7 @@ impl Ops {
         widen_u8(a: __m128i) -> __m256i = _mm256_cvtepu8_epi16;
         duplicate8(a: __m128i, b: __m128i) -> __m128i = _mm_unpacklo_epi8;
         join64(low: __m128i, high: __m128i) -> __m128i = _mm_unpacklo_epi64;
-        from_u64(x: i64) -> __m128i = _mm_cvtsi64_si128;
+        low64(x: i64) -> __m128i = _mm_cvtsi64_si128;
         as_floats(a: __m256i) -> __m256 = _mm256_castsi256_ps;
         as_integers(a: __m256) -> __m256i = _mm256_castps_si256;
         to_f32(a: __m256i) -> __m256 = _mm256_cvtepi32_ps;
@@ -91,7 +91,6 @@ impl Ops {
         fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps;
         /// `a · b − c`, rounded once.
         fms(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmsub_ps;
-        shuffle_f32<const N>(a: __m256, b: __m256) -> __m256 = _mm256_shuffle_ps;
     }
 
     #[inline(always)]

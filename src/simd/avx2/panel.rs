@@ -78,6 +78,11 @@ impl<F: Decode> Kernel for Fill<'_, F> {
         let pairs = strip.rows.div_ceil(16);
         let pair_len = 2 * Layout::<F, VNNI>::ENTRY * blocks;
         panel.0.resize(pairs * pair_len, Vector::ZERO);
+        let mut decoded = Rows {
+            codes: [[Vector::ZERO; 8]; 8],
+            scales: [Vector::ZERO; 8],
+            corrections: [Vector::ZERO; 8],
+        };
         for (p, pair) in panel.0.chunks_exact_mut(pair_len).enumerate() {
             for e in 0..2 {
                 // Lanes without a row get the last one; nobody reads them.
@@ -88,11 +93,19 @@ impl<F: Decode> Kernel for Fill<'_, F> {
                 }
                 let entries = pair.chunks_exact_mut(Layout::<F, VNNI>::ENTRY).skip(e).step_by(2);
                 for (b, entry) in entries.enumerate() {
-                    unpack::<F, VNNI>(simd.ops, &rows, b, entry);
+                    unpack::<F, VNNI>(simd.ops, &rows, b, &mut decoded, entry);
                 }
             }
         }
     }
+}
+
+/// One block of 8 rows, decoded, before it is transposed.
+struct Rows {
+    /// `[LEN / 32, row]`
+    codes: [[Vector; 8]; 8],
+    scales: [Vector; 8],
+    corrections: [Vector; 8],
 }
 
 /// Writes the entry of block `b` of 8 rows.
@@ -101,16 +114,15 @@ fn unpack<F: Decode, const VNNI: bool>(
     ops: Ops,
     rows: &[&[F::Block]; 8],
     b: usize,
+    decoded: &mut Rows,
     entry: &mut [Vector],
 ) {
     let entry = &mut entry[..Layout::<F, VNNI>::ENTRY];
-    let mut codes = [[Vector::ZERO; 8]; 8];
-    let mut scales = [Vector::ZERO; 8];
-    let mut corrections = [Vector::ZERO; 8];
+    let Rows { codes, scales, corrections } = decoded;
     let (mut d, mut dmin) = ([0; 8], [0; 8]);
     for (r, row) in rows.iter().enumerate() {
         let row = &row[b];
-        for (code, codes) in F::codes(ops, row).into_iter().zip(&mut codes).take(F::LEN / 32) {
+        for (code, codes) in F::codes(ops, row).into_iter().zip(&mut *codes).take(F::LEN / 32) {
             let signed = Layout::<F, VNNI>::SIGNED;
             let code = if signed { ops.xor(code, ops.splat8(-128)) } else { code };
             ops.store_vector(code, &mut codes[r]);

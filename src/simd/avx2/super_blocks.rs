@@ -20,7 +20,7 @@ fn word<const BLOCK: usize>(block: &[u8; BLOCK], at: usize) -> u32 {
 /// Eight bytes, each twice, as i16.
 #[inline(always)]
 fn twice(ops: Ops, low: u32, high: u32) -> __m256i {
-    let eight = ops.from_u64((u64::from(low) | u64::from(high) << 32) as i64);
+    let eight = ops.low64((u64::from(low) | u64::from(high) << 32) as i64);
     ops.widen_u8(ops.duplicate8(eight, eight))
 }
 
@@ -224,7 +224,7 @@ impl Decode for Q3_K {
         let join = |a: u32, b: u32| (u64::from(a) | u64::from(b) << 32) as i64;
         let low = join(a & LOW | high << 4 & HIGH, b & LOW | high << 2 & HIGH);
         let upper = join(a >> 4 & LOW | high & HIGH, b >> 4 & LOW | high >> 2 & HIGH);
-        let scales = ops.join64(ops.from_u64(low), ops.from_u64(upper));
+        let scales = ops.join64(ops.low64(low), ops.low64(upper));
         ops.sub16(ops.widen_u8(scales), ops.splat16(32))
     }
 
