@@ -193,6 +193,7 @@ fn sub_block<F: Decode, const VNNI: bool, const T: usize>(
     } else {
         F::ADDABLE.min(steps)
     };
+    debug_assert!(steps.is_multiple_of(run), "a run must not reach into the next sub-block");
     for from in (0..steps).step_by(run) {
         let mut sum = [[ops.zero(); 2]; T];
         let both = codes[0][from..from + run].iter().zip(&codes[1][from..from + run]);
