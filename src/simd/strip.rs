@@ -22,7 +22,7 @@ pub(crate) struct Strip<'a> {
     pub activations: &'a ActivationRows,
 }
 
-impl Strip<'_> {
+impl<'a> Strip<'a> {
     /// Most rows of a strip: two AVX-512 registers of 32-bit lanes. Also the
     /// distance of output rows: `out[m · ROWS + n]` is weight row n times
     /// activation row m.
@@ -34,7 +34,7 @@ impl Strip<'_> {
     }
 
     /// Bytes of weight row `n`.
-    pub fn row(&self, n: usize) -> &[u8] {
+    pub fn row(&self, n: usize) -> &'a [u8] {
         let len = self.bytes.len() / self.rows;
         &self.bytes[n * len..(n + 1) * len]
     }
@@ -45,10 +45,12 @@ impl Strip<'_> {
 pub(crate) struct Scratch {
     /// `[batch]`
     sums: Vec<f32>,
+    /// `[batch, rows, blocks]`: what each block adds before the activations' scale.
+    pub(super) values: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
-    pub(super) values: super::avx2::Values,
+    pub(super) panel: super::avx512::Panel,
     #[cfg(target_arch = "x86_64")]
-    pub(super) panel: super::avx2::Panel,
+    pub(super) avx2: super::avx2::Memory,
 }
 
 /// Any format on any set: a block is unpacked once and multiplied with every row
@@ -182,6 +184,9 @@ mod tests {
             for (sum, q) in row.sums.iter_mut().zip(row.q.as_chunks::<16>().0) {
                 *sum = q.iter().map(|&q| i16::from(q)).sum();
             }
+            for (sum, [a, b]) in row.sums32.iter_mut().zip(row.sums.as_chunks().0) {
+                *sum = a + b;
+            }
             row.d.fill_with(|| f32::from(next()) / 64.0 - 2.0);
         }
         all
@@ -276,6 +281,7 @@ mod tests {
             row.q.copy_from_slice(all.row(m).q);
             row.d.copy_from_slice(all.row(m).d);
             row.sums.copy_from_slice(all.row(m).sums);
+            row.sums32.copy_from_slice(all.row(m).sums32);
         }
         some
     }

@@ -28,7 +28,7 @@ const AHEAD: usize = 8192;
 
 /// Block values: `[batch, rows, blocks / 8]` vectors of 8 f32.
 #[derive(Debug, Default)]
-pub(in crate::simd) struct Values(Vec<Vector>);
+pub(super) struct Values(Vec<Vector>);
 
 /// Multiplies a strip with 1 to [`MAX_BATCH`] rows.
 #[inline(always)]

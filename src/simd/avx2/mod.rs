@@ -26,8 +26,12 @@ use super::{Scratch, Simd, Strip, Task};
 use crate::quant::with_block_format;
 use ops::Ops;
 
-pub(super) use matvec::Values;
-pub(super) use panel::Panel;
+/// What a thread keeps from strip to strip.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    values: matvec::Values,
+    panel: panel::Panel,
+}
 
 /// Proof that the CPU has AVX2, FMA and F16C, and with `VNNI` also AVX-VNNI:
 /// only `new` makes one.
@@ -233,10 +237,10 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         with_block_format!(
             strip.format,
             F => match strip.batch() {
-                ..=matvec::MAX_BATCH => matvec::multiply::<F, VNNI>(self, strip, &mut scratch.values, out),
+                ..=matvec::MAX_BATCH => matvec::multiply::<F, VNNI>(self, strip, &mut scratch.avx2.values, out),
                 _ => {
-                    panel::fill::<F, VNNI>(self, strip, &mut scratch.panel);
-                    tile::multiply::<F, VNNI>(self, strip, &scratch.panel, out);
+                    panel::fill::<F, VNNI>(self, strip, &mut scratch.avx2.panel);
+                    tile::multiply::<F, VNNI>(self, strip, &scratch.avx2.panel, out);
                 }
             },
             else => debug_assert!(false, "{} has no blocks", strip.format)

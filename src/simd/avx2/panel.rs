@@ -22,7 +22,7 @@ use crate::simd::Strip;
 
 /// A thread's panel.
 #[derive(Debug, Default)]
-pub(in crate::simd) struct Panel(Vec<Vector>);
+pub(super) struct Panel(Vec<Vector>);
 
 impl Panel {
     /// The entries of eights 2p and 2p + 1, block after block.
