@@ -41,7 +41,9 @@ pub struct Isa(Tier);
 enum Tier {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    Avx2(Avx2<false>),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(Avx2<true>),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
 }
@@ -60,13 +62,14 @@ impl Isa {
         let mut sets = vec![Isa(Tier::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
-            sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            sets.extend(Avx2::<false>::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            sets.extend(Avx2::<true>::new().map(|vnni| Isa(Tier::AvxVnni(vnni))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
         }
         sets
     }
 
-    /// The set called `name`: `portable`, `avx2`, `avx512`.
+    /// The set called `name`: `portable`, `avx2`, `avxvnni`, `avx512`.
     ///
     /// # Errors
     /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
@@ -95,6 +98,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
         }
     }
@@ -105,6 +110,8 @@ impl Isa {
             Tier::Portable(simd) => task.run(simd),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(simd) => simd.enter(task),
+            #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni(simd) => simd.enter(task),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.enter(task),
         }

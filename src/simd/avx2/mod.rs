@@ -1,34 +1,106 @@
-//! AVX2 with FMA and F16C: x86-64 since 2013 (Haswell, Excavator).
+//! AVX2 with FMA and F16C: x86-64 since 2013 (Haswell, Excavator). With AVX-VNNI
+//! (Alder Lake, Zen 5) the tier above it: the same code, one instruction more.
 //!
-//! Every method is one to three instructions. They are `#[inline(always)]` into
-//! [`Avx2::enter`], the one function compiled for the set.
+//! Here is the vocabulary: every method is one to three instructions,
+//! `#[inline(always)]` into [`Avx2::enter`], the one place compiled for the set.
+//! The kernels of quantized matrices:
+//!
+//! ```text
+//! format: decode.rs (what a format supplies), super_blocks.rs, blocks_of_32.rs
+//! a few rows of activations:  matvec.rs, on the weights where they lie
+//! more:                       panel.rs unpacks a strip once, tile.rs multiplies
+//! ```
+
+mod blocks_of_32;
+mod decode;
+mod lanes;
+mod matvec;
+mod ops;
+mod panel;
+mod super_blocks;
+mod tile;
 
 use std::arch::x86_64::*;
 
-use super::{Simd, Task};
+use super::{Scratch, Simd, Strip, Task};
+use crate::quant::with_block_format;
+use ops::Ops;
 
-/// Proof that the CPU has AVX2, FMA and F16C: only [`Avx2::new`] makes one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx2 {
-    _checked: (),
+/// What a thread keeps from strip to strip.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    values: matvec::Values,
+    panel: panel::Panel,
 }
 
-impl Avx2 {
-    pub fn new() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        has.then_some(Avx2 { _checked: () })
-    }
+/// Proof that the CPU has AVX2, FMA and F16C, and with `VNNI` also AVX-VNNI:
+/// only `new` makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avx2<const VNNI: bool> {
+    ops: Ops,
+}
 
+impl Avx2<false> {
+    pub fn new() -> Option<Self> {
+        Ops::detect().map(|ops| Avx2 { ops })
+    }
+}
+
+impl Avx2<true> {
+    pub fn new() -> Option<Self> {
+        let ops = Ops::detect()?;
+        is_x86_feature_detected!("avxvnni").then_some(Avx2 { ops })
+    }
+}
+
+impl<const VNNI: bool> Avx2<VNNI> {
     /// Runs `task` in code compiled for this set.
     pub fn enter<T: Task>(self, task: T) -> T::Output {
+        self.call(Enter(task))
+    }
+
+    /// Runs `kernel` in a function of its own, compiled for this set.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
-        fn region<T: Task>(simd: Avx2, task: T) -> T::Output {
-            task.run(simd)
+        fn plain<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+        fn vnni<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
+            kernel.run(simd)
         }
         // SAFETY: `self` proves that the CPU has the features.
-        unsafe { region(self, task) }
+        unsafe { if VNNI { vnni(self, kernel) } else { plain(self, kernel) } }
+    }
+
+    /// `sum` + four products of unsigned with signed bytes in each lane.
+    /// Without VNNI pairs of products must fit i16.
+    #[inline(always)]
+    fn dot4(self, sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-VNNI.
+            unsafe { _mm256_dpbusd_avx_epi32(sum, unsigned, signed) }
+        } else {
+            let pairs = self.ops.maddubs(unsigned, signed);
+            self.ops.add32(sum, self.ops.madd(pairs, self.ops.splat16(1)))
+        }
+    }
+}
+
+/// Code of this tier only, compiled per set as a [`Task`] is.
+trait Kernel {
+    type Output;
+    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) -> Self::Output;
+}
+
+struct Enter<T>(T);
+
+impl<T: Task> Kernel for Enter<T> {
+    type Output = T::Output;
+
+    #[inline(always)]
+    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) -> T::Output {
+        self.0.run(simd)
     }
 }
 
@@ -51,7 +123,7 @@ pub(super) struct I32x16(__m256i, __m256i);
 #[derive(Clone, Copy)]
 pub(super) struct I16x32(__m256i, __m256i);
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F32x16 = F32x16;
     type I32x16 = I32x16;
     type I16x32 = I16x32;
@@ -254,5 +326,21 @@ impl Simd for Avx2 {
             let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
+    }
+
+    #[inline(always)]
+    fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        debug_assert!(out.len() >= strip.batch() * Strip::ROWS);
+        with_block_format!(
+            strip.format,
+            F => match strip.batch() {
+                ..=matvec::MAX_BATCH => matvec::multiply::<F, VNNI>(self, strip, &mut scratch.avx2.values, out),
+                _ => {
+                    panel::fill::<F, VNNI>(self, strip, &mut scratch.avx2.panel);
+                    tile::multiply::<F, VNNI>(self, strip, &scratch.avx2.panel, out);
+                }
+            },
+            else => debug_assert!(false, "{} has no blocks", strip.format)
+        )
     }
 }
