@@ -64,8 +64,8 @@ pub fn feed_together(feeds: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32
             }
             session.tokens.extend(rest[i].drain(..lens[i]));
             session.pending = None;
-            if let (true, Some(row)) = (rest[i].is_empty(), rows.next()) {
-                logits[i] = row.to_vec();
+            if rest[i].is_empty() {
+                logits[i] = rows.next().unwrap_or_default().to_vec();
             }
         }
     }
