@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the data's way; each may use those before it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 14] = [
     "error",
     "quant",
     "tensor",
@@ -14,11 +14,13 @@ const ORDER: [&str; 12] = [
     "simd",
     "kv_cache",
     "kernel",
+    "machine",
     "tokenizer",
     "template",
     "sampler",
     "model",
     "session",
+    "bench",
 ];
 
 /// Where `unsafe` may stand: the mapping, instruction sets (folders end in `/`),

@@ -15,6 +15,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod peak;
 mod portable;
 mod strip;
 
@@ -209,5 +210,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_mins(self, min: &[i16], sums: &[i16]) -> i32 {
         let products = min.iter().zip(sums).map(|(&m, &s)| i32::from(m) * i32::from(s));
         products.sum()
+    }
+
+    /// Multiplies int8 codes in registers for about `rounds` · 1,000
+    /// multiply-adds and returns how many it did: for [`crate::machine`].
+    #[inline(always)]
+    fn multiply_chains(self, rounds: usize) -> u64 {
+        peak::dot_codes(self, rounds)
     }
 }

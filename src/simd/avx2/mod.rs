@@ -130,6 +130,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const TILE: usize = 1;
 
     #[inline(always)]
+    fn multiply_chains(self, rounds: usize) -> u64 {
+        // SAFETY: `self` proves the features; VNNI says that AVX-VNNI is there.
+        unsafe { if VNNI { super::peak::avxvnni(rounds) } else { super::peak::avx2(rounds) } }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
         // SAFETY: `self` proves the features.
         let x = unsafe { _mm256_set1_ps(x) };

@@ -245,4 +245,10 @@ impl Simd for Avx512 {
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
     }
+
+    #[inline(always)]
+    fn multiply_chains(self, rounds: usize) -> u64 {
+        // SAFETY: `self` proves the features.
+        unsafe { super::peak::avx512(rounds) }
+    }
 }
