@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kernel::matmul::{Input, Product, multiply};
+use crate::kernel::matmul::{Input, Product, Weight, multiply};
 use crate::kernel::pool::Pool;
 use crate::quant::Format;
 use crate::simd::Isa;
@@ -49,14 +49,15 @@ impl Multiplication {
         let mut input = Input::default();
         input.reset(batch, cols);
         input.values.copy_from_slice(inputs);
-        pool.region(|team| input.quantize(team, [&weight]));
+        pool.region(|team| input.quantize(team, isa, [&weight]));
         Ok(Multiplication { pool, isa, weight, input, out: vec![0.0; batch * rows] })
     }
 
     /// Multiplies once; the inputs were quantized before.
     pub fn run(&mut self) -> &[f32] {
         let Multiplication { pool, isa, weight, input, out } = self;
-        pool.region(|team| multiply(team, *isa, input, &mut [Product { weight, out }]));
+        let weight = Weight::from(&*weight);
+        pool.region(|team| multiply(team, *isa, input, &mut [Product::Store(weight, out)]));
         out
     }
 }

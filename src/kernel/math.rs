@@ -92,6 +92,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
 ///
 /// `x = n + r` with integer n, `|r| ≤ ½`; `2^r` by a polynomial through 1 at 0,
 /// fitted to the least relative error (9.2 · 10⁻⁸); n as in [`exp`].
+#[allow(clippy::approx_constant, reason = "fitted, not ln 2")]
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
     const TO_LOW_BITS: f32 = 12_582_912.0;

@@ -8,9 +8,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::kernel::act::SiluMul;
 use crate::kernel::attention::Attention;
-use crate::kernel::matmul::{Input, Product, multiply};
+use crate::kernel::matmul::{Input, Product, Weight, multiply};
 use crate::kernel::norm::RmsNorm;
 use crate::kernel::pool::Team;
 use crate::kernel::rope::Turns;
@@ -18,7 +17,7 @@ use crate::kv_cache::KvCache;
 use crate::quant;
 
 use super::transformer::Transformer;
-use super::weights::{Layer, Linear};
+use super::weights::Layer;
 
 /// Tokens for one conversation.
 pub(crate) struct Feed<'a> {
@@ -46,11 +45,8 @@ pub(crate) struct State {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    /// `[rows, ffn_dim]` twice.
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    /// `[rows, dim]`: what a block adds to the residual stream.
-    delta: Vec<f32>,
+    /// `[rows, ffn_dim]`: what `ffn_down` multiplies.
+    gated: Vec<f32>,
     turns: Turns,
     /// `[wanted rows, n_vocab]`
     pub logits: Vec<f32>,
@@ -133,19 +129,22 @@ impl Transformer {
         index: usize,
         layer: &Layer,
     ) {
-        let State { x, input, q, k, v, gate, up, delta, turns, .. } = state;
+        let State { x, input, q, k, v, gated, turns, .. } = state;
+        let (wq, wk, wv) = (layer.attn_q.weight(), layer.attn_k.weight(), layer.attn_v.weight());
         self.norm(team, x, &layer.attn_norm, input);
-        let (wq, wk, wv) = (&layer.attn_q, &layer.attn_k, &layer.attn_v);
-        self.linear(team, input, &mut [(wq, &mut *q), (wk, &mut *k), (wv, &mut *v)]);
+        self.multiply(
+            team,
+            input,
+            &mut [Product::Store(wq, q), Product::Store(wk, k), Product::Store(wv, v)],
+        );
         self.attend(team, turns, feeds, index, (q, k, v), input);
-        self.linear(team, input, &mut [(&layer.attn_output, &mut *delta)]);
-        add(team, x, delta, self.config.dim);
+        self.multiply(team, input, &mut [Product::Add(layer.attn_output.weight(), x)]);
 
         self.norm(team, x, &layer.ffn_norm, input);
-        self.linear(team, input, &mut [(&layer.ffn_gate, &mut *gate), (&layer.ffn_up, &mut *up)]);
-        self.gate(team, gate, up, input);
-        self.linear(team, input, &mut [(&layer.ffn_down, &mut *delta)]);
-        add(team, x, delta, self.config.dim);
+        let (gate, up) = (layer.ffn_gate.weight(), layer.ffn_up.weight());
+        self.multiply(team, input, &mut [Product::Gate { gate, up, out: gated }]);
+        input.replace(gated, self.config.ffn_dim);
+        self.multiply(team, input, &mut [Product::Add(layer.ffn_down.weight(), x)]);
     }
 
     /// `input ← rms_norm(x) · weight`
@@ -159,27 +158,10 @@ impl Transformer {
         });
     }
 
-    /// `out ← weight · input + bias` for matrices that share their input.
-    fn linear(
-        &self,
-        team: &Team<'_>,
-        input: &mut Input,
-        products: &mut [(&Linear, &mut Vec<f32>)],
-    ) {
-        input.quantize(team, products.iter().map(|(linear, _)| &linear.weight));
-        let mut jobs: Vec<Product<'_>> = products
-            .iter_mut()
-            .map(|(linear, out)| Product { weight: &linear.weight, out })
-            .collect();
-        multiply(team, self.isa, input, &mut jobs);
-        for (linear, out) in products {
-            if let Some(bias) = &linear.bias {
-                let mut rows: Vec<_> = out.chunks_exact_mut(bias.len()).collect();
-                team.for_each(&mut rows, |_, row| {
-                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-                });
-            }
-        }
+    /// Computes `products` of one input.
+    fn multiply(&self, team: &Team<'_>, input: &mut Input, products: &mut [Product<'_>]) {
+        input.quantize(team, self.isa, products.iter().flat_map(Product::weights));
+        multiply(team, self.isa, input, products);
     }
 
     /// `input ← attention(q)`, after writing keys and values to the caches.
@@ -210,18 +192,6 @@ impl Transformer {
         attention.attend(team, &caches, q, &mut input.values);
     }
 
-    /// `input ← silu(gate) · up`
-    fn gate(&self, team: &Team<'_>, gate: &mut [f32], up: &[f32], input: &mut Input) {
-        let ffn = self.config.ffn_dim;
-        input.reset(up.len() / ffn, ffn);
-        input.values.copy_from_slice(gate);
-        let mut rows: Vec<_> =
-            input.values.chunks_exact_mut(ffn).zip(up.chunks_exact(ffn)).collect();
-        team.for_each(&mut rows, |_, (gate, up)| {
-            self.isa.run(SiluMul { gate, up });
-        });
-    }
-
     /// Final norm and output matrix, for the wanted rows only.
     fn head(&self, team: &Team<'_>, state: &mut State, wanted: &[usize]) {
         let dim = self.config.dim;
@@ -235,18 +205,9 @@ impl Transformer {
             return;
         }
         self.norm(team, x, &self.weights.output_norm, input);
-        let weight = &self.weights.output;
-        input.quantize(team, [weight]);
-        multiply(team, self.isa, input, &mut [Product { weight, out: logits }]);
+        let output = Weight::from(&self.weights.output);
+        self.multiply(team, input, &mut [Product::Store(output, logits)]);
     }
-}
-
-/// `x ← x + delta`
-fn add(team: &Team<'_>, x: &mut [f32], delta: &[f32], dim: usize) {
-    let mut rows: Vec<_> = x.chunks_exact_mut(dim).zip(delta.chunks_exact(dim)).collect();
-    team.for_each(&mut rows, |_, (x, delta)| {
-        x.iter_mut().zip(*delta).for_each(|(x, d)| *x += d);
-    });
 }
 
 impl State {
@@ -257,8 +218,6 @@ impl State {
         self.q.resize(rows * config.q_dim(), 0.0);
         self.k.resize(rows * config.kv_dim(), 0.0);
         self.v.resize(rows * config.kv_dim(), 0.0);
-        self.gate.resize(rows * config.ffn_dim, 0.0);
-        self.up.resize(rows * config.ffn_dim, 0.0);
-        self.delta.resize(rows * config.dim, 0.0);
+        self.gated.resize(rows * config.ffn_dim, 0.0);
     }
 }

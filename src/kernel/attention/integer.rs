@@ -285,6 +285,7 @@ fn over_page<S: Simd>(
     if S::TILE == 4 {
         scores = product::<S, 4>(simd, page.keys, 4, 0, values_ahead, pairs);
     } else {
+        #[allow(clippy::needless_range_loop, reason = "v indexes the inner arrays")]
         for v in 0..4 {
             let one = product::<S, 1>(simd, page.keys, 4, v, values_ahead, pairs);
             (0..TILE).for_each(|q| scores[q][v] = one[q][0]);

@@ -39,7 +39,7 @@ pub(super) struct Row<'a> {
 impl<'a> Row<'a> {
     pub fn all<const M: usize>(rows: &'a ActivationRows) -> [Row<'a>; M] {
         std::array::from_fn(|m| {
-            let (q, sums16, sums32) = rows.from_row(m).unwrap_or_default();
+            let (q, sums16, sums32) = rows.row_and_beyond(m).unwrap_or_default();
             Row { q, sums16, sums32 }
         })
     }

@@ -193,7 +193,7 @@ impl Head32 {
 fn first_pair(_: Avx512, x: __m512i) -> __m512i {
     // SAFETY: the set is proven.
     unsafe {
-        let lane = |i: i32| 0x8001_8000_u32 as i32 | 0x0004_0004 * i;
+        let lane = |i: i32| 0x8001_8000_u32 as i32 | (0x0004_0004 * i);
         _mm512_shuffle_epi8(x, _mm512_setr4_epi32(lane(0), lane(1), lane(2), lane(3)))
     }
 }

@@ -9,6 +9,8 @@
 //! Two registers of weights and one broadcast feed two products per activation
 //! row: with 6 rows 12 `dpbusd` per 8 loads; 24 of the 32 registers hold sums.
 
+#![allow(clippy::needless_range_loop, reason = "m and r index several arrays at once")]
+
 use std::arch::x86_64::*;
 
 use super::Avx512;
