@@ -72,18 +72,17 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const COEFFICIENTS: [f32; 6] =
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-    let constant = |c| simd.splat(c);
     // `max` and `min` give their second operand for NaN.
-    let x = simd.min(constant(88.0), simd.max(constant(-87.0), x));
-    let shifted = simd.fma(x, constant(std::f32::consts::LOG2_E), constant(TO_LOW_BITS));
-    let n = simd.add(shifted, constant(-TO_LOW_BITS));
-    let r = simd.fma(n, constant(-LN2_HIGH), x);
-    let r = simd.fma(n, constant(-LN2_LOW), r);
-    let mut p = constant(COEFFICIENTS[0]);
+    let x = simd.min(simd.splat(88.0), simd.max(simd.splat(-87.0), x));
+    let shifted = simd.fma(x, simd.splat(std::f32::consts::LOG2_E), simd.splat(TO_LOW_BITS));
+    let n = simd.add(shifted, simd.splat(-TO_LOW_BITS));
+    let r = simd.fma(n, simd.splat(-LN2_HIGH), x);
+    let r = simd.fma(n, simd.splat(-LN2_LOW), r);
+    let mut p = simd.splat(COEFFICIENTS[0]);
     for c in &COEFFICIENTS[1..] {
-        p = simd.fma(p, r, constant(*c));
+        p = simd.fma(p, r, simd.splat(*c));
     }
-    let e_r = simd.add(simd.fma(p, simd.mul(r, r), r), constant(1.0));
+    let e_r = simd.add(simd.fma(p, simd.mul(r, r), r), simd.splat(1.0));
     simd.mul(e_r, simd.pow2(shifted))
 }
 
@@ -98,17 +97,16 @@ pub(crate) fn exp2<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
     const TO_LOW_BITS: f32 = 12_582_912.0;
     const COEFFICIENTS: [f32; 5] =
         [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 0.240_222_42, 0.693_147];
-    let constant = |c| simd.splat(c);
     // `max` gives its second operand for NaN.
-    let x = simd.max(constant(-126.0), x);
-    let shifted = simd.add(x, constant(TO_LOW_BITS));
-    let n = simd.add(shifted, constant(-TO_LOW_BITS));
-    let r = simd.fma(n, constant(-1.0), x);
-    let mut p = constant(COEFFICIENTS[0]);
+    let x = simd.max(simd.splat(-126.0), x);
+    let shifted = simd.add(x, simd.splat(TO_LOW_BITS));
+    let n = simd.add(shifted, simd.splat(-TO_LOW_BITS));
+    let r = simd.fma(n, simd.splat(-1.0), x);
+    let mut p = simd.splat(COEFFICIENTS[0]);
     for c in &COEFFICIENTS[1..] {
-        p = simd.fma(p, r, constant(*c));
+        p = simd.fma(p, r, simd.splat(*c));
     }
-    p = simd.fma(p, r, constant(1.0));
+    p = simd.fma(p, r, simd.splat(1.0));
     simd.mul(p, simd.pow2(shifted))
 }
 

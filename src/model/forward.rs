@@ -145,6 +145,7 @@ impl Transformer {
         self.multiply(team, input, &mut [Product::Gate { gate, up, out: gated }]);
         input.replace(gated, self.config.ffn_dim);
         self.multiply(team, input, &mut [Product::Add(layer.ffn_down.weight(), x)]);
+        input.replace(gated, self.config.dim); // each keeps its own memory
     }
 
     /// `input ← rms_norm(x) · weight`
