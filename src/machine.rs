@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::kernel::pool::{Pool, part};
 use crate::simd::{Isa, Simd, Task};
 
-/// Rounds of which the best counts.
+/// Measurements of one kind.
 const ROUNDS: usize = 3;
 
-/// Bytes per second that `threads` threads read together from `parts`, the best
-/// of several rounds and ways of reading (one, two or four places at once).
+/// Bytes per second that `threads` threads read together from `parts`, by the best
+/// of three ways (one, two or four places at once), of which the median round counts.
 ///
 /// The parts may be a model's tensors, in their order: every thread reads its
 /// contiguous share of each, as the products do. Together they must be much
@@ -40,8 +40,12 @@ pub fn read_bandwidth(parts: &[&[u8]], threads: usize, isa: Isa) -> Result<f64> 
         })
     };
     read(1);
-    let times = (0..ROUNDS).flat_map(|_| [1, 2, 4].map(read));
-    Ok(bytes as f64 / seconds(times.min().unwrap_or_default()))
+    let ways = [1, 2, 4].map(|streams| {
+        let mut times: Vec<Duration> = (0..ROUNDS).map(|_| read(streams)).collect();
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    });
+    Ok(bytes as f64 / seconds(ways.into_iter().min().unwrap_or_default()))
 }
 
 /// `len` bytes of anonymous memory, every page written.
