@@ -34,13 +34,20 @@ struct Pointers<const M: usize> {
 impl<const M: usize> Pointers<M> {
     #[inline(always)]
     fn new(activations: &ActivationRows, first: usize) -> Self {
-        let row = |m: usize| activations.row(first + m);
-        Pointers {
-            q: std::array::from_fn(|m| row(m).q.as_ptr()),
-            sums16: std::array::from_fn(|m| row(m).sums.as_ptr()),
-            sums32: std::array::from_fn(|m| row(m).sums32.as_ptr()),
-            d: std::array::from_fn(|m| row(m).d.as_ptr()),
+        let mut rows = Pointers {
+            q: [std::ptr::null(); M],
+            sums16: [std::ptr::null(); M],
+            sums32: [std::ptr::null(); M],
+            d: [std::ptr::null(); M],
+        };
+        for m in 0..M {
+            let row = activations.row(first + m);
+            rows.q[m] = row.q.as_ptr();
+            rows.sums16[m] = row.sums.as_ptr();
+            rows.sums32[m] = row.sums32.as_ptr();
+            rows.d[m] = row.d.as_ptr();
         }
+        rows
     }
 }
 
