@@ -14,6 +14,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::codes::{Put, SmallCodes};
+use super::products::Ahead;
 use super::scales::{GROUP, SuperScales};
 use super::vector::{load32, prefetch, transpose};
 use crate::simd::Strip;
@@ -55,13 +56,17 @@ fn sixteen_rows<'a, B>(
 impl Panel {
     /// Unpacks a strip of a super-block format.
     #[inline(always)]
-    pub(super) fn unpack_super<F: SuperScales>(&mut self, simd: Avx512, strip: &Strip<'_>) {
+    pub(super) fn unpack_super<F: SuperScales>(
+        &mut self,
+        simd: Avx512,
+        strip: &Strip<'_>,
+        ahead: Ahead,
+    ) {
         let blocks = strip.cols / 256;
         self.codes.resize(blocks * 128, Line::default());
         self.scales.resize(blocks * 512 / F::SUB, Line::default());
         self.pairs.resize(blocks * 256 / F::SUB, Line::default());
         self.floats.resize(blocks * 4, Line::default());
-        let next = strip.bytes.as_ptr().wrapping_add(strip.bytes.len());
         for half in 0..2 {
             let rows = sixteen_rows(strip, half, F::blocks);
             for b in 0..blocks {
@@ -70,9 +75,11 @@ impl Panel {
                     *block = &row[b];
                 }
                 let codes = &mut self.codes[b * 128..(b + 1) * 128];
-                let next = next.wrapping_add((half * blocks + b) * 16 * size_of::<F::Block>());
-                let lines = (16 * size_of::<F::Block>()).div_ceil(64);
-                F::columns(simd, &of_rows, &mut Half { codes, half, next, lines });
+                let ahead = Ahead {
+                    next: ahead.next.wrapping_add(64 * ahead.lines * (half * blocks + b)),
+                    ..ahead
+                };
+                F::columns(simd, &of_rows, &mut Half { codes, half, ahead });
                 self.super_scales::<F>(simd, &of_rows, b, half);
             }
         }
@@ -155,22 +162,20 @@ impl Panel {
     }
 }
 
-/// Columns go to every second line of a block. While they come, the next strip is
-/// fetched in the order of memory and evenly: rows are too many streams for the
-/// hardware's prefetchers, and requests in bursts fill the queue of misses.
+/// Columns go to every second line of a block; with each a line of the next strip
+/// is fetched.
 struct Half<'a> {
     codes: &'a mut [Line],
     half: usize,
-    next: *const u8,
-    lines: usize,
+    ahead: Ahead,
 }
 
 impl Put for Half<'_> {
     #[inline(always)]
     fn put(&mut self, simd: Avx512, k: usize, column: __m512i) {
         put(simd, &mut self.codes[2 * k + self.half], column);
-        if k < self.lines {
-            prefetch(simd, self.next.wrapping_add(64 * k));
+        if k < self.ahead.lines {
+            prefetch(simd, self.ahead.next.wrapping_add(64 * k));
         }
     }
 }

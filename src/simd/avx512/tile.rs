@@ -16,6 +16,7 @@ use std::arch::x86_64::*;
 use super::Avx512;
 use super::codes::SmallCodes;
 use super::panel::{Line, Panel};
+use super::products::Ahead;
 use super::scales::SuperScales;
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
@@ -76,6 +77,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     panel: &Panel,
     activations: &ActivationRows,
     first: usize,
+    ahead: Ahead,
     out: &mut [f32],
 ) {
     let blocks = activations.cols() / 256;
@@ -92,6 +94,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); 2]; M];
         for b in 0..blocks {
+            ahead.step(simd, b);
             let sums = |m: usize, p: usize| match F::SUB {
                 16 => splat(simd, rows.sums16[m].add(b * 16 + 2 * p)),
                 _ => splat(simd, rows.sums32[m].add(b * 8 + 2 * p)),
@@ -158,6 +161,7 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
     panel: &Panel,
     activations: &ActivationRows,
     first: usize,
+    ahead: Ahead,
     out: &mut [f32],
 ) {
     let blocks = activations.cols() / 32;
@@ -171,6 +175,9 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); 2]; M];
         for b in 0..blocks {
+            if b % 8 == 0 {
+                ahead.step(simd, b / 8);
+            }
             let sum = |m: usize| i32::from(*rows.sums32[m].add(b));
             let mut a = [[_mm512_setzero_si512(); 2]; M];
             if F::OFFSET != 0 {
