@@ -132,10 +132,11 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                     }
                 }
             }
-            for r in 0..2 {
-                let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
-                let dmin = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2 + 1));
-                for m in 0..M {
+            // Rows outside: a row's sums are broadcast once and not kept.
+            for m in 0..M {
+                let d8 = _mm512_set1_ps(*rows.d[m].add(b));
+                for r in 0..2 {
+                    let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
                     let isum = _mm512_cvtepi32_ps(sup[m][r]);
                     let t = if F::HAS_MIN {
                         let mut msum = _mm512_setzero_si512();
@@ -143,12 +144,12 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                             let mins = line(simd, side, (b * pairs + p) * 2 + r);
                             msum = _mm512_dpwssd_epi32(msum, mins, sums(m, p));
                         }
+                        let dmin = line(simd, floats, (b * 2 + r) * 2 + 1);
                         let msum = _mm512_cvtepi32_ps(msum);
-                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, dmin))
+                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, _mm512_castsi512_ps(dmin)))
                     } else {
                         _mm512_mul_ps(isum, d)
                     };
-                    let d8 = _mm512_set1_ps(*rows.d[m].add(b));
                     acc[m][r] = _mm512_fmadd_ps(t, d8, acc[m][r]);
                 }
             }
