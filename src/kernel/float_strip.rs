@@ -1,15 +1,19 @@
 //! A strip of float weights times f32 activations.
 //!
 //! Every product is [`dot`](super::math::dot)'s: 16 lanes over the columns in
-//! order, then one tree. Rows become f32 once per strip; tiles of rows × activation
-//! rows share the loads and hide the latency of the chains.
+//! order, then one tree. Weights become f32 on their way into registers: half
+//! precision is half the bytes from every cache. Tiles of rows × activation rows
+//! share the loads and hide the latency of the chains.
 
-use super::math::{dot, padded};
+use super::math::padded;
 use crate::quant::{Format, float};
 use crate::simd::{Simd, Strip};
 
-/// Rows of weights per tile.
+/// Rows of weights, and of activations, per tile.
 const TILE: usize = 4;
+
+/// How far ahead of their use weights are fetched, in bytes.
+const AHEAD: usize = 4096;
 
 /// Up to [`Strip::ROWS`] rows of float weights and what they are multiplied with.
 pub(super) struct FloatStrip<'a> {
@@ -23,84 +27,140 @@ pub(super) struct FloatStrip<'a> {
     pub x: &'a [f32],
 }
 
+/// A float format: how 16 weights become f32.
+trait Floats {
+    /// Bytes of a weight.
+    const BYTES: usize;
+    /// Bytes of 16 weights, `[u8; 16 · BYTES]`.
+    type Sixteen: Copy;
+
+    /// The whole sixteens of a row.
+    fn sixteens(row: &[u8]) -> &[Self::Sixteen];
+    fn load<S: Simd>(simd: S, weights: &Self::Sixteen) -> S::F32x16;
+    /// The weights of a row's end, fewer than 16.
+    fn tail(bytes: &[u8], out: &mut [f32; 16]);
+}
+
+macro_rules! floats {
+    ($($format:ident $bytes:literal $row:ident |$simd:ident, $weights:ident| $load:expr;)*) => { $(
+        struct $format;
+        impl Floats for $format {
+            const BYTES: usize = $bytes;
+            type Sixteen = [u8; 16 * $bytes];
+
+            #[inline(always)]
+            fn sixteens(row: &[u8]) -> &[Self::Sixteen] {
+                row.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn load<S: Simd>($simd: S, $weights: &Self::Sixteen) -> S::F32x16 {
+                $load
+            }
+
+            #[inline(always)]
+            fn tail(bytes: &[u8], out: &mut [f32; 16]) {
+                float::$row(bytes, out);
+            }
+        }
+    )* };
+}
+floats! {
+    F32 4 f32_row |simd, weights| {
+        let mut values = [0.0; 16];
+        float::f32_row(weights, &mut values);
+        simd.load(&values)
+    };
+    F16 2 f16_row |simd, weights| simd.load_f16(weights);
+    BF16 2 bf16_row |simd, weights| {
+        let mut values = [0.0; 16];
+        float::bf16_row(weights, &mut values);
+        simd.load(&values)
+    };
+}
+
 impl FloatStrip<'_> {
     /// `out[m, n]`, rows [`Strip::ROWS`] apart.
     #[inline(always)]
-    pub fn multiply<S: Simd>(&self, simd: S, weights: &mut Vec<f32>, out: &mut [f32]) {
-        let cols = self.cols;
-        weights.resize(self.rows * cols, 0.0);
+    pub fn multiply<S: Simd>(&self, simd: S, out: &mut [f32]) {
         match self.format {
-            Format::F16 => float::f16_row(self.bytes, weights),
-            Format::BF16 => float::bf16_row(self.bytes, weights),
-            _ => float::f32_row(self.bytes, weights),
+            Format::F16 => self.tiles::<S, F16>(simd, out),
+            Format::BF16 => self.tiles::<S, BF16>(simd, out),
+            _ => self.tiles::<S, F32>(simd, out),
         }
-        // Activation rows outside: a few of them stay in the nearest cache while
-        // the strip's rows come from the next one.
+    }
+
+    /// Activation rows outside: a few of them stay in the nearest cache while the
+    /// strip's rows come from the next one.
+    #[inline(always)]
+    fn tiles<S: Simd, F: Floats>(&self, simd: S, out: &mut [f32]) {
+        let cols = self.cols;
         let (groups, rest) = self.x.split_at(self.x.len() / cols / TILE * TILE * cols);
         let mut m = 0;
         for x in groups.chunks_exact(TILE * cols) {
             let x = [&x[..cols], &x[cols..2 * cols], &x[2 * cols..3 * cols], &x[3 * cols..]];
             if S::TILE == 4 {
-                self.rows_times::<S, 4>(simd, weights, x, &mut out[m * Strip::ROWS..]);
+                self.rows::<S, F, 4>(simd, x, &mut out[m * Strip::ROWS..]);
             } else {
-                // 16 registers: two chains of each of two rows fill them.
+                // 16 registers: the chains of four rows and two activation rows.
                 let [a, b, c, d] = x;
-                self.rows_times::<S, 2>(simd, weights, [a, b], &mut out[m * Strip::ROWS..]);
-                self.rows_times::<S, 2>(simd, weights, [c, d], &mut out[(m + 2) * Strip::ROWS..]);
+                self.rows::<S, F, 2>(simd, [a, b], &mut out[m * Strip::ROWS..]);
+                self.rows::<S, F, 2>(simd, [c, d], &mut out[(m + 2) * Strip::ROWS..]);
             }
             m += TILE;
         }
         for x in rest.chunks_exact(cols) {
-            self.rows_times::<S, 1>(simd, weights, [x], &mut out[m * Strip::ROWS..]);
+            self.rows::<S, F, 1>(simd, [x], &mut out[m * Strip::ROWS..]);
             m += 1;
         }
     }
 
     /// All rows times `M` activation rows.
     #[inline(always)]
-    fn rows_times<S: Simd, const M: usize>(
-        &self,
-        simd: S,
-        weights: &[f32],
-        x: [&[f32]; M],
-        out: &mut [f32],
-    ) {
-        let cols = self.cols;
-        let (groups, rest) = weights.split_at(self.rows / TILE * TILE * cols);
+    fn rows<S: Simd, F: Floats, const M: usize>(&self, simd: S, x: [&[f32]; M], out: &mut [f32]) {
+        let len = self.cols * F::BYTES;
+        let (groups, rest) = self.bytes.split_at(self.rows / TILE * TILE * len);
         let mut n = 0;
-        for w in groups.chunks_exact(TILE * cols) {
-            let w = [&w[..cols], &w[cols..2 * cols], &w[2 * cols..3 * cols], &w[3 * cols..]];
-            let sums = tile::<S, M>(simd, w, x);
+        for w in groups.chunks_exact(TILE * len) {
+            let w = [&w[..len], &w[len..2 * len], &w[2 * len..3 * len], &w[3 * len..]];
+            let sums = tile::<S, F, TILE, M>(simd, w, x);
             for (m, sums) in sums.iter().enumerate() {
                 out[m * Strip::ROWS + n..][..TILE].copy_from_slice(sums);
             }
             n += TILE;
         }
-        for w in rest.chunks_exact(cols) {
-            for (m, x) in x.iter().enumerate() {
-                out[m * Strip::ROWS + n] = dot(simd, w, x);
+        for w in rest.chunks_exact(len) {
+            for (m, [sum]) in tile::<S, F, 1, M>(simd, [w], x).into_iter().enumerate() {
+                out[m * Strip::ROWS + n] = sum;
             }
             n += 1;
         }
     }
 }
 
-/// [`TILE`] rows times `M` activation rows, all of one length.
+/// `R` rows times `M` activation rows, all of one length.
 #[inline(always)]
-fn tile<S: Simd, const M: usize>(simd: S, w: [&[f32]; TILE], x: [&[f32]; M]) -> [[f32; TILE]; M] {
-    let mut acc = [[simd.splat(0.0); TILE]; M];
-    let whole = w[0].len() / 16;
-    let (mut w16, mut x16): ([&[[f32; 16]]; TILE], [&[[f32; 16]]; M]) = ([&[]; TILE], [&[]; M]);
+fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
+    simd: S,
+    w: [&[u8]; R],
+    x: [&[f32]; M],
+) -> [[f32; R]; M] {
+    let mut acc = [[simd.splat(0.0); R]; M];
+    let whole = w[0].len() / (16 * F::BYTES);
+    let (mut w16, mut x16): ([&[F::Sixteen]; R], [&[[f32; 16]]; M]) = ([&[]; R], [&[]; M]);
     for (chunks, w) in w16.iter_mut().zip(w) {
-        *chunks = &w.as_chunks::<16>().0[..whole];
+        *chunks = &F::sixteens(w)[..whole];
     }
     for (chunks, x) in x16.iter_mut().zip(x) {
         *chunks = &x.as_chunks::<16>().0[..whole];
     }
     for k in 0..whole {
-        let mut lanes = [simd.splat(0.0); TILE];
+        let mut lanes = [simd.splat(0.0); R];
         for (lanes, w) in lanes.iter_mut().zip(w16) {
-            *lanes = simd.load(&w[k]);
+            if k * 16 * F::BYTES % 64 == 0 {
+                simd.prefetch_behind(&w[k], AHEAD);
+            }
+            *lanes = F::load(simd, &w[k]);
         }
         for (acc, x) in acc.iter_mut().zip(x16) {
             let x = simd.load(&x[k]);
@@ -109,13 +169,13 @@ fn tile<S: Simd, const M: usize>(simd: S, w: [&[f32]; TILE], x: [&[f32]; M]) -> 
             }
         }
     }
-    let tail = 16 * whole;
-    let mut sums = [[0.0; TILE]; M];
+    let mut sums = [[0.0; R]; M];
     for ((sums, acc), x) in sums.iter_mut().zip(acc).zip(x) {
         for ((sum, mut acc), w) in sums.iter_mut().zip(acc).zip(w) {
-            if tail < w.len() {
-                let (w, x) = (padded(&w[tail..]), padded(&x[tail..]));
-                acc = simd.fma(simd.load(&w), simd.load(&x), acc);
+            if 16 * whole < x.len() {
+                let mut tail = [0.0; 16];
+                F::tail(&w[16 * whole * F::BYTES..], &mut tail);
+                acc = simd.fma(simd.load(&tail), simd.load(&padded(&x[16 * whole..])), acc);
             }
             *sum = simd.sum(acc);
         }

@@ -207,7 +207,6 @@ impl<'a> Then<'a> {
 #[derive(Default)]
 struct Strips {
     scratch: Scratch,
-    floats: Vec<f32>,
     /// `[batch, Strip::ROWS]`: the product of a strip, and of its other matrix.
     out: Vec<f32>,
     other: Vec<f32>,
@@ -231,13 +230,13 @@ impl Task for Part<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Part { job, mut share, input, strips } = self;
-        let Strips { scratch, floats, out, other } = strips;
+        let Strips { scratch, out, other } = strips;
         out.resize(input.rows * Strip::ROWS, 0.0);
         while let Some(strip) = share.take(job.weight.tensor.rows()) {
-            product(simd, job.weight, strip.clone(), input, (scratch, floats), out);
+            product(simd, job.weight, strip.clone(), input, scratch, out);
             if let Then::Gate(up) = job.then {
                 other.resize(out.len(), 0.0);
-                product(simd, up, strip.clone(), input, (scratch, floats), other);
+                product(simd, up, strip.clone(), input, scratch, other);
                 SiluMul { gate: &mut *out, up: &*other }.run(simd);
             }
             put(job, strip, out, input.rows);
@@ -252,7 +251,7 @@ fn product<S: Simd>(
     weight: Weight<'_>,
     rows: Range<usize>,
     input: &Input,
-    (scratch, floats): (&mut Scratch, &mut Vec<f32>),
+    scratch: &mut Scratch,
     out: &mut [f32],
 ) {
     let (format, cols) = (weight.tensor.format(), input.cols);
@@ -269,7 +268,7 @@ fn product<S: Simd>(
         }
         None => {
             let strip = FloatStrip { format, cols, rows: rows.len(), bytes, x: &input.values };
-            strip.multiply(simd, floats, out);
+            strip.multiply(simd, out);
         }
     }
     if let Some(bias) = weight.bias {

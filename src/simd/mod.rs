@@ -186,6 +186,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// To the nearest integer, ties to even: lanes 0–15 from `low`, 16–31 from
     /// `high`. A lane that is NaN or rounds outside i16 becomes any number.
     fn round_i16(self, low: Self::F32x16, high: Self::F32x16) -> Self::I16x32;
+    /// 16 numbers of half precision, little-endian, exactly.
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> Self::F32x16 {
+        let mut values = [0.0; 16];
+        crate::quant::float::f16_row(x, &mut values);
+        self.load(&values)
+    }
+    /// Asks for the cache line `ahead` bytes behind `x`; changes nothing.
+    #[inline(always)]
+    fn prefetch_behind<T>(self, _x: &T, _ahead: usize) {}
     /// Asks for the cache line of `x` ahead of its use; changes nothing.
     #[inline(always)]
     fn prefetch<T>(self, _x: &T) {}

@@ -130,6 +130,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const TILE: usize = 1;
 
     #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> F32x16 {
+        let p = x.as_ptr().cast::<__m128i>();
+        // SAFETY: `self` proves the features; 32 bytes can be read from `x`.
+        unsafe {
+            F32x16(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1))))
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_behind<T>(self, x: &T, ahead: usize) {
+        let line = std::ptr::from_ref(x).cast::<i8>().wrapping_add(ahead);
+        // SAFETY: `self` proves the features; a prefetch does not fault anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
+    }
+
+    #[inline(always)]
     fn multiply_chains(self, rounds: usize) -> u64 {
         // SAFETY: `self` proves the features; VNNI says that AVX-VNNI is there.
         unsafe { if VNNI { super::peak::avxvnni(rounds) } else { super::peak::avx2(rounds) } }

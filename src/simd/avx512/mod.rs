@@ -124,6 +124,17 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> __m512 {
+        // SAFETY: `self` proves the features; 32 bytes can be read from `x`.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn prefetch_behind<T>(self, x: &T, ahead: usize) {
+        vector::prefetch(self, std::ptr::from_ref(x).cast::<u8>().wrapping_add(ahead));
+    }
+
+    #[inline(always)]
     fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         products::products(self, strip, scratch, out);
     }
