@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::act::SiluMul;
 use super::float_strip::FloatStrip;
@@ -120,17 +121,48 @@ pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut 
     team.run(&|worker| {
         for job in &jobs {
             let rows = part(job.weight.tensor.rows(), threads, worker);
-            STRIPS.with_borrow_mut(|strips| isa.run(Part { job, rows, input, strips }));
+            let share = if input.rows < MANY { Share::Own(rows) } else { Share::Next(&job.next) };
+            STRIPS.with_borrow_mut(|strips| isa.run(Part { job, share, input, strips }));
         }
     });
+}
+
+/// From this many input rows on threads take the next strip instead of a fixed
+/// part: a strip is long enough then (0.1 ms), and a thread that is held up does not
+/// hold up the others. With few rows each thread reads one stream of memory.
+const MANY: usize = 16;
+
+/// Which rows a thread multiplies.
+enum Share<'a> {
+    /// These.
+    Own(Range<usize>),
+    /// Strip after strip; each is taken once, by counting up.
+    Next(&'a AtomicUsize),
+}
+
+impl Share<'_> {
+    /// The next strip of a matrix of `rows` rows.
+    fn take(&mut self, rows: usize) -> Option<Range<usize>> {
+        let (first, end) = match self {
+            Share::Own(own) => {
+                let first = own.start;
+                own.start = own.end.min(first + Strip::ROWS);
+                (first, own.end)
+            }
+            Share::Next(next) => (next.fetch_add(1, Ordering::Relaxed) * Strip::ROWS, rows),
+        };
+        (first < end).then(|| first..end.min(first + Strip::ROWS))
+    }
 }
 
 /// A product whose shapes were checked.
 struct Job<'a> {
     weight: Weight<'a>,
     then: Then<'a>,
-    /// `[input rows, weight rows]`; a thread writes the columns of its part.
+    /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
+    /// The next strip for [`Share::Next`].
+    next: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +190,7 @@ impl<'a> Job<'a> {
             assert!(weight.bias.is_none_or(|bias| bias.len() == rows), "bias of {name}");
         }
         assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
-        Job { weight, then, out: Disjoint(out.as_mut_ptr()) }
+        Job { weight, then, out: Disjoint(out.as_mut_ptr()), next: AtomicUsize::new(0) }
     }
 }
 
@@ -188,7 +220,7 @@ thread_local! {
 /// One thread's part of one product.
 struct Part<'a> {
     job: &'a Job<'a>,
-    rows: Range<usize>,
+    share: Share<'a>,
     input: &'a Input,
     strips: &'a mut Strips,
 }
@@ -198,20 +230,17 @@ impl Task for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Part { job, rows, input, strips } = self;
+        let Part { job, mut share, input, strips } = self;
         let Strips { scratch, floats, out, other } = strips;
         out.resize(input.rows * Strip::ROWS, 0.0);
-        let mut first = rows.start;
-        while first < rows.end {
-            let strip = first..rows.end.min(first + Strip::ROWS);
+        while let Some(strip) = share.take(job.weight.tensor.rows()) {
             product(simd, job.weight, strip.clone(), input, (scratch, floats), out);
             if let Then::Gate(up) = job.then {
                 other.resize(out.len(), 0.0);
                 product(simd, up, strip.clone(), input, (scratch, floats), other);
                 SiluMul { gate: &mut *out, up: &*other }.run(simd);
             }
-            put(job, &rows, strip, out, input.rows);
-            first += Strip::ROWS;
+            put(job, strip, out, input.rows);
         }
     }
 }
@@ -250,20 +279,23 @@ fn product<S: Simd>(
     }
 }
 
-/// Writes a strip's product where it belongs. `part` are the rows of this thread.
-fn put(job: &Job<'_>, part: &Range<usize>, rows: Range<usize>, out: &[f32], batch: usize) {
+/// Writes a strip's product where it belongs.
+#[inline(always)]
+fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
     let width = job.weight.tensor.rows();
-    assert!(part.start <= rows.start && rows.end <= part.end && part.end <= width);
+    assert!(rows.start <= rows.end && rows.end <= width);
     for (m, values) in out.chunks_exact(Strip::ROWS).take(batch).enumerate() {
         // SAFETY: `Job::new` checked that the output has batch · width values; m <
-        // batch, and the rows lie in this thread's part, as the line above says.
-        // Parts of threads do not overlap.
+        // batch, and the rows lie in the matrix, as the line above says. `Share` gives
+        // every strip to one thread.
         let place = unsafe {
             std::slice::from_raw_parts_mut(job.out.at(m * width + rows.start), rows.len())
         };
-        match job.then {
-            Then::Add => place.iter_mut().zip(values).for_each(|(out, value)| *out += value),
-            Then::Store | Then::Gate(_) => place.copy_from_slice(&values[..rows.len()]),
+        match (job.then, place.as_chunks_mut::<{ Strip::ROWS }>().0) {
+            // A whole strip: a constant length, so no calls and no loops.
+            (Then::Store | Then::Gate(_), [place]) => place.copy_from_slice(values),
+            (Then::Store | Then::Gate(_), _) => place.copy_from_slice(&values[..rows.len()]),
+            (Then::Add, _) => place.iter_mut().zip(values).for_each(|(out, value)| *out += value),
         }
     }
 }
