@@ -90,7 +90,8 @@ impl FloatStrip<'_> {
 fn tile<S: Simd, const M: usize>(simd: S, w: [&[f32]; TILE], x: [&[f32]; M]) -> [[f32; TILE]; M] {
     let mut acc = [[simd.splat(0.0); TILE]; M];
     let whole = w[0].len() / 16;
-    let (mut w16, mut x16): ([&[[f32; 16]]; TILE], [&[[f32; 16]]; M]) = ([&[]; TILE], [&[]; M]);
+    let mut w16: [&[[f32; 16]]; TILE] = [&[]; TILE];
+    let mut x16: [&[[f32; 16]]; M] = [&[]; M];
     for (chunks, w) in w16.iter_mut().zip(w) {
         *chunks = &w.as_chunks::<16>().0[..whole];
     }
