@@ -51,13 +51,13 @@ struct Args {
     /// Repetitions of each row
     #[arg(short, long, value_name = "N", default_value = "3", value_parser = positive)]
     repetitions: usize,
-    /// How keys and values are stored: f16 or f32
+    /// How keys and values are stored: i16 (or f16), q8_0 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = common::kv_type)]
     kv: KvType,
     /// Sliding window for files that name none (Mistral 7B v0.1: 4096)
     #[arg(short, long, value_name = "POSITIONS")]
     window: Option<usize>,
-    /// The instruction set: portable, avx2, avx512. Default: the CPU's best
+    /// The instruction set: portable, avx2, avxvnni, avx512. Default: the CPU's best
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
     /// One JSON array instead of the table
