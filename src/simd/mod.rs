@@ -186,9 +186,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// To the nearest integer, ties to even: lanes 0–15 from `low`, 16–31 from
     /// `high`. A lane that is NaN or rounds outside i16 becomes any number.
     fn round_i16(self, low: Self::F32x16, high: Self::F32x16) -> Self::I16x32;
-    /// Asks for the cache line of `x` ahead of its use; changes nothing.
+    /// Asks for the cache line at `x`, which may lie anywhere, ahead of its use;
+    /// changes nothing.
     #[inline(always)]
-    fn prefetch<T>(self, _x: &T) {}
+    fn prefetch(self, _x: *const u8) {}
 
     /// `Σ scale[k / 16] · q[k] · a[k]` over `q.len()` = a multiple of 32 codes.
     ///

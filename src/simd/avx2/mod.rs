@@ -304,9 +304,9 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
+    fn prefetch(self, x: *const u8) {
         // SAFETY: a hint; it reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
     /// `maddubs` multiplies unsigned by signed bytes: |q| by a with q's sign,
