@@ -251,7 +251,9 @@ impl Ahead {
         let rest = (head_bytes(shape) - of_line * 2 * shape.lines()) / TILE;
         let next = match (head, next) {
             // Pages of a head lie one after the other, most of them.
-            (Head::I16(head), _) => std::ptr::from_ref(head.scales).cast::<u8>().wrapping_add(AHEAD),
+            (Head::I16(head), _) => {
+                std::ptr::from_ref(head.scales).cast::<u8>().wrapping_add(AHEAD)
+            }
             // A page is read at once, to be unpacked.
             (_, Some(Head::Q8_0 { codes, .. })) => std::ptr::from_ref(codes.scales).cast(),
             _ => std::ptr::null(),
@@ -297,7 +299,8 @@ fn over_chunk<S: Simd>(
     let last = ((chunk + 1) * CHUNK).min(seen.end.div_ceil(PAGE));
     for number in first..last {
         let Some(head) = block.cache.head(block.layer, number, block.kv_head) else { continue };
-        let mut ahead = Ahead::of(shape, head, block.cache.head(block.layer, number + 1, block.kv_head));
+        let mut ahead =
+            Ahead::of(shape, head, block.cache.head(block.layer, number + 1, block.kv_head));
         let codes = match head {
             Head::I16(codes) => codes,
             Head::Q8_0 { codes, key_ratios, value_ratios } => {
