@@ -23,9 +23,10 @@ use std::ops::Range;
 
 use crate::kernel::math::exp2;
 use crate::kernel::rope::Turns;
-use crate::kv_cache::{Codes, Head, KvCache, KvShape, Line, PAGE, Scales, head_bytes, max_code};
+use crate::kv_cache::{Codes, Head, KvCache, Line, PAGE, Scales, max_code};
 use crate::simd::{Simd, Task};
 
+use super::ahead::Ahead;
 use super::fixed::quantize;
 use super::unpack::{Lines, unpack_keys, unpack_values};
 
@@ -33,10 +34,7 @@ use super::unpack::{Lines, unpack_keys, unpack_values};
 pub(super) const CHUNK: usize = 8;
 
 /// Queries of a register tile.
-const TILE: usize = 4;
-
-/// How far ahead of their use codes are fetched, in bytes.
-const AHEAD: usize = 12 << 10;
+pub(super) const TILE: usize = 4;
 
 /// Weights are integers up to 2¹³.
 const MAX_WEIGHT: f32 = 8192.0;
@@ -223,61 +221,6 @@ impl Queries {
                     tile[n % TILE] = *pair;
                 }
             }
-        }
-    }
-}
-
-/// What is fetched from memory while a page is worked on, evenly and in the order
-/// of memory: as many bytes as the page has.
-#[derive(Debug)]
-struct Ahead {
-    /// Null: nothing is fetched.
-    next: *const u8,
-    /// Bytes for each line of the products.
-    of_line: usize,
-    /// Bytes for each query of the first tile, beside those.
-    rest: usize,
-}
-
-impl Default for Ahead {
-    fn default() -> Self {
-        Ahead { next: std::ptr::null(), of_line: 0, rest: 0 }
-    }
-}
-
-impl Ahead {
-    fn of(shape: &KvShape, head: Head<'_>, next: Option<Head<'_>>) -> Self {
-        let of_line = head_bytes(shape) / (2 * shape.lines()) / 32 * 32;
-        let rest = (head_bytes(shape) - of_line * 2 * shape.lines()) / TILE;
-        let next = match (head, next) {
-            // Pages of a head lie one after the other, most of them.
-            (Head::I16(head), _) => {
-                std::ptr::from_ref(head.scales).cast::<u8>().wrapping_add(AHEAD)
-            }
-            // A page is read at once, to be unpacked.
-            (_, Some(Head::Q8_0 { codes, .. })) => std::ptr::from_ref(codes.scales).cast(),
-            _ => std::ptr::null(),
-        };
-        Ahead { next, of_line, rest }
-    }
-
-    #[inline(always)]
-    fn fetch<S: Simd>(&mut self, simd: S, lines: usize) {
-        if !self.next.is_null() {
-            for i in 0..lines {
-                simd.prefetch(self.next.wrapping_add(i * self.of_line));
-            }
-            self.next = self.next.wrapping_add(lines * self.of_line);
-        }
-    }
-
-    #[inline(always)]
-    fn fetch_rest<S: Simd>(&mut self, simd: S) {
-        if !self.next.is_null() {
-            for at in (0..self.rest).step_by(64) {
-                simd.prefetch(self.next.wrapping_add(at));
-            }
-            self.next = self.next.wrapping_add(self.rest);
         }
     }
 }
