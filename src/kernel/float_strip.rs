@@ -147,7 +147,8 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
 ) -> [[f32; R]; M] {
     let mut acc = [[simd.splat(0.0); R]; M];
     let whole = w[0].len() / (16 * F::BYTES);
-    let (mut w16, mut x16): ([&[F::Sixteen]; R], [&[[f32; 16]]; M]) = ([&[]; R], [&[]; M]);
+    let mut w16: [&[F::Sixteen]; R] = [&[]; R];
+    let mut x16: [&[[f32; 16]]; M] = [&[]; M];
     for (chunks, w) in w16.iter_mut().zip(w) {
         *chunks = &F::sixteens(w)[..whole];
     }
@@ -158,7 +159,7 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
         let mut lanes = [simd.splat(0.0); R];
         for (lanes, w) in lanes.iter_mut().zip(w16) {
             if k * 16 * F::BYTES % 64 == 0 {
-                simd.prefetch_behind(&w[k], AHEAD);
+                simd.prefetch(std::ptr::from_ref(&w[k]).cast::<u8>().wrapping_add(AHEAD));
             }
             *lanes = F::load(simd, &w[k]);
         }

@@ -1,21 +1,24 @@
 //! Keys and values of the positions seen so far, per layer.
 //!
-//! A layer's cache is a queue of pages of [`PAGE`] positions, aligned to
-//! absolute positions. A layer with a sliding window drops pages that have left
-//! the window: the queue is a ring whose capacity is the window (plus the rows
-//! of one batch). Pages are shared between [forks](KvCache::fork) and copied
-//! when one of them writes.
+//! A layer's cache is a queue of slabs of a few pages, and a page is [`PAGE`]
+//! positions, aligned to absolute positions. A layer with a sliding window drops
+//! slabs that have left the window: the queue is a ring whose capacity is the
+//! window (plus the rows of one batch and one slab). Slabs are shared between
+//! [forks](KvCache::fork) and copied when one of them writes.
 
 mod page;
+mod slab;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use page::{
-    ByteLine, Codes, Head, HeadMut, Line, PAGE, Page, Scales, max_code, place_of_key,
+    ByteLine, Codes, Head, HeadMut, Line, PAGE, Ratios, Scales, head_bytes, max_code, place_of_key,
     place_of_value,
 };
+
+use slab::Slab;
 
 use crate::error::{Error, Result};
 
@@ -70,16 +73,18 @@ pub struct KvCache {
     capacity: usize,
 }
 
-/// One layer's pages; the first holds positions from `first · PAGE`.
+/// One layer's slabs, the first of them number `first`.
 #[derive(Debug, Clone, Default)]
 struct Layer {
-    pages: VecDeque<Arc<Page>>,
+    slabs: VecDeque<Arc<Slab>>,
     first: usize,
+    /// Number of the first page not made yet.
+    end: usize,
 }
 
 impl KvCache {
-    /// An empty cache for up to `capacity` positions. Memory is taken page by
-    /// page as positions come.
+    /// An empty cache for up to `capacity` positions. Memory is taken as
+    /// positions come.
     pub(crate) fn new(shape: Arc<KvShape>, capacity: usize) -> Self {
         let layers = vec![Layer::default(); shape.windows.len()];
         KvCache { shape, layers, len: 0, capacity }
@@ -108,8 +113,8 @@ impl KvCache {
         Ok(())
     }
 
-    /// A second cache with the same content. Pages are shared until one of the
-    /// two writes to them.
+    /// A second cache with the same content. Memory is shared until one of
+    /// the two writes to it.
     pub fn fork(&self) -> KvCache {
         self.clone()
     }
@@ -131,17 +136,19 @@ impl KvCache {
             let held = self.len;
             return Err(Error::misuse(format!("cannot truncate {held} positions to {len}")));
         }
+        let of_slab = slab::positions(&self.shape);
         for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
-            if layer.first * PAGE > first_seen(len, *window) {
+            let held = layer.first * of_slab;
+            if held > first_seen(len, *window) {
                 return Err(Error::misuse(format!(
                     "cannot truncate to {len} positions: the sliding window has dropped those \
-                     before {}",
-                    layer.first * PAGE
+                     before {held}"
                 )));
             }
         }
         for layer in &mut self.layers {
-            layer.pages.truncate(len.div_ceil(PAGE).saturating_sub(layer.first));
+            layer.slabs.truncate(len.div_ceil(of_slab).saturating_sub(layer.first));
+            layer.end = layer.end.min(len.div_ceil(PAGE));
         }
         self.len = len;
         Ok(())
@@ -149,8 +156,9 @@ impl KvCache {
 
     /// Bytes of all pages held, shared ones included.
     pub fn bytes(&self) -> usize {
-        let pages: usize = self.layers.iter().map(|layer| layer.pages.len()).sum();
-        pages * Page::bytes(&self.shape)
+        let of_slab = slab::pages(&self.shape);
+        let pages: usize = self.layers.iter().map(|layer| layer.end - layer.first * of_slab).sum();
+        pages * slab::page_bytes(&self.shape)
     }
 
     /// Makes pages for `rows` more positions, unshared where they will be
@@ -167,16 +175,21 @@ impl KvCache {
                 allowed: self.capacity as u64,
             });
         }
-        let first_written = self.len / PAGE;
+        let shape = &*self.shape;
+        let of_slab = slab::positions(shape);
+        let first_written = self.len / of_slab;
         for layer in &mut self.layers {
-            for page in layer.pages.iter_mut().skip(first_written - layer.first) {
-                if Arc::get_mut(page).is_none() {
-                    *page = Arc::new(page.copied()?);
+            let written = (layer.first..).zip(&mut layer.slabs).skip(first_written - layer.first);
+            for (number, slab) in written {
+                if Arc::get_mut(slab).is_none() {
+                    let used = self.len.saturating_sub(number * of_slab).div_ceil(PAGE);
+                    *slab = Arc::new(slab.copied(shape, used)?);
                 }
             }
-            while layer.first + layer.pages.len() < end.div_ceil(PAGE) {
-                layer.pages.push_back(Arc::new(Page::new(&self.shape)?));
+            while layer.first + layer.slabs.len() < end.div_ceil(of_slab) {
+                layer.slabs.push_back(Arc::new(Slab::new(shape)?));
             }
+            layer.end = layer.end.max(end.div_ceil(PAGE));
         }
         Ok(())
     }
@@ -190,29 +203,39 @@ impl KvCache {
     /// each page's heads, and the positions among the `rows` that lie in it.
     pub(crate) fn reserved(&mut self, layer: usize, rows: usize) -> Vec<Reserved<'_>> {
         let (start, end) = (self.len, self.len + rows);
-        let Layer { pages, first } = &mut self.layers[layer];
+        let shape = &*self.shape;
+        let (of_slab, pages) = (slab::positions(shape), slab::pages(shape));
+        let Layer { slabs, first, .. } = &mut self.layers[layer];
         let mut all = Vec::new();
-        for (number, page) in (*first..).zip(pages).skip(start / PAGE - *first) {
-            let positions = start.max(number * PAGE)..end.min((number + 1) * PAGE);
-            // `reserve` made the page and owns it alone.
-            let page = Arc::get_mut(page);
-            debug_assert!(page.is_some() || positions.is_empty(), "{positions:?} not reserved");
-            if let (Some(page), false) = (page, positions.is_empty()) {
+        for (number, slab) in (*first..).zip(slabs).skip(start / of_slab - *first) {
+            // The pages of the slab that are written.
+            let first_page = (start / PAGE).max(number * pages);
+            let end_page = end.div_ceil(PAGE).min((number + 1) * pages);
+            if first_page >= end_page {
+                break;
+            }
+            // `reserve` made the slab and owns it alone.
+            let slab = Arc::get_mut(slab);
+            debug_assert!(slab.is_some(), "slab {number} not reserved");
+            let Some(slab) = slab else { continue };
+            let which = first_page - number * pages..end_page - number * pages;
+            for (page, heads) in (first_page..).zip(slab.heads_mut(shape, which)) {
+                let positions = start.max(page * PAGE)..end.min((page + 1) * PAGE);
                 let rows = positions.start - start..positions.end - start;
-                let heads = page.heads_mut(&self.shape);
                 all.push(Reserved { heads, rows, slot: positions.start % PAGE });
             }
         }
         all
     }
 
-    /// Counts `rows` written positions as held, and drops pages that no later
+    /// Counts `rows` written positions as held, and drops slabs that no later
     /// position can see.
     pub(crate) fn commit(&mut self, rows: usize) {
         self.len += rows;
+        let of_slab = slab::positions(&self.shape);
         for (layer, window) in self.layers.iter_mut().zip(&self.shape.windows) {
-            while (layer.first + 1) * PAGE <= first_seen(self.len, *window) {
-                layer.pages.pop_front();
+            while (layer.first + 1) * of_slab <= first_seen(self.len, *window) {
+                layer.slabs.pop_front();
                 layer.first += 1;
             }
         }
@@ -223,10 +246,14 @@ impl KvCache {
         first_seen(position, self.shape.windows[layer])..position + 1
     }
 
-    /// Positions `number · PAGE ..` of `layer`; `None` if they are not held.
-    pub(crate) fn page(&self, layer: usize, number: usize) -> Option<&Page> {
+    /// Positions `number · PAGE ..` of `layer`, of one KV head; `None` if they
+    /// are not held.
+    #[inline]
+    pub(crate) fn head(&self, layer: usize, number: usize, kv_head: usize) -> Option<Head<'_>> {
         let layer = &self.layers[layer];
-        layer.pages.get(number.checked_sub(layer.first)?).map(|page| &**page)
+        let (slab, page) = slab::place(&self.shape, number);
+        let slab = layer.slabs.get(slab.checked_sub(layer.first)?)?;
+        Some(slab.head(&self.shape, page, kv_head))
     }
 }
 
@@ -276,8 +303,8 @@ mod tests {
     /// The first number of every key of head 1 that `position` sees.
     fn seen(cache: &KvCache, layer: usize, position: usize) -> Vec<f32> {
         let key = |p: usize| {
-            let page = cache.page(layer, p / PAGE).unwrap();
-            let Head::F32 { keys, .. } = page.head(cache.shape(), 1) else { unreachable!() };
+            let head = cache.head(layer, p / PAGE, 1).unwrap();
+            let Head::F32 { keys, .. } = head else { unreachable!() };
             keys[p % PAGE * 4]
         };
         cache.seen(layer, position).map(key).collect()
@@ -285,28 +312,31 @@ mod tests {
 
     #[test]
     fn a_window_sees_its_last_positions_and_drops_the_rest() {
-        let mut cache = cache(Some(10), 1000);
-        for _ in 0..100 {
+        let mut cache = cache(Some(10), 10_000);
+        for _ in 0..1000 {
             feed(&mut cache, 7, 0.0);
+            assert!(cache.layers[0].slabs.len() <= 2);
         }
-        let expected: Vec<f32> = (690..700).map(|p| (p * 8 + 4) as f32).collect();
-        assert_eq!(seen(&cache, 0, 699), expected);
-        assert_eq!(seen(&cache, 1, 699).len(), 700);
-        assert!(cache.layers[0].pages.len() <= 2);
-        assert_eq!(cache.layers[1].pages.len(), 700usize.div_ceil(PAGE));
+        let expected: Vec<f32> = (6990..7000).map(|p| (p * 8 + 4) as f32).collect();
+        assert_eq!(seen(&cache, 0, 6999), expected);
+        assert_eq!(seen(&cache, 1, 6999).len(), 7000);
+        let of_slab = slab::positions(cache.shape());
+        assert_eq!(cache.layers[1].slabs.len(), 7000usize.div_ceil(of_slab));
     }
 
     #[test]
     fn forks_share_until_they_write() {
-        let mut a = cache(None, 1000);
-        feed(&mut a, 100, 0.0);
+        let mut a = cache(None, 5000);
+        let of_slab = slab::positions(a.shape());
+        feed(&mut a, of_slab + 100, 0.0);
         let mut b = a.fork();
-        assert!(Arc::ptr_eq(&a.layers[0].pages[1], &b.layers[0].pages[1]));
+        assert!(Arc::ptr_eq(&a.layers[0].slabs[1], &b.layers[0].slabs[1]));
         feed(&mut a, 1, 5000.0);
         feed(&mut b, 1, 7000.0);
-        assert!(Arc::ptr_eq(&a.layers[0].pages[0], &b.layers[0].pages[0]));
-        assert_eq!(seen(&a, 0, 100)[..100], seen(&b, 0, 100)[..100]);
-        assert_eq!(seen(&a, 0, 100)[100] + 2000.0, seen(&b, 0, 100)[100]);
+        assert!(Arc::ptr_eq(&a.layers[0].slabs[0], &b.layers[0].slabs[0]));
+        let last = of_slab + 100;
+        assert_eq!(seen(&a, 0, last)[..last], seen(&b, 0, last)[..last]);
+        assert_eq!(seen(&a, 0, last)[last] + 2000.0, seen(&b, 0, last)[last]);
     }
 
     #[test]
@@ -320,11 +350,12 @@ mod tests {
         full.truncate(0).unwrap();
         assert_eq!(full.bytes(), 0);
 
-        let mut windowed = cache(Some(10), 1000);
-        feed(&mut windowed, 200, 0.0);
-        assert!(windowed.truncate(100).is_err(), "positions 91.. are gone");
-        assert_eq!(windowed.len(), 200);
-        windowed.truncate(199).unwrap();
+        let mut windowed = cache(Some(10), 5000);
+        let of_slab = slab::positions(windowed.shape());
+        feed(&mut windowed, of_slab + 100, 0.0);
+        assert!(windowed.truncate(of_slab).is_err(), "positions before are gone");
+        assert_eq!(windowed.len(), of_slab + 100);
+        windowed.truncate(of_slab + 99).unwrap();
     }
 
     #[test]

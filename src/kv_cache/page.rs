@@ -1,7 +1,15 @@
 //! A page: keys and values of [`PAGE`] positions of one layer.
 //!
-//! Per KV head, keys and values lie one behind the other, keys after the rotary
-//! embedding. Integer codes lie in pairs along the axis that attention sums
+//! Each KV head has its part, in the order in which attention reads it; keys are
+//! stored after the rotary embedding:
+//!
+//! ```text
+//! I16     scales [2, 64] · keys · values
+//! Q8_0    scales [2, 64] · key ratios [groups, 64] · keys · value ratios · values
+//! F32     keys · values
+//! ```
+//!
+//! Integer codes lie in pairs along the axis that attention sums
 //! over, so that a broadcast pair of the other factor meets 16 pairs at once;
 //! `width` = head_dim / 16, rounded up, and what is beyond head_dim is 0:
 //!
@@ -20,8 +28,9 @@
 //! With 128 dimensions a key (or value) of a head takes 260 bytes as I16, 140 as
 //! Q8_0 (i8 codes, four i16 ratios, one f32 scale), 512 as F32.
 
+use bytemuck::{cast_slice, cast_slice_mut, from_bytes, from_bytes_mut};
+
 use super::{KvShape, KvType};
-use crate::error::{Error, Result};
 
 /// Positions per page. Attention works page by page, so this is also the unit
 /// in which its sums are formed: changing it changes the last bits of results.
@@ -35,27 +44,16 @@ pub(crate) fn max_code(head_dim: usize) -> i16 {
 }
 
 /// 32 codes in one cache line.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C, align(64))]
-pub(crate) struct Line(pub [i16; 32]);
+pub(crate) type Line = [i16; 32];
 
 /// 32 codes in half a cache line.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C, align(32))]
-pub(crate) struct ByteLine(pub [i8; 32]);
+pub(crate) type ByteLine = [i8; 32];
 
-/// The scales of one KV head.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scales {
-    pub keys: [f32; PAGE],
-    pub values: [f32; PAGE],
-}
+/// A key scale and a value scale for each position.
+pub(crate) type Scales = [[f32; PAGE]; 2];
 
-impl Default for Scales {
-    fn default() -> Self {
-        Scales { keys: [0.0; PAGE], values: [0.0; PAGE] }
-    }
-}
+/// One ratio for each position.
+pub(crate) type Ratios = [i16; PAGE];
 
 /// Where the code of a key lies: line and place in it.
 pub(crate) fn place_of_key(slot: usize, dimension: usize) -> (usize, usize) {
@@ -65,27 +63,6 @@ pub(crate) fn place_of_key(slot: usize, dimension: usize) -> (usize, usize) {
 /// Where the code of a value lies: line and place in it.
 pub(crate) fn place_of_value(width: usize, slot: usize, dimension: usize) -> (usize, usize) {
     (slot / 2 * width + dimension / 16, dimension % 16 * 2 + slot % 2)
-}
-
-/// Keys and values of [`PAGE`] positions.
-#[derive(Debug)]
-pub(crate) enum Page {
-    I16 {
-        /// `[kv_heads, 2, 32 · width]`
-        codes: Vec<Line>,
-        /// `[kv_heads]`
-        scales: Vec<Scales>,
-    },
-    Q8_0 {
-        /// `[kv_heads, 2, 32 · width]`
-        codes: Vec<ByteLine>,
-        /// `[kv_heads, 2, head_dim / 32 rounded up]`
-        ratios: Vec<[i16; PAGE]>,
-        /// `[kv_heads]`
-        scales: Vec<Scales>,
-    },
-    /// `[kv_heads, 2, PAGE, head_dim]`
-    F32(Vec<f32>),
 }
 
 /// One KV head's codes of a page.
@@ -100,15 +77,8 @@ pub(crate) struct Codes<'a, L> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Head<'a> {
     I16(Codes<'a, Line>),
-    Q8_0 {
-        codes: Codes<'a, ByteLine>,
-        key_ratios: &'a [[i16; PAGE]],
-        value_ratios: &'a [[i16; PAGE]],
-    },
-    F32 {
-        keys: &'a [f32],
-        values: &'a [f32],
-    },
+    Q8_0 { codes: Codes<'a, ByteLine>, key_ratios: &'a [Ratios], value_ratios: &'a [Ratios] },
+    F32 { keys: &'a [f32], values: &'a [f32] },
 }
 
 /// One KV head's part of a page, to be written.
@@ -122,8 +92,8 @@ pub(crate) enum HeadMut<'a> {
     Q8_0 {
         keys: &'a mut [ByteLine],
         values: &'a mut [ByteLine],
-        key_ratios: &'a mut [[i16; PAGE]],
-        value_ratios: &'a mut [[i16; PAGE]],
+        key_ratios: &'a mut [Ratios],
+        value_ratios: &'a mut [Ratios],
         scales: &'a mut Scales,
     },
     F32 {
@@ -132,135 +102,80 @@ pub(crate) enum HeadMut<'a> {
     },
 }
 
-/// Half `half` of part `index` of `all`, whose halves have `len` elements.
-fn half<T>(all: &[T], index: usize, half: usize, len: usize) -> &[T] {
-    &all[(2 * index + half) * len..][..len]
+/// Bytes of one KV head's part: a multiple of 64.
+pub(crate) fn head_bytes(shape: &KvShape) -> usize {
+    size_of_scales(shape) + 2 * (size_of_ratios(shape) + size_of_codes(shape))
 }
 
-impl Page {
-    /// A page of zeros.
-    pub fn new(shape: &KvShape) -> Result<Self> {
-        let (heads, len) = (shape.kv_heads, 2 * shape.kv_heads * shape.lines());
-        Ok(match shape.kv_type {
-            KvType::I16 => Page::I16 { codes: zeroed(len)?, scales: zeroed(heads)? },
-            KvType::Q8_0 => Page::Q8_0 {
-                codes: zeroed(len)?,
-                ratios: zeroed_with(2 * heads * shape.groups(), [0; PAGE])?,
-                scales: zeroed(heads)?,
-            },
-            KvType::F32 => Page::F32(zeroed(2 * heads * PAGE * shape.head_dim)?),
-        })
-    }
+fn size_of_scales(shape: &KvShape) -> usize {
+    if shape.kv_type == KvType::F32 { 0 } else { size_of::<Scales>() }
+}
 
-    /// A second page with the same content.
-    pub fn copied(&self) -> Result<Self> {
-        Ok(match self {
-            Page::I16 { codes, scales } => {
-                Page::I16 { codes: copied(codes)?, scales: copied(scales)? }
-            }
-            Page::Q8_0 { codes, ratios, scales } => Page::Q8_0 {
-                codes: copied(codes)?,
-                ratios: copied(ratios)?,
-                scales: copied(scales)?,
-            },
-            Page::F32(rows) => Page::F32(copied(rows)?),
-        })
-    }
+fn size_of_ratios(shape: &KvShape) -> usize {
+    if shape.kv_type == KvType::Q8_0 { shape.groups() * size_of::<Ratios>() } else { 0 }
+}
 
-    /// Bytes of one page.
-    pub fn bytes(shape: &KvShape) -> usize {
-        let (heads, lines) = (shape.kv_heads, 2 * shape.lines());
-        let scales = size_of::<Scales>();
+fn size_of_codes(shape: &KvShape) -> usize {
+    match shape.kv_type {
+        KvType::I16 => shape.lines() * size_of::<Line>(),
+        KvType::Q8_0 => shape.lines() * size_of::<ByteLine>(),
+        KvType::F32 => PAGE * shape.head_dim * size_of::<f32>(),
+    }
+}
+
+impl<'a> Head<'a> {
+    /// Reads `bytes`: [`head_bytes`] of them, on a multiple of 64.
+    #[inline]
+    pub fn new(shape: &KvShape, bytes: &'a [u8]) -> Self {
+        let (scales, both) = bytes.split_at(size_of_scales(shape));
+        let (keys, values) = both.split_at(both.len() / 2);
+        let (key_ratios, keys) = keys.split_at(size_of_ratios(shape));
+        let (value_ratios, values) = values.split_at(size_of_ratios(shape));
         match shape.kv_type {
-            KvType::I16 => heads * (lines * size_of::<Line>() + scales),
-            KvType::Q8_0 => {
-                let ratios = 2 * shape.groups() * size_of::<[i16; PAGE]>();
-                heads * (lines * size_of::<ByteLine>() + ratios + scales)
-            }
-            KvType::F32 => heads * 2 * PAGE * shape.head_dim * size_of::<f32>(),
-        }
-    }
-
-    /// KV head `head`'s part.
-    pub fn head(&self, shape: &KvShape, head: usize) -> Head<'_> {
-        let lines = shape.lines();
-        match self {
-            Page::I16 { codes, scales } => Head::I16(Codes {
-                keys: half(codes, head, 0, lines),
-                values: half(codes, head, 1, lines),
-                scales: &scales[head],
+            KvType::I16 => Head::I16(Codes {
+                keys: cast_slice(keys),
+                values: cast_slice(values),
+                scales: from_bytes(scales),
             }),
-            Page::Q8_0 { codes, ratios, scales } => Head::Q8_0 {
+            KvType::Q8_0 => Head::Q8_0 {
                 codes: Codes {
-                    keys: half(codes, head, 0, lines),
-                    values: half(codes, head, 1, lines),
-                    scales: &scales[head],
+                    keys: cast_slice(keys),
+                    values: cast_slice(values),
+                    scales: from_bytes(scales),
                 },
-                key_ratios: half(ratios, head, 0, shape.groups()),
-                value_ratios: half(ratios, head, 1, shape.groups()),
+                key_ratios: cast_slice(key_ratios),
+                value_ratios: cast_slice(value_ratios),
             },
-            Page::F32(rows) => Head::F32 {
-                keys: half(rows, head, 0, PAGE * shape.head_dim),
-                values: half(rows, head, 1, PAGE * shape.head_dim),
-            },
-        }
-    }
-
-    /// Every KV head's part, to be written.
-    pub fn heads_mut(&mut self, shape: &KvShape) -> Vec<HeadMut<'_>> {
-        let lines = shape.lines();
-        match self {
-            Page::I16 { codes, scales } => {
-                let codes = codes.chunks_exact_mut(2 * lines).map(|both| both.split_at_mut(lines));
-                let heads = codes.zip(scales);
-                heads
-                    .map(|((keys, values), scales)| HeadMut::I16 { keys, values, scales })
-                    .collect()
-            }
-            Page::Q8_0 { codes, ratios, scales } => {
-                let groups = shape.groups();
-                let codes = codes.chunks_exact_mut(2 * lines).map(|both| both.split_at_mut(lines));
-                let ratios = ratios.chunks_exact_mut(2 * groups).map(|r| r.split_at_mut(groups));
-                let heads = codes.zip(ratios).zip(scales);
-                heads
-                    .map(|(((keys, values), (key_ratios, value_ratios)), scales)| HeadMut::Q8_0 {
-                        keys,
-                        values,
-                        key_ratios,
-                        value_ratios,
-                        scales,
-                    })
-                    .collect()
-            }
-            Page::F32(rows) => {
-                let len = PAGE * shape.head_dim;
-                let both = rows.chunks_exact_mut(2 * len).map(|both| both.split_at_mut(len));
-                both.map(|(keys, values)| HeadMut::F32 { keys, values }).collect()
-            }
+            KvType::F32 => Head::F32 { keys: cast_slice(keys), values: cast_slice(values) },
         }
     }
 }
 
-fn no_memory(bytes: usize) -> Error {
-    Error::Limit { what: "bytes for the KV cache", needed: bytes as u64, allowed: 0 }
-}
-
-fn zeroed<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
-    zeroed_with(len, T::default())
-}
-
-fn zeroed_with<T: Clone>(len: usize, zero: T) -> Result<Vec<T>> {
-    let mut all = Vec::new();
-    all.try_reserve_exact(len).map_err(|_| no_memory(len.saturating_mul(size_of::<T>())))?;
-    all.resize(len, zero);
-    Ok(all)
-}
-
-fn copied<T: Clone>(all: &[T]) -> Result<Vec<T>> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(all.len()).map_err(|_| no_memory(size_of_val(all)))?;
-    copy.extend_from_slice(all);
-    Ok(copy)
+impl<'a> HeadMut<'a> {
+    /// As [`Head::new`].
+    pub fn new(shape: &KvShape, bytes: &'a mut [u8]) -> Self {
+        let (scales, both) = bytes.split_at_mut(size_of_scales(shape));
+        let (keys, values) = both.split_at_mut(both.len() / 2);
+        let (key_ratios, keys) = keys.split_at_mut(size_of_ratios(shape));
+        let (value_ratios, values) = values.split_at_mut(size_of_ratios(shape));
+        match shape.kv_type {
+            KvType::I16 => HeadMut::I16 {
+                keys: cast_slice_mut(keys),
+                values: cast_slice_mut(values),
+                scales: from_bytes_mut(scales),
+            },
+            KvType::Q8_0 => HeadMut::Q8_0 {
+                keys: cast_slice_mut(keys),
+                values: cast_slice_mut(values),
+                key_ratios: cast_slice_mut(key_ratios),
+                value_ratios: cast_slice_mut(value_ratios),
+                scales: from_bytes_mut(scales),
+            },
+            KvType::F32 => {
+                HeadMut::F32 { keys: cast_slice_mut(keys), values: cast_slice_mut(values) }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -193,12 +193,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         crate::quant::float::f16_row(x, &mut values);
         self.load(&values)
     }
-    /// Asks for the cache line `ahead` bytes behind `x`; changes nothing.
+    /// Asks for the cache line at `x`, which may lie anywhere, ahead of its use;
+    /// changes nothing.
     #[inline(always)]
-    fn prefetch_behind<T>(self, _x: &T, _ahead: usize) {}
-    /// Asks for the cache line of `x` ahead of its use; changes nothing.
-    #[inline(always)]
-    fn prefetch<T>(self, _x: &T) {}
+    fn prefetch(self, _x: *const u8) {}
 
     /// `Σ scale[k / 16] · q[k] · a[k]` over `q.len()` = a multiple of 32 codes.
     ///

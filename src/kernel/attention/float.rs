@@ -59,8 +59,8 @@ fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], position: usize, o
     let seen = block.cache.seen(block.layer, position);
     for number in seen.start / PAGE..seen.end.div_ceil(PAGE) {
         let slots = seen.start.saturating_sub(number * PAGE)..(seen.end - number * PAGE).min(PAGE);
-        let page = block.cache.page(block.layer, number).map(|p| p.head(shape, block.kv_head));
-        let Some(Head::F32 { keys, values }) = page else { continue };
+        let head = block.cache.head(block.layer, number, block.kv_head);
+        let Some(Head::F32 { keys, values }) = head else { continue };
         let (keys, values) = (keys.chunks_exact(head_dim), values.chunks_exact(head_dim));
         for (slot, key) in keys.enumerate().take(slots.end).skip(slots.start) {
             for (weights, query) in weights.iter_mut().zip(query.chunks_exact(head_dim)) {

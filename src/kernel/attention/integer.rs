@@ -26,14 +26,15 @@ use crate::kernel::rope::Turns;
 use crate::kv_cache::{Codes, Head, KvCache, Line, PAGE, Scales, max_code};
 use crate::simd::{Simd, Task};
 
+use super::ahead::Ahead;
 use super::fixed::quantize;
-use super::unpack::{unpack_keys, unpack_values};
+use super::unpack::{Lines, unpack_keys, unpack_values};
 
 /// Pages of a chunk: 512 positions.
 pub(super) const CHUNK: usize = 8;
 
 /// Queries of a register tile.
-const TILE: usize = 4;
+pub(super) const TILE: usize = 4;
 
 /// Weights are integers up to 2¹³.
 const MAX_WEIGHT: f32 = 8192.0;
@@ -105,8 +106,8 @@ pub(super) struct Scratch {
     queries: Queries,
     part: State,
     whole: State,
-    keys: Vec<Line>,
-    values: Vec<Line>,
+    keys: Lines,
+    values: Lines,
 }
 
 /// Codes of the queries, padded to whole tiles with queries that see nothing.
@@ -231,7 +232,7 @@ fn over_chunk<S: Simd>(
     block: &Block<'_>,
     queries: &Queries,
     chunk: usize,
-    (keys, values): (&mut Vec<Line>, &mut Vec<Line>),
+    (keys, values): (&mut Lines, &mut Lines),
     state: &mut State,
 ) {
     let shape = block.cache.shape();
@@ -240,18 +241,20 @@ fn over_chunk<S: Simd>(
     let first = (chunk * CHUNK).max(seen.start / PAGE);
     let last = ((chunk + 1) * CHUNK).min(seen.end.div_ceil(PAGE));
     for number in first..last {
-        let Some(page) = block.cache.page(block.layer, number) else { continue };
-        let codes = match page.head(shape, block.kv_head) {
+        let Some(head) = block.cache.head(block.layer, number, block.kv_head) else { continue };
+        let mut ahead =
+            Ahead::of(shape, head, block.cache.head(block.layer, number + 1, block.kv_head));
+        let codes = match head {
             Head::I16(codes) => codes,
             Head::Q8_0 { codes, key_ratios, value_ratios } => {
+                let keys = keys.get(codes.keys.len());
+                let values = values.get(codes.values.len());
                 unpack_keys(simd, codes.keys, key_ratios, keys);
                 unpack_values(simd, codes.values, value_ratios, shape.width(), values);
                 Codes { keys, values, scales: codes.scales }
             }
             Head::F32 { .. } => continue,
         };
-        let next = block.cache.page(block.layer, number + 1).map(|p| p.head(shape, block.kv_head));
-        let next = if let Some(Head::I16(next)) = next { next.keys } else { &[] };
         for tile in 0..queries.seen.len() / TILE {
             let slots = std::array::from_fn(|q| {
                 let seen = &queries.seen[tile * TILE + q];
@@ -259,8 +262,8 @@ fn over_chunk<S: Simd>(
                 slot(seen.start)..slot(seen.end)
             });
             if slots.iter().any(|slots| !slots.is_empty()) {
-                let ahead = if tile == 0 { next } else { &[] };
-                over_page(simd, queries, tile, codes, ahead, &slots, state);
+                over_page(simd, queries, tile, codes, &mut ahead, &slots, state);
+                ahead = Ahead::default();
             }
         }
     }
@@ -273,21 +276,19 @@ fn over_page<S: Simd>(
     queries: &Queries,
     tile: usize,
     page: Codes<'_, Line>,
-    ahead: &[Line],
+    ahead: &mut Ahead,
     slots: &[Range<usize>; TILE],
     state: &mut State,
 ) {
-    // The first tile fetches what comes next while it computes.
-    let values_ahead = if ahead.is_empty() { ahead } else { page.values };
     let codes = &queries.codes[tile * queries.steps..][..queries.steps];
     let mut scores = [[simd.zero_i32(); 4]; TILE];
     let pairs = |step: usize| codes.get(step).map(|codes| std::array::from_fn(|q| codes[q]));
     if S::TILE == 4 {
-        scores = product::<S, 4>(simd, page.keys, 4, 0, values_ahead, pairs);
+        scores = product::<S, 4>(simd, page.keys, 4, 0, ahead, pairs);
     } else {
         #[allow(clippy::needless_range_loop, reason = "v indexes the inner arrays")]
         for v in 0..4 {
-            let one = product::<S, 1>(simd, page.keys, 4, v, values_ahead, pairs);
+            let one = product::<S, 1>(simd, page.keys, 4, v, ahead, pairs);
             (0..TILE).for_each(|q| scores[q][v] = one[q][0]);
         }
     }
@@ -297,6 +298,7 @@ fn over_page<S: Simd>(
     let mut factors = [0.0; 16];
     let mut sums = [simd.splat(0.0); TILE];
     for q in 0..TILE {
+        ahead.fetch_rest(simd);
         if slots[q].is_empty() {
             continue;
         }
@@ -367,7 +369,7 @@ fn product<S: Simd, const V: usize>(
     lines: &[Line],
     width: usize,
     at: usize,
-    ahead: &[Line],
+    ahead: &mut Ahead,
     pairs: impl Fn(usize) -> Option<[[i16; 2]; TILE]>,
 ) -> [[S::I32x16; V]; TILE] {
     let mut acc = [[simd.zero_i32(); V]; TILE];
@@ -375,13 +377,11 @@ fn product<S: Simd, const V: usize>(
         let (Some(lines), Some(pairs)) = (lines[at..].first_chunk::<V>(), pairs(step)) else {
             break;
         };
-        let mut vectors = [simd.load_i16(&lines[0].0); V];
+        let mut vectors = [simd.load_i16(&lines[0]); V];
         for (vector, line) in vectors.iter_mut().zip(lines) {
-            *vector = simd.load_i16(&line.0);
+            *vector = simd.load_i16(line);
         }
-        if let Some(ahead) = ahead.get(step * width + at..step * width + at + V) {
-            ahead.iter().for_each(|line| simd.prefetch(line));
-        }
+        ahead.fetch(simd, V);
         for (acc, pair) in acc.iter_mut().zip(&pairs) {
             let pair = simd.splat_pair(pair);
             for (acc, &line) in acc.iter_mut().zip(&vectors) {
@@ -423,7 +423,7 @@ fn weigh<S: Simd>(
     slots: &Range<usize>,
     weights: &mut [i16; PAGE],
 ) -> Weighed<S> {
-    let (keys, values) = (scales.keys.as_chunks::<16>().0, scales.values.as_chunks::<16>().0);
+    let (keys, values) = (scales[0].as_chunks::<16>().0, scales[1].as_chunks::<16>().0);
     let scale = simd.splat(scale);
     // Loops, not `array::from_fn`: that is not inlined into the set's region.
     let mut x = [simd.splat(0.0); 4];

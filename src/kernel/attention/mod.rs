@@ -5,6 +5,7 @@
 //! | `remember.rs` | keys and values to their pages |
 //! | `integer.rs` | attention over integer codes: the default |
 //! | `float.rs` | attention in f32, for comparing engines |
+//! | `ahead.rs` | fetching of what is read next |
 //! | `fixed.rs`, `unpack.rs` | f32 to integer codes; codes of Q8_0 to 16 bits |
 //!
 //! Work is shared out as blocks: one KV head and the queries of a few rows, so
@@ -12,6 +13,7 @@
 //! (decode on many cores) are divided once more, by chunks of the past. None of
 //! this changes a bit of the result.
 
+mod ahead;
 mod fixed;
 mod float;
 mod integer;

@@ -59,14 +59,14 @@ fn put<S: Simd>(
             let key_scale = quantize(simd, key, most, codes);
             for (d, &code) in codes[..head_dim].iter().enumerate() {
                 let (line, at) = place_of_key(slot, d);
-                keys[line].0[at] = code;
+                keys[line][at] = code;
             }
             let value_scale = quantize(simd, value, most, codes);
             for (d, &code) in codes[..head_dim].iter().enumerate() {
                 let (line, at) = place_of_value(width, slot, d);
-                values[line].0[at] = code;
+                values[line][at] = code;
             }
-            (scales.keys[slot], scales.values[slot]) = poisoned(key_scale, value_scale);
+            (scales[0][slot], scales[1][slot]) = poisoned(key_scale, value_scale);
         }
         HeadMut::Q8_0 { keys, values, key_ratios, value_ratios, scales } => {
             let key_scale = quantize_groups(simd, key, most, codes, |group, ratio| {
@@ -74,16 +74,16 @@ fn put<S: Simd>(
             });
             for (d, &code) in codes[..head_dim].iter().enumerate() {
                 let (line, at) = place_of_key(slot, d);
-                keys[line].0[at] = code as i8;
+                keys[line][at] = code as i8;
             }
             let value_scale = quantize_groups(simd, value, most, codes, |group, ratio| {
                 value_ratios[group][slot] = ratio;
             });
             for (d, &code) in codes[..head_dim].iter().enumerate() {
                 let (line, at) = place_of_value(width, slot, d);
-                values[line].0[at] = code as i8;
+                values[line][at] = code as i8;
             }
-            (scales.keys[slot], scales.values[slot]) = poisoned(key_scale, value_scale);
+            (scales[0][slot], scales[1][slot]) = poisoned(key_scale, value_scale);
         }
         HeadMut::F32 { keys, values } => {
             keys[slot * head_dim..(slot + 1) * head_dim].copy_from_slice(&key[..head_dim]);

@@ -1,6 +1,6 @@
 //! Codes of Q8_0 as 16-bit codes with one scale per position: exact integer steps.
 
-use crate::kv_cache::{ByteLine, Line, PAGE};
+use crate::kv_cache::{ByteLine, Line, PAGE, Ratios};
 use crate::simd::Simd;
 
 /// Keys of Q8_0 as codes with one scale per position: a line holds two
@@ -9,10 +9,9 @@ use crate::simd::Simd;
 pub(super) fn unpack_keys<S: Simd>(
     simd: S,
     codes: &[ByteLine],
-    ratios: &[[i16; PAGE]],
-    out: &mut Vec<Line>,
+    ratios: &[Ratios],
+    out: &mut [Line],
 ) {
-    out.resize(codes.len(), Line::default());
     // A group of 32 dimensions has 16 steps of 4 lines.
     let groups = codes.chunks(PAGE).zip(out.chunks_mut(PAGE));
     for ((codes, out), ratios) in groups.zip(ratios) {
@@ -24,8 +23,8 @@ pub(super) fn unpack_keys<S: Simd>(
         }
         for (codes, out) in codes.chunks_exact(4).zip(out.chunks_exact_mut(4)) {
             for v in 0..4 {
-                let code = simd.mul_q15(simd.load_i8_high(&codes[v].0), simd.load_i16(&twice[v]));
-                simd.store_i16(code, &mut out[v].0);
+                let code = simd.mul_q15(simd.load_i8_high(&codes[v]), simd.load_i16(&twice[v]));
+                simd.store_i16(code, &mut out[v]);
             }
         }
     }
@@ -36,17 +35,30 @@ pub(super) fn unpack_keys<S: Simd>(
 pub(super) fn unpack_values<S: Simd>(
     simd: S,
     codes: &[ByteLine],
-    ratios: &[[i16; PAGE]],
+    ratios: &[Ratios],
     width: usize,
-    out: &mut Vec<Line>,
+    out: &mut [Line],
 ) {
-    out.resize(codes.len(), Line::default());
     let steps = codes.chunks_exact(width).zip(out.chunks_exact_mut(width));
     for (step, (codes, out)) in steps.enumerate() {
         for (v, (codes, out)) in codes.iter().zip(out).enumerate() {
             let ratios = &ratios[v / 2];
             let pair = simd.splat_pair(&[ratios[2 * step], ratios[2 * step + 1]]);
-            simd.store_i16(simd.mul_q15(simd.load_i8_high(&codes.0), pair), &mut out.0);
+            simd.store_i16(simd.mul_q15(simd.load_i8_high(codes), pair), out);
         }
+    }
+}
+
+/// Working memory for the lines of a page.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<i16>);
+
+impl Lines {
+    /// `len` lines that start on a cache line; they hold anything.
+    pub fn get(&mut self, len: usize) -> &mut [Line] {
+        self.0.resize(32 * len + 31, 0);
+        let start = self.0.as_ptr().align_offset(64).min(31);
+        let lines = self.0[start..].as_chunks_mut().0;
+        &mut lines[..len]
     }
 }

@@ -139,13 +139,6 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch_behind<T>(self, x: &T, ahead: usize) {
-        let line = std::ptr::from_ref(x).cast::<i8>().wrapping_add(ahead);
-        // SAFETY: `self` proves the features; a prefetch does not fault anywhere.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
-    }
-
-    #[inline(always)]
     fn multiply_chains(self, rounds: usize) -> u64 {
         // SAFETY: `self` proves the features; VNNI says that AVX-VNNI is there.
         unsafe { if VNNI { super::peak::avxvnni(rounds) } else { super::peak::avx2(rounds) } }
@@ -320,9 +313,9 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
+    fn prefetch(self, x: *const u8) {
         // SAFETY: a hint; it reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
     /// `maddubs` multiplies unsigned by signed bytes: |q| by a with q's sign,

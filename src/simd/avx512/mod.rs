@@ -130,11 +130,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch_behind<T>(self, x: &T, ahead: usize) {
-        vector::prefetch(self, std::ptr::from_ref(x).cast::<u8>().wrapping_add(ahead));
-    }
-
-    #[inline(always)]
     fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         products::products(self, strip, scratch, out);
     }
@@ -228,9 +223,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
+    fn prefetch(self, x: *const u8) {
         // SAFETY: a hint; it reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
     /// As in the AVX2 set, on two registers' worth of codes at once where there
