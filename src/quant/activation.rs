@@ -1,7 +1,8 @@
 //! Activations as int8: what quantized weights are multiplied with.
 //!
 //! A row of `cols` values becomes codes `q`, one scale `d` per block of 32 or
-//! 256 values, and the sum of each 16 codes, which formats with a minimum need:
+//! 256 values, and the sums of each 16 and each 32 codes, which formats with a
+//! minimum need:
 //!
 //! ```text
 //! x[k] ≈ d[k / block_len] · q[k],   −127 ≤ q[k] ≤ 127
@@ -23,10 +24,15 @@ pub struct ActivationRows {
     rows: usize,
     cols: usize,
     block_len: usize,
-    q: Vec<i8>,     // [rows, cols]
-    d: Vec<f32>,    // [rows, cols / block_len]
-    sums: Vec<i16>, // [rows, cols / 16]
+    q: Vec<i8>,       // [rows, cols]
+    d: Vec<f32>,      // [rows, cols / block_len]
+    sums: Vec<i16>,   // [rows, cols / 16]
+    sums32: Vec<i16>, // [rows, cols / 32]
 }
+
+/// Values behind the last row that kernels may read (and multiply by zero): they
+/// decode four super-blocks or 16 small blocks at a time.
+const SLACK: usize = 1024;
 
 /// One quantized row.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +43,8 @@ pub struct ActivationRow<'a> {
     pub d: &'a [f32],
     /// `[cols / 16]`: sum of each 16 codes.
     pub sums: &'a [i16],
+    /// `[cols / 32]`: sum of each 32 codes.
+    pub sums32: &'a [i16],
 }
 
 /// One row to be filled.
@@ -48,6 +56,8 @@ pub struct ActivationRowMut<'a> {
     pub d: &'a mut [f32],
     /// `[cols / 16]`: sum of each 16 codes.
     pub sums: &'a mut [i16],
+    /// `[cols / 32]`: sum of each 32 codes.
+    pub sums32: &'a mut [i16],
 }
 
 impl ActivationRows {
@@ -73,9 +83,10 @@ impl ActivationRows {
         assert!(matches!(block_len, 32 | 256), "activation blocks of {block_len}");
         assert!(cols > 0 && cols.is_multiple_of(block_len), "{cols} columns in {block_len}s");
         (self.rows, self.cols, self.block_len) = (rows, cols, block_len);
-        self.q.resize(rows * cols, 0);
+        self.q.resize(rows * cols + SLACK, 0);
         self.d.resize(rows * (cols / block_len), 0.0);
-        self.sums.resize(rows * (cols / 16), 0);
+        self.sums.resize(rows * (cols / 16) + SLACK / 16, 0);
+        self.sums32.resize(rows * (cols / 32) + SLACK / 32, 0);
     }
 
     /// Rows in the batch.
@@ -104,7 +115,16 @@ impl ActivationRows {
             q: &self.q[r * self.cols..][..self.cols],
             d: &self.d[r * scales..][..scales],
             sums: &self.sums[r * sums..][..sums],
+            sums32: &self.sums32[r * sums / 2..][..sums / 2],
         }
+    }
+
+    /// Codes, sums of 16 and sums of 32 from row `r` on, at least `SLACK` codes
+    /// more than the row has. `None` if there are not that many rows.
+    pub(crate) fn from_row(&self, r: usize) -> Option<(&[i8], &[i16], &[i16])> {
+        let cols = self.cols;
+        let (q, sums) = (self.q.get(r * cols..)?, self.sums.get(r * (cols / 16)..)?);
+        Some((q, sums, self.sums32.get(r * (cols / 32)..)?))
     }
 
     /// The rows to be filled, in order; they are independent, so threads may
@@ -112,10 +132,16 @@ impl ActivationRows {
     pub fn rows_mut(&mut self) -> impl ExactSizeIterator<Item = ActivationRowMut<'_>> {
         // A batch that was never `reset` has no rows, and chunks need a length.
         let cols = self.cols.max(1);
-        let q = self.q.chunks_exact_mut(cols);
+        let q = self.q.chunks_exact_mut(cols).take(self.rows);
         let d = self.d.chunks_exact_mut((cols / self.block_len.max(1)).max(1));
         let sums = self.sums.chunks_exact_mut((cols / 16).max(1));
-        q.zip(d).zip(sums).map(|((q, d), sums)| ActivationRowMut { q, d, sums })
+        let sums32 = self.sums32.chunks_exact_mut((cols / 32).max(1));
+        q.zip(d).zip(sums.zip(sums32)).map(|((q, d), (sums, sums32))| ActivationRowMut {
+            q,
+            d,
+            sums,
+            sums32,
+        })
     }
 }
 
@@ -139,6 +165,9 @@ impl ActivationRowMut<'_> {
         let blocks = blocks.zip(self.sums.chunks_exact_mut(len / 16));
         for (((x, q), sums), d) in blocks.zip(self.d.iter_mut()) {
             *d = quantize_block(x, q, sums);
+        }
+        for (sum, [a, b]) in self.sums32.iter_mut().zip(self.sums.as_chunks().0) {
+            *sum = a + b;
         }
     }
 }

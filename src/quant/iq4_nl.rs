@@ -21,7 +21,7 @@ const LEN: usize = 32;
 type Block = [u8; 18];
 
 /// What a nibble stands for, in IQ4_NL and IQ4_XS.
-pub(super) const VALUES: [i8; 16] =
+pub(crate) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 fn code(block: &Block, k: usize) -> i8 {

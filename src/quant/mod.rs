@@ -32,6 +32,9 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
+pub(crate) use q3_k::all_scales as q3_k_scales;
+
 pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
 pub use iq4_nl::IQ4_NL;
 pub use iq4_xs::IQ4_XS;
@@ -322,7 +325,10 @@ fn dot_floats(format: Format, bytes: &[u8], activations: ActivationRow<'_>) -> f
 /// The `N` bytes at offset `at` of a block. Both are constants of the layout, so
 /// the check disappears.
 #[inline(always)]
-fn field<const N: usize, const BLOCK: usize>(block: &[u8; BLOCK], at: usize) -> &[u8; N] {
+pub(crate) fn field<const N: usize, const BLOCK: usize>(
+    block: &[u8; BLOCK],
+    at: usize,
+) -> &[u8; N] {
     match block[at..].first_chunk() {
         Some(field) => field,
         None => wrong_length(N, BLOCK - at),

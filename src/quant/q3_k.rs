@@ -42,7 +42,7 @@ fn scale(block: &Block, k: usize) -> i8 {
 
 /// All 16 scales, not centred, four at a time in the bytes of a word.
 #[inline(always)]
-fn all_scales(block: &Block) -> [u8; 16] {
+pub(crate) fn all_scales(block: &Block) -> [u8; 16] {
     const LOW: u32 = 0x0f0f_0f0f;
     const HIGH: u32 = 0x3030_3030;
     let a = u32::from_le_bytes(*field(block, 96));

@@ -45,6 +45,8 @@ impl Strip<'_> {
 pub(crate) struct Scratch {
     /// `[batch]`
     sums: Vec<f32>,
+    /// `[batch, rows, blocks]`: what each block adds before the activations' scale.
+    pub(super) values: Vec<f32>,
 }
 
 /// Any format on any set: a block is unpacked once and multiplied with every row

@@ -4,9 +4,16 @@
 //! instructions, `#[inline(always)]` into [`Avx512::enter`], the one function
 //! compiled for the set.
 
+mod codes;
+mod matvec;
+mod matvec_small;
+mod products;
+mod scales;
+mod vector;
+
 use std::arch::x86_64::*;
 
-use super::{Simd, Task};
+use super::{Scratch, Simd, Strip, Task};
 
 /// Proof that the CPU has the set: only [`Avx512::new`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +41,7 @@ impl Avx512 {
         #[target_feature(
             enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni"
         )]
+        #[inline(never)]
         fn region<T: Task>(simd: Avx512, task: T) -> T::Output {
             task.run(simd)
         }
@@ -112,6 +120,11 @@ impl Simd for Avx512 {
             let n = _mm512_add_epi32(_mm512_castps_si512(bits), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
         }
+    }
+
+    #[inline(always)]
+    fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        products::products(self, strip, scratch, out);
     }
 
     #[inline(always)]

@@ -1,0 +1,183 @@
+//! Few rows of activations: weights are decoded where they lie in the file, once,
+//! and multiplied with every row of the batch while they are in registers.
+//!
+//! Per block and activation row, with 256 unsigned codes u in four registers:
+//! ```text
+//! s[c]  = dpbusd(u[c], a[c])            lanes of 4 products    ≤ 4 · 63 · 127 < 2¹⁵
+//! w     = packs(s[0], s[1]), packs(s[2], s[3])                 words, exact
+//! sum   = madd(w[0], scale[0]) + madd(w[1], scale[1]) − offsets
+//! isum  = the sum of its lanes          four blocks at a time
+//! t     = fma(isum, d, −(msum · dmin))
+//! ```
+//! The values t of a strip are kept, and the sums `acc = fma(t, d8, acc)` run
+//! afterwards with 16 weight rows in the lanes: a chain of dependent operations
+//! per 16 rows instead of one per row.
+//!
+//! Rows are read one after the other: one stream per thread is what the
+//! prefetchers of the memory want (four at once: 0.8 of the bandwidth).
+
+use std::arch::x86_64::*;
+
+use super::Avx512;
+use super::scales::{GROUP, SuperScales};
+use super::vector::{load64, sum_each, transpose};
+use crate::quant::ActivationRows;
+use crate::simd::Strip;
+
+/// How far ahead of their use weights are fetched, in bytes.
+const AHEAD: usize = 16384;
+
+/// Activations of one row of the batch.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub q: &'a [i8],
+    pub sums16: &'a [i16],
+    pub sums32: &'a [i16],
+}
+
+impl<'a> Row<'a> {
+    pub fn all<const M: usize>(rows: &'a ActivationRows) -> [Row<'a>; M] {
+        std::array::from_fn(|m| {
+            let (q, sums16, sums32) = rows.from_row(m).unwrap_or_default();
+            Row { q, sums16, sums32 }
+        })
+    }
+}
+
+/// Asks for the cache lines that come [`AHEAD`] bytes after those of `group`.
+#[inline(always)]
+pub(super) fn prefetch<T>(_: Avx512, group: &T) {
+    let start = std::ptr::from_ref(group).cast::<i8>();
+    let mut at = 0;
+    while at < size_of::<T>() {
+        // SAFETY: the set is proven; a prefetch does not fault at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(AHEAD + at)) };
+        at += 64;
+    }
+}
+
+/// The product of a strip of a super-block format with `M` rows of activations.
+#[inline(always)]
+pub(super) fn super_blocks<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    strip: &Strip<'_>,
+    values: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let blocks = strip.cols / 256;
+    let stride = blocks.next_multiple_of(16);
+    values.resize(M * Strip::ROWS * stride, 0.0);
+    let activations = Row::all::<M>(strip.activations);
+    for n in 0..strip.rows {
+        let (groups, tail) = F::blocks(strip.row(n)).as_chunks::<GROUP>();
+        for (g, group) in groups.iter().enumerate() {
+            prefetch(simd, group);
+            let [a, b, c, d] = group;
+            let t = group_values::<F, M>(simd, [a, b, c, d], &activations, g);
+            for (m, t) in t.into_iter().enumerate() {
+                let at = (m * Strip::ROWS + n) * stride + GROUP * g;
+                store4(simd, t, &mut values[at..at + GROUP]);
+            }
+        }
+        if let [first, rest @ ..] = tail {
+            // Blocks that are not there repeat the first one; their values are
+            // not used.
+            let block = |i: usize| rest.get(i).unwrap_or(first);
+            let group = [first, block(0), block(1), first];
+            let t = group_values::<F, M>(simd, group, &activations, groups.len());
+            for (m, t) in t.into_iter().enumerate() {
+                let at = (m * Strip::ROWS + n) * stride + GROUP * groups.len();
+                store4(simd, t, &mut values[at..at + GROUP]);
+            }
+        }
+    }
+    add_up::<M>(simd, strip, blocks, values, out);
+}
+
+/// The values t of four blocks of one weight row, for each row of activations.
+#[inline(always)]
+fn group_values<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    blocks: [&F::Block; GROUP],
+    activations: &[Row<'_>; M],
+    group: usize,
+) -> [__m128; M] {
+    let head = F::head(simd, blocks);
+    let (d, dmin) = F::floats(simd, blocks, &head);
+    // SAFETY: the set is proven.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        let mut sums = [[zero; GROUP]; M];
+        for j in 0..GROUP {
+            let codes = F::codes(simd, blocks[j]);
+            let scales = <F as SuperScales>::scales(simd, &head, j);
+            for (row, sums) in activations.iter().zip(&mut sums) {
+                let q = &row.q.as_chunks::<64>().0[16 * group + 4 * j..][..4];
+                let dot = |c: usize| _mm512_dpbusd_epi32(zero, codes[c], load64(simd, &q[c]));
+                let low = _mm512_packs_epi32(dot(0), dot(1));
+                let high = _mm512_packs_epi32(dot(2), dot(3));
+                let sum = _mm512_madd_epi16(low, scales[0]);
+                let sum = _mm512_dpwssd_epi32(sum, high, scales[1]);
+                let sums16 = &row.sums16.as_chunks::<16>().0[GROUP * group + j];
+                sums[j] = F::offset(simd, &head, j, sums16, sum);
+            }
+        }
+        let mut t = [_mm_setzero_ps(); M];
+        for ((row, sums), t) in activations.iter().zip(sums).zip(&mut t) {
+            let isum = _mm_cvtepi32_ps(sum_each(simd, sums));
+            *t = if F::HAS_MIN {
+                let sums16 = &row.sums16.as_chunks::<16>().0.as_chunks::<GROUP>().0[group];
+                let sums32 = &row.sums32.as_chunks::<32>().0[group];
+                let msum = _mm_cvtepi32_ps(F::mins(simd, &head, sums16, sums32));
+                _mm_fmsub_ps(isum, d, _mm_mul_ps(msum, dmin))
+            } else {
+                _mm_mul_ps(isum, d)
+            };
+        }
+        t
+    }
+}
+
+#[inline(always)]
+fn store4(_: Avx512, x: __m128, out: &mut [f32]) {
+    let Some(out) = out.first_chunk_mut::<4>() else { return };
+    // SAFETY: the set is proven; 16 bytes can be written to `out`.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), x) }
+}
+
+/// `acc = fma(t, d8, acc)` over the blocks, 16 weight rows at a time.
+#[inline(always)]
+pub(super) fn add_up<const M: usize>(
+    simd: Avx512,
+    strip: &Strip<'_>,
+    blocks: usize,
+    values: &[f32],
+    out: &mut [f32],
+) {
+    let stride = blocks.next_multiple_of(16);
+    for m in 0..M {
+        let d8 = strip.activations.row(m).d;
+        for half in 0..strip.rows.div_ceil(16) {
+            let rows = &values[(m * Strip::ROWS + 16 * half) * stride..][..16 * stride];
+            // SAFETY: the set is proven; 64 bytes can be written to `out`'s chunk.
+            unsafe {
+                let mut acc = _mm512_setzero_ps();
+                for (chunk, d8) in d8.chunks(16).enumerate() {
+                    let mut lanes = [_mm512_setzero_si512(); 16];
+                    for (r, lanes) in lanes.iter_mut().enumerate() {
+                        let t = rows[r * stride + 16 * chunk..].first_chunk::<16>();
+                        *lanes = load64(simd, t.unwrap_or(&[0.0; 16]));
+                    }
+                    let columns = transpose(simd, lanes);
+                    for (&d8, column) in d8.iter().zip(columns) {
+                        let t = _mm512_castsi512_ps(column);
+                        acc = _mm512_fmadd_ps(t, _mm512_set1_ps(d8), acc);
+                    }
+                }
+                if let Some(out) = out[m * Strip::ROWS + 16 * half..].first_chunk_mut::<16>() {
+                    _mm512_storeu_ps(out.as_mut_ptr(), acc);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! [`super::matvec`] for the 32-wide formats: 16 blocks at a time.
+//!
+//! ```text
+//! s[i]  = dpbusd(u, a)     blocks 2i (low half of the lanes) and 2i + 1
+//! isum  = sums of eight lanes − OFFSET · (sum of 32 activations)
+//! t     = fma(isum, d, msum · m)
+//! ```
+
+use std::arch::x86_64::*;
+
+use super::Avx512;
+use super::codes::SmallCodes;
+use super::matvec::{Row, add_up, prefetch};
+use super::vector::{load32, load64};
+
+use crate::simd::Strip;
+
+/// Blocks that are decoded together.
+const GROUP: usize = 16;
+
+/// The product of a strip of a 32-wide format with `M` rows of activations.
+#[inline(always)]
+pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
+    simd: Avx512,
+    strip: &Strip<'_>,
+    values: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let blocks = strip.cols / 32;
+    let stride = blocks.next_multiple_of(GROUP);
+    values.resize(M * Strip::ROWS * stride, 0.0);
+    let activations = Row::all::<M>(strip.activations);
+    for n in 0..strip.rows {
+        let (groups, tail) = F::blocks(strip.row(n)).as_chunks::<GROUP>();
+        let mut last = None;
+        if let [first, ..] = tail {
+            // Blocks that are not there repeat one; their values are not used.
+            let mut padded = [*first; GROUP];
+            padded[..tail.len()].copy_from_slice(tail);
+            last = Some(padded);
+        }
+        for (g, group) in groups.iter().chain(&last).enumerate() {
+            prefetch(simd, group);
+            let t = group_values::<F, M>(simd, group, &activations, g);
+            for (m, t) in t.into_iter().enumerate() {
+                let at = (m * Strip::ROWS + n) * stride + GROUP * g;
+                if let Some(values) = values[at..].first_chunk_mut::<GROUP>() {
+                    // SAFETY: the set is proven; 64 bytes can be written.
+                    unsafe { _mm512_storeu_ps(values.as_mut_ptr(), t) };
+                }
+            }
+        }
+    }
+    add_up::<M>(simd, strip, blocks, values, out);
+}
+
+/// The values t of 16 blocks of one weight row, for each row of activations.
+#[inline(always)]
+fn group_values<F: SmallCodes, const M: usize>(
+    simd: Avx512,
+    blocks: &[F::Block; GROUP],
+    activations: &[Row<'_>; M],
+    group: usize,
+) -> [__m512; M] {
+    // SAFETY: the set is proven.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        let mut dots = [[zero; 8]; M];
+        for (i, pair) in blocks.as_chunks::<2>().0.iter().enumerate() {
+            let codes = F::codes(simd, [&pair[0], &pair[1]]);
+            for (row, dots) in activations.iter().zip(&mut dots) {
+                let q = &row.q.as_chunks::<64>().0[8 * group + i];
+                dots[i] = _mm512_dpbusd_epi32(zero, codes, load64(simd, q));
+            }
+        }
+        let d = halves::<F>(simd, blocks, 0);
+        let mut t = [_mm512_setzero_ps(); M];
+        for ((row, dots), t) in activations.iter().zip(dots).zip(&mut t) {
+            let sums32 = &row.sums32.as_chunks::<GROUP>().0[group];
+            let sums32 = _mm512_cvtepi16_epi32(load32(simd, sums32));
+            let offset = _mm512_mullo_epi32(sums32, _mm512_set1_epi32(F::OFFSET.into()));
+            let isum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum_halves(simd, dots), offset));
+            *t = if F::HAS_MIN {
+                let m = halves::<F>(simd, blocks, 2);
+                _mm512_fmadd_ps(isum, d, _mm512_mul_ps(_mm512_cvtepi32_ps(sums32), m))
+            } else {
+                _mm512_mul_ps(isum, d)
+            };
+        }
+        t
+    }
+}
+
+/// The half-precision number at byte `at` of each block.
+#[inline(always)]
+fn halves<F: SmallCodes>(simd: Avx512, blocks: &[F::Block; GROUP], at: usize) -> __m512 {
+    let mut bits = [0u16; GROUP];
+    for (bits, block) in bits.iter_mut().zip(blocks) {
+        *bits = F::half(block, at);
+    }
+    // SAFETY: the set is proven.
+    unsafe { _mm512_cvtph_ps(load32(simd, &bits)) }
+}
+
+/// The sums of the low and of the high eight lanes of eight vectors: vector 0
+/// low, vector 0 high, vector 1 low, …
+#[inline(always)]
+fn sum_halves(_: Avx512, v: [__m512i; 8]) -> __m512i {
+    // SAFETY: the set is proven.
+    unsafe {
+        let pair =
+            |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let four =
+            |a, b| _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        let low = four(pair(v[0], v[1]), pair(v[2], v[3]));
+        let high = four(pair(v[4], v[5]), pair(v[6], v[7]));
+        // Quarters now: low halves of 0–3, high halves of 0–3, of 4–7 the same.
+        let sums = _mm512_add_epi32(
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(low, high),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(low, high),
+        );
+        let order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+        _mm512_permutexvar_epi32(order, sums)
+    }
+}

@@ -1,0 +1,174 @@
+//! Loads and the few shapes of shuffling that the kernels share.
+
+use std::arch::x86_64::*;
+
+use super::Avx512;
+
+/// 64 bytes of plain numbers.
+#[inline(always)]
+pub(super) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i {
+    const { assert!(size_of::<T>() * N == 64) };
+    // SAFETY: the set is proven; 64 bytes can be read from `x`.
+    unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+/// 32 bytes of plain numbers.
+#[inline(always)]
+pub(super) fn load32<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m256i {
+    const { assert!(size_of::<T>() * N == 32) };
+    // SAFETY: the set is proven; 32 bytes can be read from `x`.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// 16 bytes of plain numbers.
+#[inline(always)]
+pub(super) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i {
+    const { assert!(size_of::<T>() * N == 16) };
+    // SAFETY: the set is proven; 16 bytes can be read from `x`.
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
+}
+
+/// 16 bytes of each of four places, in order.
+#[inline(always)]
+pub(super) fn load_four(simd: Avx512, x: [&[u8; 16]; 4]) -> __m512i {
+    // SAFETY: `simd` proves the features.
+    unsafe {
+        let low = _mm256_inserti128_si256::<1>(
+            _mm256_castsi128_si256(load16(simd, x[0])),
+            load16(simd, x[1]),
+        );
+        let high = _mm256_inserti128_si256::<1>(
+            _mm256_castsi128_si256(load16(simd, x[2])),
+            load16(simd, x[3]),
+        );
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    }
+}
+
+/// The sums of four vectors' lanes, one per lane of the result.
+#[inline(always)]
+pub(super) fn sum_each(_: Avx512, v: [__m512i; 4]) -> __m128i {
+    // SAFETY: `simd` proves the features.
+    unsafe {
+        // Within each 128 bits: pairs, then pairs of pairs, of two and four vectors.
+        let a =
+            _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+        let b =
+            _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+        let c = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        let d = _mm256_add_epi32(_mm512_castsi512_si256(c), _mm512_extracti64x4_epi64::<1>(c));
+        _mm_add_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256::<1>(d))
+    }
+}
+
+/// The sum of each 128 bits' four lanes, one per lane of the result.
+#[inline(always)]
+pub(super) fn sum_quarters(_: Avx512, v: __m512i) -> __m128i {
+    // SAFETY: `simd` proves the features.
+    unsafe {
+        let pairs = _mm512_add_epi32(v, _mm512_shuffle_epi32::<0b10_11_00_01>(v));
+        let all = _mm512_add_epi32(pairs, _mm512_shuffle_epi32::<0b01_00_11_10>(pairs));
+        let diagonal = _mm512_setr_epi32(0, 5, 10, 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+        _mm512_castsi512_si128(_mm512_permutexvar_epi32(diagonal, all))
+    }
+}
+
+/// Of 16 rows, four to a register, each 128 bits: register q holds lane q of all.
+#[inline(always)]
+pub(super) fn quarters(_: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the set is proven.
+    unsafe {
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let [a, b, c, d] = [
+            _mm512_permutexvar_epi32(order, v[0]),
+            _mm512_permutexvar_epi32(order, v[1]),
+            _mm512_permutexvar_epi32(order, v[2]),
+            _mm512_permutexvar_epi32(order, v[3]),
+        ];
+        let [ab_02, cd_02] = [
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b),
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(c, d),
+        ];
+        let [ab_13, cd_13] = [
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(c, d),
+        ];
+        [
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_02, cd_02),
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_13, cd_13),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_02, cd_02),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_13, cd_13),
+        ]
+    }
+}
+
+/// Turns 16 rows of 16 lanes into 16 columns.
+#[inline(always)]
+pub(super) fn transpose(_: Avx512, r: [__m512i; 16]) -> [__m512i; 16] {
+    // SAFETY: `simd` proves the features.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        let (mut a, mut b) = ([zero; 16], [zero; 16]);
+        for i in 0..8 {
+            a[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            a[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        // b[4i + j]: column 4q + j of rows 4i .. 4i + 4 in quarter q.
+        for i in 0..4 {
+            b[4 * i] = _mm512_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+            b[4 * i + 1] = _mm512_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+            b[4 * i + 2] = _mm512_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+            b[4 * i + 3] = _mm512_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+        }
+        let mut out = [zero; 16];
+        for j in 0..4 {
+            let even_low = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[j], b[4 + j]);
+            let odd_low = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[j], b[4 + j]);
+            let even_high = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[8 + j], b[12 + j]);
+            let odd_high = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[8 + j], b[12 + j]);
+            out[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(even_low, even_high);
+            out[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(even_low, even_high);
+            out[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(odd_low, odd_high);
+            out[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(odd_low, odd_high);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(v: __m512i) -> [i32; 16] {
+        // SAFETY: both are 64 bytes of which every pattern is valid.
+        unsafe { std::mem::transmute(v) }
+    }
+
+    #[test]
+    fn transpose_and_sums_move_every_lane_to_its_place() {
+        let Some(simd) = Avx512::new() else {
+            println!("no AVX-512 here: nothing to test");
+            return;
+        };
+        let row = |r: i32| -> [i32; 16] { std::array::from_fn(|c| 100 * r + c as i32) };
+        // SAFETY: the set was just found; `row` gives 64 bytes.
+        let (columns, sums, quarters) = unsafe {
+            let vector = |r| _mm512_loadu_si512(row(r).as_ptr().cast());
+            let rows: [__m512i; 16] = std::array::from_fn(|r| vector(r as i32));
+            (
+                transpose(simd, rows),
+                sum_each(simd, [rows[1], rows[2], rows[3], rows[4]]),
+                sum_quarters(simd, rows[5]),
+            )
+        };
+        for (c, column) in columns.into_iter().enumerate() {
+            let expected: [i32; 16] = std::array::from_fn(|r| (100 * r + c) as i32);
+            assert_eq!(lanes(column), expected);
+        }
+        // SAFETY: both are 16 bytes of which every pattern is valid.
+        let four = |v: __m128i| -> [i32; 4] { unsafe { std::mem::transmute(v) } };
+        assert_eq!(four(sums), [1, 2, 3, 4].map(|r| -> i32 { row(r).iter().sum() }));
+        let quarter = |q: usize| -> i32 { row(5)[4 * q..4 * q + 4].iter().sum() };
+        assert_eq!(four(quarters), [quarter(0), quarter(1), quarter(2), quarter(3)]);
+    }
+}
