@@ -15,8 +15,12 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod strip;
+#[cfg(test)]
+mod strip_tests;
 
 pub(crate) use strip::{Scratch, Strip};
 
@@ -24,6 +28,8 @@ pub(crate) use strip::{Scratch, Strip};
 use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+use neon::{DotProd, I8mm, Neon, Plain};
 use portable::Portable;
 
 use crate::error::{Error, Result};
@@ -44,6 +50,12 @@ enum Tier {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon<Plain>),
+    #[cfg(target_arch = "aarch64")]
+    NeonDotProd(Neon<DotProd>),
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(Neon<I8mm>),
 }
 
 impl Isa {
@@ -63,10 +75,17 @@ impl Isa {
             sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            sets.extend(Neon::new().map(|neon| Isa(Tier::Neon(neon))));
+            sets.extend(Neon::new().map(|neon| Isa(Tier::NeonDotProd(neon))));
+            sets.extend(Neon::new().map(|neon| Isa(Tier::NeonI8mm(neon))));
+        }
         sets
     }
 
-    /// The set called `name`: `portable`, `avx2`, `avx512`.
+    /// The set called `name`: `portable`; on x86-64 `avx2`, `avx512`; on aarch64
+    /// `neon`, `neon-dotprod`, `neon-i8mm`.
     ///
     /// # Errors
     /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
@@ -96,6 +115,12 @@ impl Isa {
             Tier::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonDotProd(_) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonI8mm(_) => "neon-i8mm",
         }
     }
 
@@ -107,6 +132,12 @@ impl Isa {
             Tier::Avx2(simd) => simd.enter(task),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.enter(task),
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(simd) => simd.enter(task),
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonDotProd(simd) => simd.enter(task),
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonI8mm(simd) => simd.enter(task),
         }
     }
 }
@@ -171,5 +202,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_mins(self, min: &[i16], sums: &[i16]) -> i32 {
         let products = min.iter().zip(sums).map(|(&m, &s)| i32::from(m) * i32::from(s));
         products.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever forces a set, as CI does under emulation, learns here that it is missing.
+    #[test]
+    fn the_set_of_the_environment_is_there() {
+        let isa = Isa::from_env().unwrap();
+        assert!(Isa::available().contains(&isa));
+        assert_eq!(Isa::named(isa.name()).unwrap(), isa);
     }
 }

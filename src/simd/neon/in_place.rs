@@ -7,7 +7,8 @@
 use std::arch::aarch64::*;
 
 use crate::quant::{
-    BlockFormat, Codes, Format, Q4_K, Q6_K, Q8_0, Scales, block_value, with_block_format,
+    BlockFormat, Codes, Format, Q4_K, Q6_K, Q8_0, Scales, block_value, field, q4_k_scales,
+    with_block_format,
 };
 
 use super::{Bytes, Neon, Simd, Strip};
@@ -94,9 +95,6 @@ impl<F: BlockFormat> InPlace for Unpacked<F> {
 }
 
 /// `sum + scale · (w[0] · a[0] + w[1] · a[1])`, each register 16 codes.
-///
-/// # Safety
-/// The CPU has what `bytes` proves, so always; unsafe only as its parts are.
 #[inline(always)]
 fn scaled<B: Bytes>(
     bytes: B,
@@ -122,7 +120,7 @@ impl InPlace for Q4_K {
     fn sums<B: Bytes>(simd: Neon<B>, block: &[u8; 144], a: &[i8], sums: &[i16]) -> (i32, i32) {
         let bytes = simd.bytes;
         let (mut scale, mut min) = ([0; 16], [0; 16]);
-        Q4_K::unpack_scales(block, &mut scale, &mut min);
+        q4_k_scales(field(block, 4), &mut scale, &mut min);
         let qs = block[16..].as_chunks::<32>().0;
         let a = a.as_chunks::<16>().0.as_chunks::<4>().0;
         // SAFETY: `simd` proves NEON; both loads are inside the 32 bytes of `qs`.
@@ -165,15 +163,9 @@ impl InPlace for Q6_K {
                     let low = [0, 1].map(|u| vld1q_u8(ql.as_ptr().add(32 * u + 16 * t)));
                     let codes = [
                         vsliq_n_u8::<4>(vandq_u8(low[0], nibble), vandq_u8(high, vdupq_n_u8(3))),
-                        vorrq_u8(
-                            vandq_u8(low[1], nibble),
-                            vandq_u8(vshlq_n_u8::<2>(high), pair),
-                        ),
+                        vorrq_u8(vandq_u8(low[1], nibble), vandq_u8(vshlq_n_u8::<2>(high), pair)),
                         vorrq_u8(vshrq_n_u8::<4>(low[0]), vandq_u8(high, pair)),
-                        vorrq_u8(
-                            vshrq_n_u8::<4>(low[1]),
-                            vandq_u8(vshrq_n_u8::<2>(high), pair),
-                        ),
+                        vorrq_u8(vshrq_n_u8::<4>(low[1]), vandq_u8(vshrq_n_u8::<2>(high), pair)),
                     ];
                     for (j, code) in codes.into_iter().enumerate() {
                         let code = vsubq_s8(vreinterpretq_s8_u8(code), vdupq_n_s8(32));
