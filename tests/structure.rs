@@ -21,22 +21,13 @@ const ORDER: [&str; 12] = [
     "session",
 ];
 
-/// Where `unsafe` may stand: the mapping, instruction sets, threads and the
-/// disjoint writes of the matrix product.
-const UNSAFE: [&str; 15] = [
+/// Where `unsafe` may stand: the mapping, instruction sets (folders end in `/`),
+/// threads and the disjoint writes of the matrix product.
+const UNSAFE: [&str; 6] = [
     "gguf/mod.rs",
-    "simd/avx2.rs",
-    "simd/avx512/mod.rs",
-    "simd/avx512/codes.rs",
-    "simd/avx512/scales.rs",
-    "simd/avx512/matvec.rs",
-    "simd/avx512/matvec_small.rs",
-    "simd/avx512/products.rs",
-    "simd/avx512/vector.rs",
-    "simd/neon/bytes.rs",
-    "simd/neon/in_place.rs",
-    "simd/neon/mod.rs",
-    "simd/neon/panel.rs",
+    "simd/avx2",
+    "simd/avx512/",
+    "simd/neon/",
     "kernel/pool.rs",
     "kernel/matmul.rs",
 ];
@@ -107,9 +98,11 @@ fn unsafe_stays_in_its_places() {
     let found: Vec<String> =
         source_files().into_iter().filter(|(_, s)| uses_unsafe(s)).map(|(f, _)| f).collect();
     for file in &found {
-        assert!(UNSAFE.contains(&file.as_str()), "unsafe in {file}");
+        assert!(UNSAFE.iter().any(|place| file.starts_with(place)), "unsafe in {file}");
     }
-    assert_eq!(found.len(), UNSAFE.len(), "the list names a file without unsafe: {found:?}");
+    for place in UNSAFE {
+        assert!(found.iter().any(|file| file.starts_with(place)), "no unsafe in {place}");
+    }
 }
 
 #[test]

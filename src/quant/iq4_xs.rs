@@ -33,7 +33,7 @@ fn code(block: &Block, k: usize) -> i8 {
 
 /// Scale of weight `k`, centred.
 #[inline(always)]
-fn scale(block: &Block, k: usize) -> i8 {
+pub(crate) fn scale(block: &Block, k: usize) -> i8 {
     let s = k / 32;
     let low = block[4 + s / 2] >> (4 * (s % 2)) & 15;
     let high = u16::from_le_bytes(*field(block, 2)) >> (2 * s) & 3;

@@ -22,7 +22,7 @@ pub(crate) struct Strip<'a> {
     pub activations: &'a ActivationRows,
 }
 
-impl Strip<'_> {
+impl<'a> Strip<'a> {
     /// Most rows of a strip: two AVX-512 registers of 32-bit lanes. Also the
     /// distance of output rows: `out[m · ROWS + n]` is weight row n times
     /// activation row m.
@@ -34,7 +34,7 @@ impl Strip<'_> {
     }
 
     /// Bytes of weight row `n`.
-    pub fn row(&self, n: usize) -> &[u8] {
+    pub fn row(&self, n: usize) -> &'a [u8] {
         let len = self.bytes.len() / self.rows;
         &self.bytes[n * len..(n + 1) * len]
     }
@@ -46,7 +46,10 @@ pub(crate) struct Scratch {
     /// `[batch]`
     sums: Vec<f32>,
     /// `[batch, rows, blocks]`: what each block adds before the activations' scale.
+    #[cfg(target_arch = "x86_64")]
     pub(super) values: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    pub(super) panel: super::avx512::Panel,
 }
 
 /// Any format on any set: a block is unpacked once and multiplied with every row

@@ -56,7 +56,7 @@ fn check(format: Format, cols: usize, rows: usize, bytes: &[u8], activations: &A
     }
 }
 
-/// Weight bytes all 0x00, 0x7f, 0x80, 0xff, or one half each; activations all at
+/// Weight bytes all at one of five patterns, or one half each; activations all at
 /// ±127, with equal and with alternating signs. Scales of some of these blocks
 /// are NaN: then so is the product.
 #[test]

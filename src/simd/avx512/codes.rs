@@ -10,7 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::Avx512;
-use super::vector::{load16, load32, load64};
+use super::vector::{load16, load32, load64, transpose};
 use crate::quant::{self, BlockFormat, field};
 
 /// The codes of a super-block format.
@@ -20,7 +20,60 @@ pub(super) trait SuperCodes: BlockFormat {
 
     /// 256 codes.
     fn codes(simd: Avx512, block: &Self::Block) -> [__m512i; 4];
+
+    /// The codes of 16 rows' blocks as columns: calls `put(k, column)` with the
+    /// codes 4k .. 4k + 4 of each row, for every k below 64.
+    #[inline(always)]
+    fn columns(simd: Avx512, blocks: &[&Self::Block; 16], put: &mut impl Put) {
+        columns::<Self, 0>(simd, blocks, put);
+        columns::<Self, 1>(simd, blocks, put);
+        columns::<Self, 2>(simd, blocks, put);
+        columns::<Self, 3>(simd, blocks, put);
+    }
 }
+
+/// Takes the columns of [`SuperCodes::columns`].
+pub(super) trait Put {
+    fn put(&mut self, simd: Avx512, k: usize, column: __m512i);
+}
+
+/// The codes `64 C ..` of 16 rows.
+#[inline(always)]
+fn columns<F: SuperCodes + ?Sized, const C: usize>(
+    simd: Avx512,
+    blocks: &[&F::Block; 16],
+    put: &mut impl Put,
+) {
+    // SAFETY: the set is proven.
+    let mut lanes = [unsafe { _mm512_setzero_si512() }; 16];
+    for (lanes, block) in lanes.iter_mut().zip(blocks) {
+        *lanes = F::codes(simd, block)[C];
+    }
+    for (k, column) in transpose(simd, lanes).into_iter().enumerate() {
+        put.put(simd, 16 * C + k, column);
+    }
+}
+
+/// The 64 bytes at `at` of 16 rows' blocks as columns of four bytes: packed codes
+/// cost fewer shuffles than unpacked ones.
+#[inline(always)]
+fn bytes<const N: usize>(simd: Avx512, blocks: &[&[u8; N]; 16], at: usize) -> [__m512i; 16] {
+    // SAFETY: the set is proven.
+    let mut lanes = [unsafe { _mm512_setzero_si512() }; 16];
+    for (lanes, block) in lanes.iter_mut().zip(blocks) {
+        *lanes = load64::<u8, 64>(simd, field(block, at));
+    }
+    transpose(simd, lanes)
+}
+
+/// The same field of every byte.
+#[inline(always)]
+fn all(simd: Avx512, bytes: __m512i, matrix: i64) -> __m512i {
+    fields(simd, bytes, matrix, matrix)
+}
+
+const LOW: i64 = bits(0, 4, 0);
+const HIGH: i64 = bits(4, 4, 0);
 
 /// The codes of a 32-wide format.
 pub(super) trait SmallCodes: BlockFormat {
@@ -103,13 +156,13 @@ fn or(_: Avx512, a: __m512i, b: __m512i) -> __m512i {
 /// Low nibbles of the low half's bytes, high nibbles of the high half's.
 #[inline(always)]
 fn nibbles(simd: Avx512, bytes: __m512i) -> __m512i {
-    fields(simd, bytes, const { bits(0, 4, 0) }, const { bits(4, 4, 0) })
+    fields(simd, bytes, LOW, HIGH)
 }
 
 /// Both nibbles of 16 bytes of two blocks, low ones first.
 #[inline(always)]
 fn nibbles16(simd: Avx512, qs: [&[u8; 16]; 2]) -> __m512i {
-    fields16(simd, twice16(simd, qs), const { bits(0, 4, 0) }, const { bits(4, 4, 0) })
+    fields16(simd, twice16(simd, qs), LOW, HIGH)
 }
 
 /// 16 in every byte whose bit is set, the bits of two words in order.
@@ -143,6 +196,19 @@ impl SuperCodes for quant::Q4_K {
         let chunk = |c: usize| nibbles(simd, twice(simd, field(block, 16 + 32 * c)));
         [chunk(0), chunk(1), chunk(2), chunk(3)]
     }
+
+    /// Column w of `qs` holds columns k = 16 (w / 8) + w % 8 and k + 8.
+    #[inline(always)]
+    fn columns(simd: Avx512, blocks: &[&[u8; 144]; 16], put: &mut impl Put) {
+        for half in 0..2 {
+            let qs = bytes(simd, blocks, 16 + 64 * half);
+            for (w, qs) in qs.into_iter().enumerate() {
+                let k = 32 * half + 16 * (w / 8) + w % 8;
+                put.put(simd, k, all(simd, qs, LOW));
+                put.put(simd, k + 8, all(simd, qs, HIGH));
+            }
+        }
+    }
 }
 
 impl SuperCodes for quant::Q5_K {
@@ -170,16 +236,35 @@ impl SuperCodes for quant::Q6_K {
         let [c, d] = six_bits(simd, field(block, 64), field(block, 160));
         [a, b, c, d]
     }
+
+    /// Columns k = 32h + 8j + i (i < 8): low bits in nibble j / 2 of column
+    /// 8 (j % 2) + i of half h of `ql`, high bits in bits 2j of column 8h + i of `qh`.
+    #[inline(always)]
+    fn columns(simd: Avx512, blocks: &[&[u8; 210]; 16], put: &mut impl Put) {
+        const TOP: [i64; 4] = [bits(0, 2, 4), bits(2, 2, 4), bits(4, 2, 4), bits(6, 2, 4)];
+        let qh = bytes(simd, blocks, 128);
+        for h in 0..2 {
+            let ql = bytes(simd, blocks, 64 * h);
+            for i in 0..8 {
+                let top = qh[8 * h + i];
+                let (even, odd) = (ql[i], ql[8 + i]);
+                let k = 32 * h + i;
+                put.put(simd, k, or(simd, all(simd, even, LOW), all(simd, top, TOP[0])));
+                put.put(simd, k + 8, or(simd, all(simd, odd, LOW), all(simd, top, TOP[1])));
+                put.put(simd, k + 16, or(simd, all(simd, even, HIGH), all(simd, top, TOP[2])));
+                put.put(simd, k + 24, or(simd, all(simd, odd, HIGH), all(simd, top, TOP[3])));
+            }
+        }
+    }
 }
 
 /// 128 codes of Q6_K. (A function, not a closure: those are not always inlined.)
 #[inline(always)]
 fn six_bits(simd: Avx512, ql: &[u8; 64], qh: &[u8; 32]) -> [__m512i; 2] {
     let (ql, qh) = (load64(simd, ql), twice(simd, qh));
-    let (low, high) = (const { bits(0, 4, 0) }, const { bits(4, 4, 0) });
     let a = fields(simd, qh, const { bits(0, 2, 4) }, const { bits(2, 2, 4) });
     let b = fields(simd, qh, const { bits(4, 2, 4) }, const { bits(6, 2, 4) });
-    [or(simd, fields(simd, ql, low, low), a), or(simd, fields(simd, ql, high, high), b)]
+    [or(simd, all(simd, ql, LOW), a), or(simd, all(simd, ql, HIGH), b)]
 }
 
 /// The 2-bit fields of Q2_K and Q3_K.

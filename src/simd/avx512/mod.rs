@@ -7,11 +7,15 @@
 mod codes;
 mod matvec;
 mod matvec_small;
+mod panel;
 mod products;
 mod scales;
+mod tile;
 mod vector;
 
 use std::arch::x86_64::*;
+
+pub(super) use panel::Panel;
 
 use super::{Scratch, Simd, Strip, Task};
 

@@ -368,7 +368,7 @@ macro_rules! head16 {
         }
     )* };
 }
-head16!(Q6_K Q3_K Q2_K);
+head16!(Q6_K Q3_K Q2_K IQ4_XS);
 
 /// 16 signed bytes as words.
 #[inline(always)]
@@ -417,5 +417,21 @@ impl Sixteen for quant::Q2_K {
             let low = _mm256_and_si256(words, _mm256_set1_epi16(15));
             (low, _mm256_srli_epi16::<4>(words))
         }
+    }
+}
+
+/// Its scales are 32 wide and stand twice. Its codes use all 8 bits: sums of four
+/// products do not fit words, so only the tile takes it.
+impl Sixteen for quant::IQ4_XS {
+    const D: usize = 0;
+    const DMIN: usize = 0;
+
+    #[inline(always)]
+    fn words(simd: Avx512, block: &[u8; 136]) -> (__m256i, __m256i) {
+        let mut scales = [0i16; 16];
+        for (k, scale) in scales.iter_mut().enumerate() {
+            *scale = quant::iq4_xs_scale(block, 16 * k).into();
+        }
+        (load32(simd, &scales), none(simd))
     }
 }

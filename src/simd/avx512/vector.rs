@@ -28,6 +28,18 @@ pub(super) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i 
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
+/// Asks for the cache lines `ahead` bytes behind those of `x`.
+#[inline(always)]
+pub(super) fn prefetch<T>(_: Avx512, x: &T, ahead: usize) {
+    let start = std::ptr::from_ref(x).cast::<i8>().wrapping_add(ahead);
+    let mut at = 0;
+    while at < size_of::<T>() {
+        // SAFETY: the set is proven; a prefetch does not fault at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
+        at += 64;
+    }
+}
+
 /// 16 bytes of each of four places, in order.
 #[inline(always)]
 pub(super) fn load_four(simd: Avx512, x: [&[u8; 16]; 4]) -> __m512i {

@@ -58,9 +58,9 @@ fn blocks<B: Bytes, F: BlockFormat>(bytes: B, strip: &Strip<'_>, out: &mut [f32]
     let (out, _) = out.as_chunks_mut::<{ Strip::ROWS }>();
     let out = &mut out[..strip.batch()];
     out.as_flattened_mut().fill(0.0);
-    for b in 0..rows[0].len() {
-        for g in 0..groups {
-            panel.fill::<B, F>(bytes, g, std::array::from_fn(|r| &rows[TILE * g + r][b]));
+    for b in 0..strip.cols / F::LEN {
+        for (g, rows) in rows.as_chunks().0[..groups].iter().enumerate() {
+            panel.fill::<B, F>(bytes, g, rows.map(|row| &row[b]));
         }
         for (tile, out) in out.chunks_mut(TILE).enumerate() {
             let activations = std::array::from_fn(|m| {

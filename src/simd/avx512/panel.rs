@@ -1,0 +1,178 @@
+//! A strip unpacked for [`super::tile`]: 32 weight rows in the lanes of two
+//! registers, k running outside.
+//!
+//! ```text
+//! codes   [cols / 4][2][16 rows][4 bytes]      unsigned, q + OFFSET
+//! scales  [cols / SUB][2][16 rows] i32         super-blocks only
+//! pairs   [cols / 2·SUB][2][16 rows][2] i16    minimums, or −OFFSET · scale
+//! floats  [blocks][2][d, dmin][16 rows] f32
+//! ```
+//! It is made once per thread and strip and used for every row of the batch, so
+//! it stays in the L2 cache: 36 bytes per column for super-blocks.
+
+use std::arch::x86_64::*;
+
+use super::Avx512;
+use super::codes::{Put, SmallCodes};
+use super::scales::{GROUP, SuperScales};
+use super::vector::{load32, prefetch, transpose};
+use crate::simd::Strip;
+
+/// One register in memory.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(in crate::simd) struct Line([u32; 16]);
+
+/// An unpacked strip.
+#[derive(Debug, Default)]
+pub(in crate::simd) struct Panel {
+    pub(super) codes: Vec<Line>,
+    pub(super) scales: Vec<Line>,
+    pub(super) pairs: Vec<Line>,
+    pub(super) floats: Vec<Line>,
+}
+
+#[inline(always)]
+fn put(_: Avx512, line: &mut Line, x: __m512i) {
+    // SAFETY: the set is proven; a line is 64 aligned bytes.
+    unsafe { _mm512_store_si512(std::ptr::from_mut(line).cast(), x) }
+}
+
+/// The rows `16 half ..` of the strip; those that are not there repeat the last.
+#[inline(always)]
+fn sixteen_rows<'a, B>(
+    strip: &Strip<'a>,
+    half: usize,
+    blocks: impl Fn(&'a [u8]) -> &'a [B],
+) -> [&'a [B]; 16] {
+    let mut rows: [&[B]; 16] = [&[]; 16];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = blocks(strip.row((16 * half + r).min(strip.rows - 1)));
+    }
+    rows
+}
+
+impl Panel {
+    /// Unpacks a strip of a super-block format.
+    #[inline(always)]
+    pub(super) fn unpack_super<F: SuperScales>(&mut self, simd: Avx512, strip: &Strip<'_>) {
+        let blocks = strip.cols / 256;
+        self.codes.resize(blocks * 128, Line::default());
+        self.scales.resize(blocks * 512 / F::SUB, Line::default());
+        self.pairs.resize(blocks * 256 / F::SUB, Line::default());
+        self.floats.resize(blocks * 4, Line::default());
+        for half in 0..2 {
+            let rows = sixteen_rows(strip, half, F::blocks);
+            for b in 0..blocks {
+                let mut of_rows = [&rows[0][b]; 16];
+                for (block, row) in of_rows.iter_mut().zip(rows) {
+                    *block = &row[b];
+                    prefetch(simd, *block, strip.bytes.len());
+                }
+                let codes = &mut self.codes[b * 128..(b + 1) * 128];
+                F::columns(simd, &of_rows, &mut Half { codes, half });
+                self.super_scales::<F>(simd, &of_rows, b, half);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn super_scales<F: SuperScales>(
+        &mut self,
+        simd: Avx512,
+        blocks: &[&F::Block; 16],
+        b: usize,
+        half: usize,
+    ) {
+        let [r0, r1, r2, r3] = *blocks.as_chunks::<GROUP>().0 else { return };
+        let heads = [F::head(simd, r0), F::head(simd, r1), F::head(simd, r2), F::head(simd, r3)];
+        let (scales, mins) = F::pairs(simd, &heads);
+        let count = 128 / F::SUB;
+        // SAFETY: the set is proven.
+        unsafe {
+            for p in 0..count {
+                let low = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(scales[p]));
+                let high = _mm512_srai_epi32::<16>(scales[p]);
+                let at = ((b * count + p) * 2) * 2 + half;
+                put(simd, &mut self.scales[at], low);
+                put(simd, &mut self.scales[at + 2], high);
+                let pair = if F::HAS_MIN {
+                    mins[p]
+                } else {
+                    _mm512_mullo_epi16(scales[p], _mm512_set1_epi16(-F::OFFSET))
+                };
+                put(simd, &mut self.pairs[(b * count + p) * 2 + half], pair);
+            }
+            let [f0, f1, f2, f3] = [
+                F::floats(simd, r0, &heads[0]),
+                F::floats(simd, r1, &heads[1]),
+                F::floats(simd, r2, &heads[2]),
+                F::floats(simd, r3, &heads[3]),
+            ];
+            let sixteen = |a, b, c, d| {
+                let x = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
+                let x = _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(x, c), d);
+                _mm512_castps_si512(x)
+            };
+            let at = (b * 2 + half) * 2;
+            put(simd, &mut self.floats[at], sixteen(f0.0, f1.0, f2.0, f3.0));
+            put(simd, &mut self.floats[at + 1], sixteen(f0.1, f1.1, f2.1, f3.1));
+        }
+    }
+
+    /// Unpacks a strip of a 32-wide format. Blocks go in pairs; of an odd number
+    /// the last pair repeats its block.
+    #[inline(always)]
+    pub(super) fn unpack_small<F: SmallCodes>(&mut self, simd: Avx512, strip: &Strip<'_>) {
+        let blocks = strip.cols / 32;
+        let pairs = blocks.div_ceil(2);
+        self.codes.resize(pairs * 32, Line::default());
+        self.floats.resize(pairs * 8, Line::default());
+        for half in 0..2 {
+            let rows = sixteen_rows(strip, half, F::blocks);
+            for pair in 0..pairs {
+                let (first, second) = (2 * pair, (2 * pair + 1).min(blocks - 1));
+                // SAFETY: the set is proven.
+                let mut lanes = [unsafe { _mm512_setzero_si512() }; 16];
+                for (lanes, row) in lanes.iter_mut().zip(rows) {
+                    *lanes = F::codes(simd, [&row[first], &row[second]]);
+                }
+                let codes = &mut self.codes[pair * 32..(pair + 1) * 32];
+                for (k, column) in transpose(simd, lanes).into_iter().enumerate() {
+                    put(simd, &mut codes[2 * k + half], column);
+                }
+                for b in [first, second] {
+                    let at = (b * 2 + half) * 2;
+                    put(simd, &mut self.floats[at], halves::<F>(simd, &rows, b, 0));
+                    if F::HAS_MIN {
+                        put(simd, &mut self.floats[at + 1], halves::<F>(simd, &rows, b, 2));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Columns go to every second line of a block.
+struct Half<'a> {
+    codes: &'a mut [Line],
+    half: usize,
+}
+
+impl Put for Half<'_> {
+    #[inline(always)]
+    fn put(&mut self, simd: Avx512, k: usize, column: __m512i) {
+        put(simd, &mut self.codes[2 * k + self.half], column);
+    }
+}
+
+/// The half-precision number at byte `at` of block `b` of 16 rows, as f32.
+#[inline(always)]
+fn halves<F: SmallCodes>(simd: Avx512, rows: &[&[F::Block]; 16], b: usize, at: usize) -> __m512i {
+    let mut bits = [0u16; 16];
+    for (bits, row) in bits.iter_mut().zip(rows) {
+        *bits = F::half(&row[b], at);
+    }
+    // SAFETY: the set is proven.
+    unsafe { _mm512_castps_si512(_mm512_cvtph_ps(load32(simd, &bits))) }
+}

@@ -1,0 +1,210 @@
+//! The int8 tile: up to 6 rows of activations × 32 weight rows over all columns.
+//!
+//! ```text
+//! a[m, r]   = Σ dpbusd(codes[k, r], activations[m, k])      over one sub-block
+//! sup[m, r] = Σ a[m, r] · scale[r]                          over one super-block
+//! t         = fma(sup, d, −(msum · dmin))      sums are exact
+//! acc[m, r] = fma(t, d8[m], acc[m, r])         in order of k
+//! ```
+//! Two registers of weights and one broadcast feed two products per activation
+//! row: with 6 rows 12 `dpbusd` per 8 loads; 24 of the 32 registers hold sums.
+
+use std::arch::x86_64::*;
+
+use super::Avx512;
+use super::codes::SmallCodes;
+use super::panel::{Line, Panel};
+use super::scales::SuperScales;
+use crate::quant::ActivationRows;
+use crate::simd::Strip;
+
+/// Most activation rows of a tile.
+pub(super) const ROWS: usize = 6;
+
+/// Where the rows `first ..` of the activations lie.
+struct Pointers<const M: usize> {
+    q: [*const i8; M],
+    sums16: [*const i16; M],
+    sums32: [*const i16; M],
+    d: [*const f32; M],
+}
+
+impl<const M: usize> Pointers<M> {
+    #[inline(always)]
+    fn new(activations: &ActivationRows, first: usize) -> Self {
+        let row = |m: usize| activations.row(first + m);
+        Pointers {
+            q: std::array::from_fn(|m| row(m).q.as_ptr()),
+            sums16: std::array::from_fn(|m| row(m).sums.as_ptr()),
+            sums32: std::array::from_fn(|m| row(m).sums32.as_ptr()),
+            d: std::array::from_fn(|m| row(m).d.as_ptr()),
+        }
+    }
+}
+
+/// Four bytes at `p` in every lane.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+unsafe fn splat<T>(_: Avx512, p: *const T) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+}
+
+/// # Safety
+/// There are more than `at` lines.
+#[inline(always)]
+unsafe fn line(_: Avx512, lines: *const Line, at: usize) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_load_si512(lines.add(at).cast()) }
+}
+
+/// The tile of a super-block format: `out[m, n]` with rows [`Strip::ROWS`] apart.
+#[inline(always)]
+pub(super) fn super_tile<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    panel: &Panel,
+    activations: &ActivationRows,
+    first: usize,
+    out: &mut [f32],
+) {
+    let blocks = activations.cols() / 256;
+    let (subs, pairs) = (256 / F::SUB, 128 / F::SUB);
+    assert!(activations.cols().is_multiple_of(256) && out.len() >= M * Strip::ROWS);
+    assert!(panel.codes.len() >= blocks * 128 && panel.floats.len() >= blocks * 4);
+    assert!(panel.scales.len() >= blocks * 2 * subs && panel.pairs.len() >= blocks * 2 * pairs);
+    let rows = Pointers::<M>::new(activations, first);
+    let (codes, scales) = (panel.codes.as_ptr(), panel.scales.as_ptr());
+    let (side, floats) = (panel.pairs.as_ptr(), panel.floats.as_ptr());
+    // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
+    // Activations: `row` gives `cols` codes, cols / 16 and cols / 32 sums, cols /
+    // 256 scales, and b · 256 + 256 ≤ cols. Output: checked above.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); 2]; M];
+        for b in 0..blocks {
+            let sums = |m: usize, p: usize| match F::SUB {
+                16 => splat(simd, rows.sums16[m].add(b * 16 + 2 * p)),
+                _ => splat(simd, rows.sums32[m].add(b * 8 + 2 * p)),
+            };
+            let mut sup = [[_mm512_setzero_si512(); 2]; M];
+            if F::OFFSET != 0 {
+                for p in 0..pairs {
+                    for r in 0..2 {
+                        let side = line(simd, side, (b * pairs + p) * 2 + r);
+                        for m in 0..M {
+                            sup[m][r] = _mm512_dpwssd_epi32(sup[m][r], side, sums(m, p));
+                        }
+                    }
+                }
+            }
+            for s in 0..subs {
+                let mut a = [[_mm512_setzero_si512(); 2]; M];
+                for g in 0..F::SUB / 4 {
+                    let k = b * 64 + s * (F::SUB / 4) + g;
+                    let w = [line(simd, codes, 2 * k), line(simd, codes, 2 * k + 1)];
+                    for m in 0..M {
+                        let x = splat(simd, rows.q[m].add(4 * k));
+                        a[m][0] = _mm512_dpbusd_epi32(a[m][0], w[0], x);
+                        a[m][1] = _mm512_dpbusd_epi32(a[m][1], w[1], x);
+                    }
+                }
+                for r in 0..2 {
+                    let scale = line(simd, scales, (b * subs + s) * 2 + r);
+                    for m in 0..M {
+                        let scaled = _mm512_mullo_epi32(a[m][r], scale);
+                        sup[m][r] = _mm512_add_epi32(sup[m][r], scaled);
+                    }
+                }
+            }
+            for r in 0..2 {
+                let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
+                let dmin = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2 + 1));
+                for m in 0..M {
+                    let isum = _mm512_cvtepi32_ps(sup[m][r]);
+                    let t = if F::HAS_MIN {
+                        let mut msum = _mm512_setzero_si512();
+                        for p in 0..pairs {
+                            let mins = line(simd, side, (b * pairs + p) * 2 + r);
+                            msum = _mm512_dpwssd_epi32(msum, mins, sums(m, p));
+                        }
+                        let msum = _mm512_cvtepi32_ps(msum);
+                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, dmin))
+                    } else {
+                        _mm512_mul_ps(isum, d)
+                    };
+                    let d8 = _mm512_set1_ps(*rows.d[m].add(b));
+                    acc[m][r] = _mm512_fmadd_ps(t, d8, acc[m][r]);
+                }
+            }
+        }
+        store(simd, acc, out);
+    }
+}
+
+/// The tile of a 32-wide format: a scale per 32 columns, no integer scales.
+#[inline(always)]
+pub(super) fn small_tile<F: SmallCodes, const M: usize>(
+    simd: Avx512,
+    panel: &Panel,
+    activations: &ActivationRows,
+    first: usize,
+    out: &mut [f32],
+) {
+    let blocks = activations.cols() / 32;
+    assert!(activations.cols().is_multiple_of(32) && out.len() >= M * Strip::ROWS);
+    assert!(panel.codes.len() >= blocks * 16 && panel.floats.len() >= blocks * 4);
+    let rows = Pointers::<M>::new(activations, first);
+    let (codes, floats) = (panel.codes.as_ptr(), panel.floats.as_ptr());
+    // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
+    // Activations: `row` gives `cols` codes, cols / 32 sums and scales, and
+    // b · 32 + 32 ≤ cols. Output: checked above.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); 2]; M];
+        for b in 0..blocks {
+            let sum = |m: usize| i32::from(*rows.sums32[m].add(b));
+            let mut a = [[_mm512_setzero_si512(); 2]; M];
+            if F::OFFSET != 0 {
+                for (m, a) in a.iter_mut().enumerate() {
+                    *a = [_mm512_set1_epi32(-i32::from(F::OFFSET) * sum(m)); 2];
+                }
+            }
+            for k in b * 8..(b + 1) * 8 {
+                let w = [line(simd, codes, 2 * k), line(simd, codes, 2 * k + 1)];
+                for m in 0..M {
+                    let x = splat(simd, rows.q[m].add(4 * k));
+                    a[m][0] = _mm512_dpbusd_epi32(a[m][0], w[0], x);
+                    a[m][1] = _mm512_dpbusd_epi32(a[m][1], w[1], x);
+                }
+            }
+            for r in 0..2 {
+                let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
+                let min = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2 + 1));
+                for m in 0..M {
+                    let isum = _mm512_cvtepi32_ps(a[m][r]);
+                    let t = if F::HAS_MIN {
+                        let msum = _mm512_set1_ps(sum(m) as f32);
+                        _mm512_fmadd_ps(isum, d, _mm512_mul_ps(msum, min))
+                    } else {
+                        _mm512_mul_ps(isum, d)
+                    };
+                    let d8 = _mm512_set1_ps(*rows.d[m].add(b));
+                    acc[m][r] = _mm512_fmadd_ps(t, d8, acc[m][r]);
+                }
+            }
+        }
+        store(simd, acc, out);
+    }
+}
+
+/// # Safety
+/// `out` holds `M` rows of [`Strip::ROWS`] floats.
+#[inline(always)]
+unsafe fn store<const M: usize>(_: Avx512, acc: [[__m512; 2]; M], out: &mut [f32]) {
+    for (m, acc) in acc.into_iter().enumerate() {
+        for (r, acc) in acc.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(m * Strip::ROWS + 16 * r), acc) };
+        }
+    }
+}
