@@ -23,6 +23,8 @@ mod kv_cache;
 
 mod kernel;
 
+pub mod machine;
+
 pub mod tokenizer;
 
 pub mod template;
@@ -33,6 +35,9 @@ pub mod model;
 
 pub mod session;
 
+#[doc(hidden)]
+pub mod bench;
+
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;
@@ -42,7 +47,7 @@ pub use model::{builtin, builtin_with};
 pub use sampler::SamplerOptions;
 pub use session::{
     Canceller, ContextFull, FinishReason, GenerateOptions, Generation, Piece, Session,
-    SessionOptions, Summary, Timings,
+    SessionOptions, Summary, Timings, feed_together,
 };
 pub use template::{Chat, ChatTemplate, Message};
 pub use tokenizer::{EncodeOptions, Tokenizer};

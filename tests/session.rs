@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tramontane::{
     Chat, ContextFull, Error, FinishReason, GenerateOptions, Generation, KvType, Message, Model,
-    SamplerOptions, Session, SessionOptions, Summary,
+    SamplerOptions, Session, SessionOptions, Summary, feed_together,
 };
 
 fn storyteller() -> Model {
@@ -206,8 +206,9 @@ fn a_window_keeps_memory_bounded_and_truncation_honest() {
     let mut session = session(512);
     session.feed(&vec![441; 500]).unwrap();
     let bytes = session.cache_bytes();
-    // 128 positions back and the page they begin in: 3 pages of 64, 6 layers.
-    assert!(bytes <= 3 * 64 * 2 * 2 * 32 * 2 * 6, "{bytes}");
+    // 128 positions back and the page they begin in: 3 pages of 64, 6 layers;
+    // a head of 32 numbers in 16 bits has a scale of 4 bytes.
+    assert!(bytes <= 3 * 64 * 2 * 2 * (32 * 2 + 4) * 6, "{bytes}");
     assert!(session.truncate(10).is_err(), "the window has dropped those positions");
     assert_eq!(session.tokens().len(), 500);
     session.clear();
@@ -252,4 +253,44 @@ fn f16_and_f32_caches_tell_the_same_story_for_a_while() {
     let mut exact = model.session(&options).unwrap();
     let exact = read(exact.generate("Once upon a time", &options_text).unwrap()).1;
     assert_eq!(exact, story(&options_text).1);
+}
+
+/// Whatever the lengths, the passes and the company: each session computes what
+/// it computes alone.
+#[test]
+fn feeding_together_gives_the_bits_of_feeding_alone() {
+    let model = storyteller();
+    for num_batch in [1, 3, 4, 512] {
+        let options = SessionOptions { num_batch: Some(num_batch), ..SessionOptions::default() };
+        let new = || model.session(&options).unwrap();
+        let (mut a, mut b, mut c) = (new(), new(), new());
+        c.feed(&[7, 8, 9]).unwrap();
+        let (mut alone_a, mut alone_b, mut alone_c) = (a.fork(), b.fork(), c.fork());
+        let (long, one): (Vec<u32>, _) = ((100..171).collect(), [42]);
+        let both = [&long[..], &one].concat();
+        let first = feed_together(&mut [(&mut a, &long), (&mut b, &one), (&mut c, &both)]).unwrap();
+        assert_eq!(first[0], alone_a.feed(&long).unwrap(), "num_batch {num_batch}");
+        assert_eq!(first[1], alone_b.feed(&one).unwrap());
+        assert_eq!(first[2], alone_c.feed(&both).unwrap());
+        assert_eq!((a.tokens(), b.tokens()), (&*long, &one[..]));
+        let next = feed_together(&mut [(&mut c, &one), (&mut a, &one)]).unwrap();
+        assert_eq!(next[0], alone_c.feed(&one).unwrap());
+        assert_eq!(next[1], alone_a.feed(&one).unwrap());
+    }
+}
+
+#[test]
+fn feeding_together_refuses_before_it_feeds() {
+    let (mut a, mut b) = (session(8), session(8));
+    let different = feed_together(&mut [(&mut a, &[1]), (&mut b, &[1])]);
+    assert!(different.unwrap_err().to_string().contains("different models"));
+    let mut b = a.fork();
+    for bad in [&[][..], &[u32::MAX], &[1; 9]] {
+        assert!(feed_together(&mut [(&mut a, &[1, 2]), (&mut b, bad)]).is_err());
+        assert!(a.tokens().is_empty() && b.tokens().is_empty(), "{bad:?}");
+    }
+    a.canceller().cancel();
+    assert!(matches!(feed_together(&mut [(&mut a, &[1])]), Err(Error::Cancelled)));
+    assert_eq!(feed_together(&mut [(&mut a, &[1]), (&mut b, &[1])]).unwrap().len(), 2);
+    assert!(feed_together(&mut []).unwrap().is_empty());
 }

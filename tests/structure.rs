@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the data's way; each may use those before it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 14] = [
     "error",
     "quant",
     "tensor",
@@ -14,18 +14,21 @@ const ORDER: [&str; 12] = [
     "simd",
     "kv_cache",
     "kernel",
+    "machine",
     "tokenizer",
     "template",
     "sampler",
     "model",
     "session",
+    "bench",
 ];
 
 /// Where `unsafe` may stand: the mapping, instruction sets (folders end in `/`),
 /// threads and the disjoint writes of the matrix product.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "gguf/mod.rs",
-    "simd/avx2",
+    "simd/avx2/mod.rs",
+    "simd/avx2/ops.rs",
     "simd/avx512/",
     "simd/neon/",
     "kernel/pool.rs",

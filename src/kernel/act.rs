@@ -1,6 +1,6 @@
 //! The feed-forward gate: `gate ← silu(gate) · up`, `silu(x) = x / (1 + e⁻ˣ)`.
 
-use super::math::exp;
+use super::math::{exp, padded};
 use crate::simd::{Simd, Task};
 
 /// Gates one row in place.
@@ -16,13 +16,22 @@ impl Task for SiluMul<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let one = simd.splat(1.0);
-        super::math::map(simd, self.gate, |x| {
-            let e = exp(simd, simd.mul(x, simd.splat(-1.0)));
-            simd.div(x, simd.add(one, e))
-        });
-        for (gate, &up) in self.gate.iter_mut().zip(self.up) {
-            *gate *= up;
+        // Loops, not closures: those are not always inlined into the set's region.
+        let (gate16, gate_tail) = self.gate.as_chunks_mut::<16>();
+        let (up16, up_tail) = self.up.as_chunks::<16>();
+        for (gate, up) in gate16.iter_mut().zip(up16) {
+            simd.store(silu_mul(simd, simd.load(gate), simd.load(up)), gate);
+        }
+        if !gate_tail.is_empty() {
+            let (mut gate, up) = (padded(gate_tail), padded(up_tail));
+            simd.store(silu_mul(simd, simd.load(&gate), simd.load(&up)), &mut gate);
+            gate_tail.copy_from_slice(&gate[..gate_tail.len()]);
         }
     }
+}
+
+#[inline(always)]
+fn silu_mul<S: Simd>(simd: S, gate: S::F32x16, up: S::F32x16) -> S::F32x16 {
+    let e = exp(simd, simd.mul(gate, simd.splat(-1.0)));
+    simd.mul(simd.div(gate, simd.add(simd.splat(1.0), e)), up)
 }

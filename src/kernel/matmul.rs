@@ -5,19 +5,22 @@
 //! ```
 //! Quantized weights meet int8 activations. Per block of the format, in order
 //! of k: `t = fma(isum, d, −(msum · dmin))`, `acc = fma(t, d8, acc)`; the integer
-//! sums are exact. Float weights meet
-//! f32 activations in [`dot`]'s order. So a value depends on its row alone.
+//! sums are exact. Float weights meet f32 activations in the order of
+//! [`dot`](super::math::dot). So a value depends on its row alone.
 //!
 //! Threads take contiguous parts of the weight rows, the same from call to call.
-//! A block is unpacked once and multiplied with every row of the batch.
+//! They go through it in strips of 32 rows; what becomes of a product (bias, residual
+//! sum, gate) is done strip by strip, while it is in the nearest cache.
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::math::dot;
+use super::act::SiluMul;
+use super::float_strip::FloatStrip;
 use super::pool::{Disjoint, Team, part};
+use super::quantize::Quantize;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
-use crate::quant::float;
 use crate::simd::{Isa, Scratch, Simd, Strip, Task};
 use crate::tensor::Tensor;
 
@@ -41,8 +44,19 @@ impl Input {
         self.values.resize(rows * cols, 0.0);
     }
 
+    /// Takes over `values` = `[rows, cols]` and leaves the old ones in their place.
+    pub fn replace(&mut self, values: &mut Vec<f32>, cols: usize) {
+        std::mem::swap(&mut self.values, values);
+        (self.rows, self.cols) = (self.values.len() / cols, cols);
+    }
+
     /// Quantizes the values for products with `weights`.
-    pub fn quantize<'a>(&mut self, team: &Team<'_>, weights: impl IntoIterator<Item = &'a Tensor>) {
+    pub fn quantize<'a>(
+        &mut self,
+        team: &Team<'_>,
+        isa: Isa,
+        weights: impl IntoIterator<Item = &'a Tensor>,
+    ) {
         let (mut any_32, mut any_256) = (false, false);
         for weight in weights {
             match weight.format().activation_block_len() {
@@ -58,62 +72,157 @@ impl Input {
                 form.reset(self.rows, self.cols, len);
                 let (values, cols) = (&self.values, self.cols);
                 let mut rows: Vec<ActivationRowMut<'_>> = form.rows_mut().collect();
-                team.for_each(&mut rows, |m, row| row.quantize(&values[m * cols..(m + 1) * cols]));
+                team.for_each(&mut rows, |m, row| {
+                    isa.run(Quantize { x: &values[m * cols..(m + 1) * cols], row });
+                });
             }
         }
     }
 }
 
-/// One product of a group: a weight matrix and where its result goes.
-pub(crate) struct Product<'a> {
-    pub weight: &'a Tensor,
-    /// `[input rows, weight rows]`
-    pub out: &'a mut [f32],
+/// A weight matrix `[rows, cols]` and its bias `[rows]`, if it has one.
+#[derive(Clone, Copy)]
+pub(crate) struct Weight<'a> {
+    pub tensor: &'a Tensor,
+    pub bias: Option<&'a [f32]>,
+}
+
+impl<'a> From<&'a Tensor> for Weight<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Weight { tensor, bias: None }
+    }
+}
+
+/// One product of a group and what becomes of it. `out` is `[input rows, weight rows]`.
+pub(crate) enum Product<'a> {
+    /// `out = W · x`
+    Store(Weight<'a>, &'a mut [f32]),
+    /// `out += W · x`: the residual stream.
+    Add(Weight<'a>, &'a mut [f32]),
+    /// `out = silu(G · x) · (U · x)`: the gate of the feed-forward network.
+    Gate { gate: Weight<'a>, up: Weight<'a>, out: &'a mut [f32] },
+}
+
+impl<'a> Product<'a> {
+    /// The matrices that it multiplies.
+    pub fn weights(&self) -> impl Iterator<Item = &'a Tensor> + use<'a> {
+        let (first, second) = match self {
+            Product::Store(weight, _) | Product::Add(weight, _) => (weight.tensor, None),
+            Product::Gate { gate, up, .. } => (gate.tensor, Some(up.tensor)),
+        };
+        std::iter::once(first).chain(second)
+    }
 }
 
 /// Computes all `products` of `input` in one phase.
 pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut [Product<'_>]) {
-    let jobs: Vec<Job<'_>> = products
-        .iter_mut()
-        .map(|product| {
-            let weight = product.weight;
-            // The loader checked every shape; a mismatch would be our bug, and
-            // must not become a write out of bounds.
-            assert_eq!(weight.cols(), input.cols, "columns of {}", weight.name());
-            assert_eq!(
-                product.out.len(),
-                input.rows * weight.rows(),
-                "output of {}",
-                weight.name()
-            );
-            Job { weight, out: Disjoint(product.out.as_mut_ptr()) }
-        })
-        .collect();
+    let jobs: Vec<Job<'_>> = products.iter_mut().map(|product| Job::new(product, input)).collect();
     let threads = team.threads();
     team.run(&|worker| {
         for job in &jobs {
-            let rows = part(job.weight.rows(), threads, worker);
-            isa.run(Part { job, rows, input });
+            let rows = part(job.weight.tensor.rows(), threads, worker);
+            let share = if input.rows < MANY { Share::Own(rows) } else { Share::Next(&job.next) };
+            STRIPS.with_borrow_mut(|strips| isa.run(Part { job, share, input, strips }));
         }
     });
 }
 
+/// From this many input rows on threads take the next strip instead of a fixed
+/// part: a strip is long enough then (0.1 ms), and a thread that is held up does not
+/// hold up the others. With few rows each thread reads one stream of memory.
+const MANY: usize = 16;
+
+/// Which rows a thread multiplies.
+enum Share<'a> {
+    /// These.
+    Own(Range<usize>),
+    /// Strip after strip; each is taken once, by counting up.
+    Next(&'a AtomicUsize),
+}
+
+impl Share<'_> {
+    /// The next strip of a matrix of `rows` rows.
+    fn take(&mut self, rows: usize) -> Option<Range<usize>> {
+        let (first, end) = match self {
+            Share::Own(own) => {
+                let first = own.start;
+                own.start = own.end.min(first + Strip::ROWS);
+                (first, own.end)
+            }
+            Share::Next(next) => (next.fetch_add(1, Ordering::Relaxed) * Strip::ROWS, rows),
+        };
+        (first < end).then(|| first..end.min(first + Strip::ROWS))
+    }
+}
+
+/// A product whose shapes were checked.
 struct Job<'a> {
-    weight: &'a Tensor,
-    /// `[input rows, weight rows]`; a thread writes the columns of its part.
+    weight: Weight<'a>,
+    then: Then<'a>,
+    /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
+    /// The next strip for [`Share::Next`].
+    next: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+enum Then<'a> {
+    Store,
+    Add,
+    /// Multiply the other matrix' product by silu of this one.
+    Gate(Weight<'a>),
+}
+
+impl<'a> Job<'a> {
+    /// The loader checked every shape; a mismatch would be our bug, and must not
+    /// become a write out of bounds.
+    fn new(product: &'a mut Product<'_>, input: &Input) -> Self {
+        let (weight, then, out) = match product {
+            Product::Store(weight, out) => (*weight, Then::Store, out),
+            Product::Add(weight, out) => (*weight, Then::Add, out),
+            Product::Gate { gate, up, out } => (*gate, Then::Gate(*up), out),
+        };
+        let rows = weight.tensor.rows();
+        for weight in [Some(weight), then.other()].into_iter().flatten() {
+            let (tensor, name) = (weight.tensor, weight.tensor.name());
+            assert_eq!(tensor.cols(), input.cols, "columns of {name}");
+            assert_eq!(tensor.rows(), rows, "rows of {name}");
+            assert!(weight.bias.is_none_or(|bias| bias.len() == rows), "bias of {name}");
+        }
+        assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
+        Job { weight, then, out: Disjoint(out.as_mut_ptr()), next: AtomicUsize::new(0) }
+    }
+}
+
+impl<'a> Then<'a> {
+    fn other(self) -> Option<Weight<'a>> {
+        match self {
+            Then::Gate(up) => Some(up),
+            Then::Store | Then::Add => None,
+        }
+    }
+}
+
+/// A thread's working memory.
+#[derive(Default)]
+struct Strips {
+    scratch: Scratch,
+    floats: Vec<f32>,
+    /// `[batch, Strip::ROWS]`: the product of a strip, and of its other matrix.
+    out: Vec<f32>,
+    other: Vec<f32>,
+}
+
+thread_local! {
+    static STRIPS: RefCell<Strips> = RefCell::default();
 }
 
 /// One thread's part of one product.
 struct Part<'a> {
     job: &'a Job<'a>,
-    rows: Range<usize>,
+    share: Share<'a>,
     input: &'a Input,
-}
-
-thread_local! {
-    /// Working memory of the strips of this thread.
-    static STRIPS: RefCell<(Scratch, Vec<f32>)> = RefCell::default();
+    strips: &'a mut Strips,
 }
 
 impl Task for Part<'_> {
@@ -121,63 +230,69 @@ impl Task for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.job.weight.format().activation_block_len() {
-            None => self.float(simd),
-            Some(len) => STRIPS.with_borrow_mut(|(scratch, out)| {
-                let activations = match len {
-                    32 => &self.input.blocks_of_32,
-                    _ => &self.input.blocks_of_256,
-                };
-                self.quantized(simd, activations, scratch, out);
-            }),
+        let Part { job, mut share, input, strips } = self;
+        let Strips { scratch, floats, out, other } = strips;
+        out.resize(input.rows * Strip::ROWS, 0.0);
+        while let Some(strip) = share.take(job.weight.tensor.rows()) {
+            product(simd, job.weight, strip.clone(), input, (scratch, floats), out);
+            if let Then::Gate(up) = job.then {
+                other.resize(out.len(), 0.0);
+                product(simd, up, strip.clone(), input, (scratch, floats), other);
+                SiluMul { gate: &mut *out, up: &*other }.run(simd);
+            }
+            put(job, strip, out, input.rows);
         }
     }
 }
 
-impl Part<'_> {
-    /// Writes `value` as the product of input row `m` with weight row `n`.
-    #[inline(always)]
-    fn put(&self, m: usize, n: usize, value: f32) {
-        debug_assert!(m < self.input.rows && self.rows.contains(&n));
-        // SAFETY: `multiply` checked that the output has input.rows · weight.rows
-        // values; m is below the one, n in this thread's part of the other, and
-        // parts of threads do not overlap.
-        unsafe { *self.job.out.at(m * self.job.weight.rows() + n) = value }
-    }
-
-    #[inline(always)]
-    fn quantized<S: Simd>(
-        &self,
-        simd: S,
-        activations: &ActivationRows,
-        scratch: &mut Scratch,
-        out: &mut Vec<f32>,
-    ) {
-        let (format, cols) = (self.job.weight.format(), self.input.cols);
-        out.resize(self.input.rows * Strip::ROWS, 0.0);
-        let mut first = self.rows.start;
-        while first < self.rows.end {
-            let rows = Strip::ROWS.min(self.rows.end - first);
-            let bytes = self.job.weight.rows_bytes(first..first + rows);
-            simd.strip(&Strip { format, cols, rows, bytes, activations }, scratch, out);
-            for (m, out) in out.chunks_exact(Strip::ROWS).enumerate() {
-                for (n, &value) in out[..rows].iter().enumerate() {
-                    self.put(m, first + n, value);
-                }
-            }
-            first += rows;
+/// `out[m, n] = W[rows.start + n] · x[m] + bias`, rows [`Strip::ROWS`] apart.
+#[inline(always)]
+fn product<S: Simd>(
+    simd: S,
+    weight: Weight<'_>,
+    rows: Range<usize>,
+    input: &Input,
+    (scratch, floats): (&mut Scratch, &mut Vec<f32>),
+    out: &mut [f32],
+) {
+    let (format, cols) = (weight.tensor.format(), input.cols);
+    let bytes = weight.tensor.rows_bytes(rows.clone());
+    let activations = match format.activation_block_len() {
+        None => None,
+        Some(32) => Some(&input.blocks_of_32),
+        Some(_) => Some(&input.blocks_of_256),
+    };
+    match activations {
+        Some(activations) => {
+            let strip = Strip { format, cols, rows: rows.len(), bytes, activations };
+            simd.strip(&strip, scratch, out);
+        }
+        None => {
+            let strip = FloatStrip { format, cols, rows: rows.len(), bytes, x: &input.values };
+            strip.multiply(simd, floats, out);
         }
     }
+    if let Some(bias) = weight.bias {
+        for out in out.chunks_exact_mut(Strip::ROWS) {
+            out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
+        }
+    }
+}
 
-    #[inline(always)]
-    fn float<S: Simd>(&self, simd: S) {
-        let (weight, cols) = (self.job.weight, self.input.cols);
-        let mut row = vec![0.0; cols];
-        for n in self.rows.clone() {
-            float::to_f32(weight.format(), weight.row(n), &mut row);
-            for (m, values) in self.input.values.chunks_exact(cols).enumerate() {
-                self.put(m, n, dot(simd, &row, values));
-            }
+/// Writes a strip's product where it belongs.
+fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
+    let width = job.weight.tensor.rows();
+    assert!(rows.start <= rows.end && rows.end <= width);
+    for (m, values) in out.chunks_exact(Strip::ROWS).take(batch).enumerate() {
+        // SAFETY: `Job::new` checked that the output has batch · width values; m <
+        // batch, and the rows lie in the matrix, as the line above says. `Share` gives
+        // every strip to one thread.
+        let place = unsafe {
+            std::slice::from_raw_parts_mut(job.out.at(m * width + rows.start), rows.len())
+        };
+        match job.then {
+            Then::Add => place.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+            Then::Store | Then::Gate(_) => place.copy_from_slice(&values[..rows.len()]),
         }
     }
 }
@@ -188,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::pool::Pool;
-    use crate::quant::{Format, dot_row};
+    use crate::quant::{Format, dot_row, float};
     use crate::tensor::{Storage, TensorRecord};
 
     /// Bytes that differ everywhere, with scales that stay finite: the exponents
@@ -245,8 +360,8 @@ mod tests {
                 Pool::new(threads).unwrap().region(|team| {
                     input.reset(batch, cols);
                     input.values.copy_from_slice(&values);
-                    input.quantize(team, [&weight]);
-                    multiply(team, isa, &input, &mut [Product { weight: &weight, out: &mut out }]);
+                    input.quantize(team, isa, [&weight]);
+                    multiply(team, isa, &input, &mut [Product::Store((&weight).into(), &mut out)]);
                 });
                 let context =
                     format!("{format} {isa} {threads} threads, {cols} × {rows} × {batch}");

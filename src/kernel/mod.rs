@@ -7,9 +7,11 @@
 
 pub(crate) mod act;
 pub(crate) mod attention;
+mod float_strip;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod pool;
+mod quantize;
 pub(crate) mod rope;
 pub(crate) mod threads;

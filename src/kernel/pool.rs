@@ -217,6 +217,28 @@ impl Team<'_> {
             }
         });
     }
+
+    /// Calls `work(index, item)` for every item, in order: each thread takes the
+    /// next one when it is free. For items of unlike cost, dear ones first.
+    pub fn share<T: Send>(&self, items: &mut [T], work: impl Fn(usize, &mut T) + Sync) {
+        if items.len() <= 1 || self.threads() == 1 {
+            items.iter_mut().enumerate().for_each(|(index, item)| work(index, item));
+            return;
+        }
+        let (count, next) = (items.len(), AtomicUsize::new(0));
+        let items = Disjoint(items.as_mut_ptr());
+        self.run(&|_| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    break;
+                }
+                // SAFETY: `index < count`, and the counter gives every index out
+                // once; `items` is borrowed for the whole phase.
+                work(index, unsafe { &mut *items.at(index) });
+            }
+        });
+    }
 }
 
 /// A pointer whose targets are shared out disjointly.
@@ -256,9 +278,10 @@ mod tests {
                 pool.region(|team| {
                     for _ in 0..50 {
                         team.for_each(&mut items, |index, item| *item += index + 1);
+                        team.share(&mut items, |index, item| *item += index + 1);
                     }
                 });
-                assert!(items.iter().enumerate().all(|(i, &n)| n == 50 * (i + 1)));
+                assert!(items.iter().enumerate().all(|(i, &n)| n == 100 * (i + 1)));
             }
         }
     }

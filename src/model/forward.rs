@@ -4,12 +4,12 @@
 //! below works on rows `[rows, width]`; only attention looks at which
 //! conversation a row belongs to. One parallel region covers the whole pass.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::kernel::act::SiluMul;
 use crate::kernel::attention::Attention;
-use crate::kernel::matmul::{Input, Product, multiply};
+use crate::kernel::matmul::{Input, Product, Weight, multiply};
 use crate::kernel::norm::RmsNorm;
 use crate::kernel::pool::Team;
 use crate::kernel::rope::Turns;
@@ -17,7 +17,7 @@ use crate::kv_cache::KvCache;
 use crate::quant;
 
 use super::transformer::Transformer;
-use super::weights::{Layer, Linear};
+use super::weights::Layer;
 
 /// Tokens for one conversation.
 pub(crate) struct Feed<'a> {
@@ -45,21 +45,11 @@ pub(crate) struct State {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    /// `[rows, ffn_dim]` twice.
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    /// `[rows, dim]`: what a block adds to the residual stream.
-    delta: Vec<f32>,
+    /// `[rows, ffn_dim]`: what `ffn_down` multiplies.
+    gated: Vec<f32>,
     turns: Turns,
     /// `[wanted rows, n_vocab]`
     pub logits: Vec<f32>,
-}
-
-/// Where a row of the batch belongs.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    feed: usize,
-    position: usize,
 }
 
 impl Transformer {
@@ -76,21 +66,20 @@ impl Transformer {
         feeds: &mut [Feed<'_>],
         cancel: &AtomicBool,
     ) -> Result<()> {
-        let mut rows = Vec::new();
+        let mut positions = Vec::new();
         let mut wanted = Vec::new();
-        for (feed, Feed { cache, tokens, logits }) in feeds.iter_mut().enumerate() {
+        for Feed { cache, tokens, logits } in feeds.iter_mut() {
             self.check_tokens(tokens)?;
             cache.reserve(tokens.len())?;
             for (i, _) in tokens.iter().enumerate() {
                 let last = i + 1 == tokens.len();
                 if *logits == Wanted::All || *logits == Wanted::Last && last {
-                    wanted.push(rows.len());
+                    wanted.push(positions.len());
                 }
-                rows.push(Row { feed, position: cache.len() + i });
+                positions.push(cache.len() + i);
             }
         }
-        state.reset(self, rows.len());
-        let positions: Vec<usize> = rows.iter().map(|row| row.position).collect();
+        state.reset(self, positions.len());
         self.config.rope.turns(&positions, &mut state.turns);
         self.pool.region(|team| -> Result<()> {
             self.embed(team, feeds, &mut state.x)?;
@@ -98,7 +87,7 @@ impl Transformer {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(Error::Cancelled);
                 }
-                self.layer(team, state, feeds, &rows, index, layer);
+                self.layer(team, state, feeds, index, layer);
             }
             self.head(team, state, &wanted);
             Ok(())
@@ -137,24 +126,26 @@ impl Transformer {
         team: &Team<'_>,
         state: &mut State,
         feeds: &mut [Feed<'_>],
-        rows: &[Row],
         index: usize,
         layer: &Layer,
     ) {
-        let State { x, input, q, k, v, gate, up, delta, turns, .. } = state;
+        let State { x, input, q, k, v, gated, turns, .. } = state;
+        let (wq, wk, wv) = (layer.attn_q.weight(), layer.attn_k.weight(), layer.attn_v.weight());
         self.norm(team, x, &layer.attn_norm, input);
-        let (wq, wk, wv) = (&layer.attn_q, &layer.attn_k, &layer.attn_v);
-        self.linear(team, input, &mut [(wq, &mut *q), (wk, &mut *k), (wv, &mut *v)]);
-        self.remember(turns, feeds, rows, index, k, v);
-        self.attend(team, turns, feeds, rows, index, q, input);
-        self.linear(team, input, &mut [(&layer.attn_output, &mut *delta)]);
-        add(team, x, delta, self.config.dim);
+        self.multiply(
+            team,
+            input,
+            &mut [Product::Store(wq, q), Product::Store(wk, k), Product::Store(wv, v)],
+        );
+        self.attend(team, turns, feeds, index, (q, k, v), input);
+        self.multiply(team, input, &mut [Product::Add(layer.attn_output.weight(), x)]);
 
         self.norm(team, x, &layer.ffn_norm, input);
-        self.linear(team, input, &mut [(&layer.ffn_gate, &mut *gate), (&layer.ffn_up, &mut *up)]);
-        self.gate(team, gate, up, input);
-        self.linear(team, input, &mut [(&layer.ffn_down, &mut *delta)]);
-        add(team, x, delta, self.config.dim);
+        let (gate, up) = (layer.ffn_gate.weight(), layer.ffn_up.weight());
+        self.multiply(team, input, &mut [Product::Gate { gate, up, out: gated }]);
+        input.replace(gated, self.config.ffn_dim);
+        self.multiply(team, input, &mut [Product::Add(layer.ffn_down.weight(), x)]);
+        input.replace(gated, self.config.dim); // each keeps its own memory
     }
 
     /// `input ← rms_norm(x) · weight`
@@ -168,83 +159,38 @@ impl Transformer {
         });
     }
 
-    /// `out ← weight · input + bias` for matrices that share their input.
-    fn linear(
-        &self,
-        team: &Team<'_>,
-        input: &mut Input,
-        products: &mut [(&Linear, &mut Vec<f32>)],
-    ) {
-        input.quantize(team, products.iter().map(|(linear, _)| &linear.weight));
-        let mut jobs: Vec<Product<'_>> = products
-            .iter_mut()
-            .map(|(linear, out)| Product { weight: &linear.weight, out })
-            .collect();
-        multiply(team, self.isa, input, &mut jobs);
-        for (linear, out) in products {
-            if let Some(bias) = &linear.bias {
-                let mut rows: Vec<_> = out.chunks_exact_mut(bias.len()).collect();
-                team.for_each(&mut rows, |_, row| {
-                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-                });
-            }
-        }
+    /// Computes `products` of one input.
+    fn multiply(&self, team: &Team<'_>, input: &mut Input, products: &mut [Product<'_>]) {
+        input.quantize(team, self.isa, products.iter().flat_map(Product::weights));
+        multiply(team, self.isa, input, products);
     }
 
-    /// Turns the keys and writes keys and values to the caches.
-    fn remember(
-        &self,
-        turns: &Turns,
-        feeds: &mut [Feed<'_>],
-        rows: &[Row],
-        layer: usize,
-        k: &mut [f32],
-        v: &[f32],
-    ) {
-        let kv_dim = self.config.kv_dim();
-        let keys_values = k.chunks_exact_mut(kv_dim).zip(v.chunks_exact(kv_dim));
-        for (r, (row, (key, value))) in rows.iter().zip(keys_values).enumerate() {
-            self.config.rope.apply(turns, r, key, self.config.head_dim);
-            feeds[row.feed].cache.write(layer, row.position, key, value);
-        }
-    }
-
-    /// `input ← attention(q)`; one item per row and KV head.
-    #[allow(clippy::too_many_arguments, reason = "the operands of one step of the block")]
+    /// `input ← attention(q)`, after writing keys and values to the caches.
     fn attend(
         &self,
         team: &Team<'_>,
         turns: &Turns,
-        feeds: &[Feed<'_>],
-        rows: &[Row],
+        feeds: &mut [Feed<'_>],
         layer: usize,
-        q: &mut [f32],
+        (q, k, v): (&[f32], &[f32], &[f32]),
         input: &mut Input,
     ) {
-        let config = &self.config;
-        let group_dim = config.q_dim() / config.kv_heads;
-        input.reset(rows.len(), config.q_dim());
-        let outs = input.values.chunks_exact_mut(group_dim);
-        let mut items: Vec<_> = q.chunks_exact_mut(group_dim).zip(outs).collect();
-        team.for_each(&mut items, |item, (query, out)| {
-            let (r, kv_head) = (item / config.kv_heads, item % config.kv_heads);
-            config.rope.apply(turns, r, query, config.head_dim);
-            let seen = feeds[rows[r].feed].cache.view(layer, rows[r].position);
-            let (query, out, head_dim) = (&**query, &mut **out, config.head_dim);
-            self.isa.run(Attention { query, kv_head, head_dim, seen, out });
-        });
-    }
-
-    /// `input ← silu(gate) · up`
-    fn gate(&self, team: &Team<'_>, gate: &mut [f32], up: &[f32], input: &mut Input) {
-        let ffn = self.config.ffn_dim;
-        input.reset(up.len() / ffn, ffn);
-        input.values.copy_from_slice(gate);
-        let mut rows: Vec<_> =
-            input.values.chunks_exact_mut(ffn).zip(up.chunks_exact(ffn)).collect();
-        team.for_each(&mut rows, |_, (gate, up)| {
-            self.isa.run(SiluMul { gate, up });
-        });
+        let (kv_heads, head_dim) = (self.config.kv_heads, self.config.head_dim);
+        let attention = Attention { isa: self.isa, layer, kv_heads, head_dim, turns };
+        let mut rows = 0;
+        let spans: Vec<Range<usize>> = feeds
+            .iter()
+            .map(|feed| {
+                let span = rows..rows + feed.tokens.len();
+                rows = span.end;
+                span
+            })
+            .collect();
+        let caches = feeds.iter_mut().map(|feed| &mut *feed.cache).zip(spans.clone());
+        attention.remember(team, caches.collect(), k, v);
+        input.reset(rows, self.config.q_dim());
+        let caches: Vec<_> = feeds.iter().map(|feed| &*feed.cache).zip(spans).collect();
+        attention.attend(team, &caches, q, &mut input.values);
     }
 
     /// Final norm and output matrix, for the wanted rows only.
@@ -260,18 +206,9 @@ impl Transformer {
             return;
         }
         self.norm(team, x, &self.weights.output_norm, input);
-        let weight = &self.weights.output;
-        input.quantize(team, [weight]);
-        multiply(team, self.isa, input, &mut [Product { weight, out: logits }]);
+        let output = Weight::from(&self.weights.output);
+        self.multiply(team, input, &mut [Product::Store(output, logits)]);
     }
-}
-
-/// `x ← x + delta`
-fn add(team: &Team<'_>, x: &mut [f32], delta: &[f32], dim: usize) {
-    let mut rows: Vec<_> = x.chunks_exact_mut(dim).zip(delta.chunks_exact(dim)).collect();
-    team.for_each(&mut rows, |_, (x, delta)| {
-        x.iter_mut().zip(*delta).for_each(|(x, d)| *x += d);
-    });
 }
 
 impl State {
@@ -282,8 +219,6 @@ impl State {
         self.q.resize(rows * config.q_dim(), 0.0);
         self.k.resize(rows * config.kv_dim(), 0.0);
         self.v.resize(rows * config.kv_dim(), 0.0);
-        self.gate.resize(rows * config.ffn_dim, 0.0);
-        self.up.resize(rows * config.ffn_dim, 0.0);
-        self.delta.resize(rows * config.dim, 0.0);
+        self.gated.resize(rows * config.ffn_dim, 0.0);
     }
 }

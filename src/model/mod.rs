@@ -47,10 +47,10 @@ pub struct ModelOptions {
 /// # Ok::<(), tramontane::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Model(Arc<Parts>);
+pub struct Model(pub(crate) Arc<Parts>);
 
 #[derive(Debug)]
-struct Parts {
+pub(crate) struct Parts {
     transformer: Transformer,
     tokenizer: Tokenizer,
     /// A template that does not compile is no reason not to open the model.

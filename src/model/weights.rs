@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Place, Result};
 use crate::gguf::Gguf;
+use crate::kernel::matmul::Weight;
 use crate::quant::Format;
 use crate::tensor::Tensor;
 
@@ -43,6 +44,13 @@ pub(crate) struct Layer {
 pub(crate) struct Linear {
     pub weight: Tensor,
     pub bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// As the kernels take it.
+    pub fn weight(&self) -> Weight<'_> {
+        Weight { tensor: &self.weight, bias: self.bias.as_deref() }
+    }
 }
 
 /// The tensor directory, with a note of what was used.

@@ -3,6 +3,7 @@
 mod generate;
 mod stop;
 mod timings;
+mod together;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 pub use generate::{ContextFull, FinishReason, GenerateOptions, Generation, Piece, Summary};
 pub use timings::Timings;
+pub use together::feed_together;
 
 use crate::error::{Error, Result};
 use crate::kv_cache::{KvCache, KvType};

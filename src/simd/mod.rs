@@ -17,10 +17,9 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod peak;
 mod portable;
 mod strip;
-#[cfg(test)]
-mod strip_tests;
 
 pub(crate) use strip::{Scratch, Strip};
 
@@ -47,7 +46,9 @@ pub struct Isa(Tier);
 enum Tier {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    Avx2(Avx2<false>),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(Avx2<true>),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "aarch64")]
@@ -72,7 +73,8 @@ impl Isa {
         let mut sets = vec![Isa(Tier::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
-            sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            sets.extend(Avx2::<false>::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            sets.extend(Avx2::<true>::new().map(|vnni| Isa(Tier::AvxVnni(vnni))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
         }
         #[cfg(target_arch = "aarch64")]
@@ -84,8 +86,8 @@ impl Isa {
         sets
     }
 
-    /// The set called `name`: `portable`; on x86-64 `avx2`, `avx512`; on aarch64
-    /// `neon`, `neon-dotprod`, `neon-i8mm`.
+    /// The set called `name`: `portable`; on x86-64 `avx2`, `avxvnni`, `avx512`; on
+    /// aarch64 `neon`, `neon-dotprod`, `neon-i8mm`.
     ///
     /// # Errors
     /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
@@ -114,6 +116,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Tier::Neon(_) => "neon",
@@ -130,6 +134,8 @@ impl Isa {
             Tier::Portable(simd) => task.run(simd),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(simd) => simd.enter(task),
+            #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni(simd) => simd.enter(task),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.enter(task),
             #[cfg(target_arch = "aarch64")]
@@ -161,11 +167,16 @@ pub(crate) trait Task {
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// 16 lanes of f32.
     type F32x16: Copy;
+    /// 16 lanes of i32.
+    type I32x16: Copy;
+    /// 32 lanes of i16: pair i is lanes 2i and 2i + 1.
+    type I16x32: Copy;
+    /// How many `I32x16` side by side a tile of 4 rows keeps in registers
+    /// together with its operands: 1 or 4.
+    const TILE: usize;
 
     fn splat(self, x: f32) -> Self::F32x16;
     fn load(self, x: &[f32; 16]) -> Self::F32x16;
-    /// Loads IEEE half-precision bits.
-    fn load_f16(self, bits: &[u16; 16]) -> Self::F32x16;
     fn store(self, x: Self::F32x16, out: &mut [f32; 16]);
     fn add(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
     fn mul(self, a: Self::F32x16, b: Self::F32x16) -> Self::F32x16;
@@ -181,6 +192,32 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn pow2(self, bits: Self::F32x16) -> Self::F32x16;
     /// The sum of the lanes as a tree: i + (i + 8), then + 4, + 2, + 1.
     fn sum(self, x: Self::F32x16) -> f32;
+    /// The largest lane, by [`max`](Simd::max) over the tree of
+    /// [`sum`](Simd::sum), the lower lane first.
+    fn max_lane(self, x: Self::F32x16) -> f32;
+    /// Lane 2i and lane 2i + 1 change places.
+    fn swap_pairs(self, x: Self::F32x16) -> Self::F32x16;
+
+    fn zero_i32(self) -> Self::I32x16;
+    fn load_i16(self, x: &[i16; 32]) -> Self::I16x32;
+    fn store_i16(self, x: Self::I16x32, out: &mut [i16; 32]);
+    /// 256 · x.
+    fn load_i8_high(self, x: &[i8; 32]) -> Self::I16x32;
+    /// `pair` in each of the 16 pairs.
+    fn splat_pair(self, pair: &[i16; 2]) -> Self::I16x32;
+    /// `acc[i] + a[2i] · b[2i] + a[2i + 1] · b[2i + 1]`, wrapping; not all four
+    /// factors −32,768.
+    fn dot_pairs(self, acc: Self::I32x16, a: Self::I16x32, b: Self::I16x32) -> Self::I32x16;
+    /// `(a · b + 2¹⁴) >> 15` per lane; not both −32,768.
+    fn mul_q15(self, a: Self::I16x32, b: Self::I16x32) -> Self::I16x32;
+    /// To the nearest f32, ties to even.
+    fn to_f32(self, x: Self::I32x16) -> Self::F32x16;
+    /// To the nearest integer, ties to even: lanes 0–15 from `low`, 16–31 from
+    /// `high`. A lane that is NaN or rounds outside i16 becomes any number.
+    fn round_i16(self, low: Self::F32x16, high: Self::F32x16) -> Self::I16x32;
+    /// Asks for the cache line of `x` ahead of its use; changes nothing.
+    #[inline(always)]
+    fn prefetch<T>(self, _x: &T) {}
 
     /// `Σ scale[k / 16] · q[k] · a[k]` over `q.len()` = a multiple of 32 codes.
     ///
@@ -202,6 +239,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_mins(self, min: &[i16], sums: &[i16]) -> i32 {
         let products = min.iter().zip(sums).map(|(&m, &s)| i32::from(m) * i32::from(s));
         products.sum()
+    }
+
+    /// Multiplies int8 codes in registers for about `rounds` · 1,000
+    /// multiply-adds and returns how many it did: for [`crate::machine`].
+    #[inline(always)]
+    fn multiply_chains(self, rounds: usize) -> u64 {
+        peak::dot_codes(self, rounds)
     }
 }
 

@@ -10,6 +10,9 @@ pub(super) struct Portable;
 
 impl Simd for Portable {
     type F32x16 = f32x16;
+    type I32x16 = [i32; 16];
+    type I16x32 = [i16; 32];
+    const TILE: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32x16 {
@@ -19,11 +22,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn load(self, x: &[f32; 16]) -> f32x16 {
         f32x16::new(*x)
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bits: &[u16; 16]) -> f32x16 {
-        f32x16::new(bits.map(|b| half::f16::from_bits(b).to_f32()))
     }
 
     #[inline(always)]
@@ -80,6 +78,73 @@ impl Simd for Portable {
             }
         }
         lanes[0]
+    }
+
+    #[inline(always)]
+    fn max_lane(self, x: f32x16) -> f32 {
+        let mut lanes = x.to_array();
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                let (a, b) = (lanes[i], lanes[i + width]);
+                lanes[i] = if a > b { a } else { b };
+            }
+        }
+        lanes[0]
+    }
+
+    #[inline(always)]
+    fn swap_pairs(self, x: f32x16) -> f32x16 {
+        let lanes = x.to_array();
+        f32x16::new(std::array::from_fn(|i| lanes[i ^ 1]))
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> [i32; 16] {
+        [0; 16]
+    }
+
+    #[inline(always)]
+    fn load_i16(self, x: &[i16; 32]) -> [i16; 32] {
+        *x
+    }
+
+    #[inline(always)]
+    fn store_i16(self, x: [i16; 32], out: &mut [i16; 32]) {
+        *out = x;
+    }
+
+    #[inline(always)]
+    fn load_i8_high(self, x: &[i8; 32]) -> [i16; 32] {
+        x.map(|x| i16::from(x) << 8)
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: &[i16; 2]) -> [i16; 32] {
+        std::array::from_fn(|i| pair[i % 2])
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, acc: [i32; 16], a: [i16; 32], b: [i16; 32]) -> [i32; 16] {
+        let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
+        std::array::from_fn(|i| acc[i].wrapping_add(product(2 * i) + product(2 * i + 1)))
+    }
+
+    #[inline(always)]
+    fn mul_q15(self, a: [i16; 32], b: [i16; 32]) -> [i16; 32] {
+        std::array::from_fn(|i| ((i32::from(a[i]) * i32::from(b[i]) + (1 << 14)) >> 15) as i16)
+    }
+
+    #[inline(always)]
+    fn to_f32(self, x: [i32; 16]) -> f32x16 {
+        f32x16::new(x.map(|x| x as f32))
+    }
+
+    /// 1.5 · 2²³ + x has the integer in its low bits, for |x| < 2²².
+    #[inline(always)]
+    fn round_i16(self, low: f32x16, high: f32x16) -> [i16; 32] {
+        let magic = f32x16::splat(12_582_912.0);
+        let (low, high) = ((low + magic).to_array(), (high + magic).to_array());
+        std::array::from_fn(|i| (if i < 16 { low[i] } else { high[i - 16] }).to_bits() as i16)
     }
 
     #[inline(always)]

@@ -50,6 +50,8 @@ pub(crate) struct Scratch {
     pub(super) values: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
     pub(super) panel: super::avx512::Panel,
+    #[cfg(target_arch = "x86_64")]
+    pub(super) avx2: super::avx2::Memory,
 }
 
 /// Any format on any set: a block is unpacked once and multiplied with every row
@@ -94,5 +96,194 @@ fn blocks<S: Simd, F: BlockFormat>(
         for (m, &acc) in acc.iter().enumerate() {
             out[m * Strip::ROWS + n] = acc;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::dot_row;
+    use crate::simd::{Isa, Task};
+
+    struct Run<'a>(&'a Strip<'a>, &'a mut Scratch, &'a mut [f32]);
+
+    impl Task for Run<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            simd.strip(self.0, self.1, self.2);
+        }
+    }
+
+    fn random(seed: u64) -> impl FnMut() -> u8 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        }
+    }
+
+    /// Byte places of half-precision values, which must stay finite.
+    fn halves(format: Format) -> &'static [usize] {
+        match format {
+            Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+            Format::Q2_K => &[80, 82],
+            Format::Q3_K => &[108],
+            Format::Q6_K => &[208],
+            _ => &[0],
+        }
+    }
+
+    /// Blocks of random bytes, of all-zero and of all-one bits; scales of any
+    /// finite size, subnormal and negative ones too.
+    fn weights(format: Format, bytes: &mut [u8]) {
+        let mut next = random(bytes.len() as u64);
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            match next() % 4 {
+                0 => block.fill(0),
+                1 => block.fill(0xff),
+                _ => block.fill_with(&mut next),
+            }
+            for &at in halves(format) {
+                // The sign, an exponent below the one of infinities, the mantissa.
+                block[at] = next();
+                block[at + 1] = next() & 0xbf;
+            }
+        }
+    }
+
+    /// Rows of codes: all 127, all −127, alternating, and random ones.
+    fn activations(rows: usize, cols: usize, block_len: usize) -> ActivationRows {
+        let mut all = ActivationRows::new(rows, cols, block_len);
+        let mut next = random(rows as u64);
+        for (m, row) in all.rows_mut().enumerate() {
+            for (k, q) in row.q.iter_mut().enumerate() {
+                *q = match m % 5 {
+                    0 => next() as i8,
+                    1 => 127,
+                    2 => -127,
+                    3 => {
+                        if k % 2 == 0 {
+                            127
+                        } else {
+                            -127
+                        }
+                    }
+                    _ => {
+                        if next() < 128 {
+                            127
+                        } else {
+                            -127
+                        }
+                    }
+                }
+                .max(-127);
+            }
+            for (sum, q) in row.sums.iter_mut().zip(row.q.as_chunks::<16>().0) {
+                *sum = q.iter().map(|&q| i16::from(q)).sum();
+            }
+            for (sum, [a, b]) in row.sums32.iter_mut().zip(row.sums.as_chunks().0) {
+                *sum = a + b;
+            }
+            row.d.fill_with(|| f32::from(next()) / 64.0 - 2.0);
+        }
+        all
+    }
+
+    /// Memory whose end is followed by a page that must not be read: two pages
+    /// are mapped of a file that has one less.
+    struct Guarded(memmap2::Mmap, usize);
+
+    impl Guarded {
+        fn new(bytes: &[u8], name: &str) -> Self {
+            const PAGE: usize = 4096;
+            let len = bytes.len().next_multiple_of(PAGE);
+            let mut file = vec![0; len - bytes.len()];
+            file.extend_from_slice(bytes);
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            std::fs::write(&path, &file).unwrap();
+            let opened = std::fs::File::open(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            // SAFETY: nobody else has the file, which is unlinked.
+            let map = unsafe { memmap2::MmapOptions::new().len(len + PAGE).map(&opened) };
+            Guarded(map.unwrap(), len - bytes.len())
+        }
+
+        fn bytes(&self, len: usize) -> &[u8] {
+            &self.0[self.1..][..len]
+        }
+    }
+
+    /// All formats on all sets against the scalar reference, bit for bit, for
+    /// batches and numbers of rows on both sides of what the algorithms take at
+    /// once. The last row of weights ends where memory does.
+    #[test]
+    fn every_strip_equals_the_scalar_reference() {
+        let mut calls = 0;
+        for format in Format::ALL {
+            let Some(block_len) = format.activation_block_len() else { continue };
+            for blocks in [1, 2, 3, 5, 8, 16, 17] {
+                let cols = blocks * block_len;
+                let row_bytes = format.row_bytes(cols).unwrap();
+                let mut bytes = vec![0; row_bytes * Strip::ROWS];
+                weights(format, &mut bytes);
+                let guarded = Guarded::new(&bytes, &format!("tramontane-{format}-{blocks}"));
+                let bytes = guarded.bytes(bytes.len());
+                let largest = activations(64, cols, block_len);
+                // [64, ROWS], counted once: a product depends on its rows alone.
+                let expected: Vec<Vec<u32>> = (0..64)
+                    .map(|m| {
+                        let rows = bytes.chunks_exact(row_bytes);
+                        rows.map(|row| dot_row(format, row, largest.row(m)).to_bits()).collect()
+                    })
+                    .collect();
+                for batch in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64] {
+                    let activations = first_rows(&largest, batch);
+                    for rows in [1, 2, 7, 8, 9, 15, 16, 17, 31, 32] {
+                        if batch == 64 && !matches!(rows, 1 | 31) {
+                            continue;
+                        }
+                        // The last rows, so that the end is the end of memory.
+                        let first = Strip::ROWS - rows;
+                        let bytes = &bytes[first * row_bytes..];
+                        let strip = Strip { format, cols, rows, bytes, activations: &activations };
+                        for isa in Isa::available() {
+                            // Scratch that is new, and that other shapes have used.
+                            let mut scratch = Scratch::default();
+                            for _ in 0..2 {
+                                let mut out = vec![f32::NAN; batch * Strip::ROWS];
+                                isa.run(Run(&strip, &mut scratch, &mut out));
+                                calls += 1;
+                                for m in 0..batch {
+                                    for n in 0..rows {
+                                        assert_eq!(
+                                            out[m * Strip::ROWS + n].to_bits(),
+                                            expected[m][first + n],
+                                            "{format} {isa} {blocks} blocks, {rows} rows, \
+                                             batch {batch}, [{m}, {n}]"
+                                        );
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(calls > 50_000, "{calls} calls");
+    }
+
+    fn first_rows(all: &ActivationRows, rows: usize) -> ActivationRows {
+        let mut some = ActivationRows::new(rows, all.cols(), all.block_len());
+        for (m, row) in some.rows_mut().enumerate() {
+            row.q.copy_from_slice(all.row(m).q);
+            row.d.copy_from_slice(all.row(m).d);
+            row.sums.copy_from_slice(all.row(m).sums);
+            row.sums32.copy_from_slice(all.row(m).sums32);
+        }
+        some
     }
 }

@@ -56,6 +56,9 @@ impl Avx512 {
 
 impl Simd for Avx512 {
     type F32x16 = __m512;
+    type I32x16 = __m512i;
+    type I16x32 = __m512i;
+    const TILE: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -67,12 +70,6 @@ impl Simd for Avx512 {
     fn load(self, x: &[f32; 16]) -> __m512 {
         // SAFETY: `self` proves the features; 16 floats can be read from `x`.
         unsafe { _mm512_loadu_ps(x.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bits: &[u16; 16]) -> __m512 {
-        // SAFETY: `self` proves the features; 32 bytes can be read from `bits`.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bits.as_ptr().cast())) }
     }
 
     #[inline(always)]
@@ -142,6 +139,89 @@ impl Simd for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn max_lane(self, x: __m512) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let eight = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    fn swap_pairs(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_permute_ps::<0b10_11_00_01>(x) }
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn load_i16(self, x: &[i16; 32]) -> __m512i {
+        // SAFETY: `self` proves the features; 64 bytes can be read from `x`.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_i16(self, x: __m512i, out: &mut [i16; 32]) {
+        // SAFETY: `self` proves the features; 64 bytes can be written to `out`.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+    }
+
+    #[inline(always)]
+    fn load_i8_high(self, x: &[i8; 32]) -> __m512i {
+        // SAFETY: `self` proves the features; 32 bytes can be read from `x`.
+        unsafe {
+            let codes = _mm512_cvtepi8_epi16(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_slli_epi16::<8>(codes)
+        }
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: &[i16; 2]) -> __m512i {
+        // SAFETY: `self` proves the features; 4 bytes can be read from `pair`.
+        unsafe { _mm512_set1_epi32(pair.as_ptr().cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_q15(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_mulhrs_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self, x: __m512i) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn round_i16(self, low: __m512, high: __m512) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let half = |x| _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(low)), half(high))
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, x: &T) {
+        // SAFETY: a hint; it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+    }
+
     /// As in the AVX2 set, on two registers' worth of codes at once where there
     /// are as many: |q| by a with q's sign, then the scales by `dpwssd`.
     #[inline(always)]
@@ -164,5 +244,11 @@ impl Simd for Avx512 {
             let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
+    }
+
+    #[inline(always)]
+    fn multiply_chains(self, rounds: usize) -> u64 {
+        // SAFETY: `self` proves the features.
+        unsafe { super::peak::avx512(rounds) }
     }
 }

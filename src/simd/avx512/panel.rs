@@ -14,6 +14,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::codes::{Put, SmallCodes};
+use super::products::Ahead;
 use super::scales::{GROUP, SuperScales};
 use super::vector::{load32, prefetch, transpose};
 use crate::simd::Strip;
@@ -55,7 +56,12 @@ fn sixteen_rows<'a, B>(
 impl Panel {
     /// Unpacks a strip of a super-block format.
     #[inline(always)]
-    pub(super) fn unpack_super<F: SuperScales>(&mut self, simd: Avx512, strip: &Strip<'_>) {
+    pub(super) fn unpack_super<F: SuperScales>(
+        &mut self,
+        simd: Avx512,
+        strip: &Strip<'_>,
+        ahead: Ahead,
+    ) {
         let blocks = strip.cols / 256;
         self.codes.resize(blocks * 128, Line::default());
         self.scales.resize(blocks * 512 / F::SUB, Line::default());
@@ -67,10 +73,13 @@ impl Panel {
                 let mut of_rows = [&rows[0][b]; 16];
                 for (block, row) in of_rows.iter_mut().zip(rows) {
                     *block = &row[b];
-                    prefetch(simd, *block, strip.bytes.len());
                 }
                 let codes = &mut self.codes[b * 128..(b + 1) * 128];
-                F::columns(simd, &of_rows, &mut Half { codes, half });
+                let ahead = Ahead {
+                    next: ahead.next.wrapping_add(64 * ahead.lines * (half * blocks + b)),
+                    ..ahead
+                };
+                F::columns(simd, &of_rows, &mut Half { codes, half, ahead });
                 self.super_scales::<F>(simd, &of_rows, b, half);
             }
         }
@@ -153,16 +162,21 @@ impl Panel {
     }
 }
 
-/// Columns go to every second line of a block.
+/// Columns go to every second line of a block; with each a line of the next strip
+/// is fetched.
 struct Half<'a> {
     codes: &'a mut [Line],
     half: usize,
+    ahead: Ahead,
 }
 
 impl Put for Half<'_> {
     #[inline(always)]
     fn put(&mut self, simd: Avx512, k: usize, column: __m512i) {
         put(simd, &mut self.codes[2 * k + self.half], column);
+        if k < self.ahead.lines {
+            prefetch(simd, self.ahead.next.wrapping_add(64 * k));
+        }
     }
 }
 

@@ -176,19 +176,33 @@ impl Head32 {
         let rows = [heads[0].decoded, heads[1].decoded, heads[2].decoded, heads[3].decoded];
         let [low, low_min, high, high_min] = quarters(simd, rows);
         // SAFETY: the set is proven.
-        unsafe {
-            // Bytes 0, 1 (or 2, 3) of each lane as two words.
-            let first = |x| {
-                let order = _mm512_set1_epi32(0x8001_8000_u32 as i32);
-                let base = _mm512_setr4_epi32(0, 0x0004_0004, 0x0008_0008, 0x000c_000c);
-                _mm512_shuffle_epi8(x, _mm512_or_si512(order, base))
-            };
-            let second = |x| first(_mm512_srli_epi32::<16>(x));
-            let zero = _mm512_setzero_si512();
-            let four = |a, b| [first(a), second(a), first(b), second(b), zero, zero, zero, zero];
-            (four(low, high), four(low_min, high_min))
+        let zero = unsafe { _mm512_setzero_si512() };
+        let (mut scales, mut mins) = ([zero; 8], [zero; 8]);
+        for (pairs, [low, high]) in [(&mut scales, [low, high]), (&mut mins, [low_min, high_min])] {
+            pairs[0] = first_pair(simd, low);
+            pairs[1] = second_pair(simd, low);
+            pairs[2] = first_pair(simd, high);
+            pairs[3] = second_pair(simd, high);
         }
+        (scales, mins)
     }
+}
+
+/// Bytes 0 and 1 of each lane as two words.
+#[inline(always)]
+fn first_pair(_: Avx512, x: __m512i) -> __m512i {
+    // SAFETY: the set is proven.
+    unsafe {
+        let lane = |i: i32| 0x8001_8000_u32 as i32 | (0x0004_0004 * i);
+        _mm512_shuffle_epi8(x, _mm512_setr4_epi32(lane(0), lane(1), lane(2), lane(3)))
+    }
+}
+
+/// Bytes 2 and 3 of each lane as two words.
+#[inline(always)]
+fn second_pair(simd: Avx512, x: __m512i) -> __m512i {
+    // SAFETY: the set is proven.
+    first_pair(simd, unsafe { _mm512_srli_epi32::<16>(x) })
 }
 
 macro_rules! head32 {

@@ -9,11 +9,14 @@
 //! Two registers of weights and one broadcast feed two products per activation
 //! row: with 6 rows 12 `dpbusd` per 8 loads; 24 of the 32 registers hold sums.
 
+#![allow(clippy::needless_range_loop, reason = "m and r index several arrays at once")]
+
 use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::codes::SmallCodes;
 use super::panel::{Line, Panel};
+use super::products::Ahead;
 use super::scales::SuperScales;
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
@@ -32,13 +35,20 @@ struct Pointers<const M: usize> {
 impl<const M: usize> Pointers<M> {
     #[inline(always)]
     fn new(activations: &ActivationRows, first: usize) -> Self {
-        let row = |m: usize| activations.row(first + m);
-        Pointers {
-            q: std::array::from_fn(|m| row(m).q.as_ptr()),
-            sums16: std::array::from_fn(|m| row(m).sums.as_ptr()),
-            sums32: std::array::from_fn(|m| row(m).sums32.as_ptr()),
-            d: std::array::from_fn(|m| row(m).d.as_ptr()),
+        let mut rows = Pointers {
+            q: [std::ptr::null(); M],
+            sums16: [std::ptr::null(); M],
+            sums32: [std::ptr::null(); M],
+            d: [std::ptr::null(); M],
+        };
+        for m in 0..M {
+            let row = activations.row(first + m);
+            rows.q[m] = row.q.as_ptr();
+            rows.sums16[m] = row.sums.as_ptr();
+            rows.sums32[m] = row.sums32.as_ptr();
+            rows.d[m] = row.d.as_ptr();
         }
+        rows
     }
 }
 
@@ -67,6 +77,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     panel: &Panel,
     activations: &ActivationRows,
     first: usize,
+    ahead: Ahead,
     out: &mut [f32],
 ) {
     let blocks = activations.cols() / 256;
@@ -83,6 +94,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); 2]; M];
         for b in 0..blocks {
+            ahead.step(simd, b);
             let sums = |m: usize, p: usize| match F::SUB {
                 16 => splat(simd, rows.sums16[m].add(b * 16 + 2 * p)),
                 _ => splat(simd, rows.sums32[m].add(b * 8 + 2 * p)),
@@ -149,6 +161,7 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
     panel: &Panel,
     activations: &ActivationRows,
     first: usize,
+    ahead: Ahead,
     out: &mut [f32],
 ) {
     let blocks = activations.cols() / 32;
@@ -162,6 +175,9 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); 2]; M];
         for b in 0..blocks {
+            if b % 8 == 0 {
+                ahead.step(simd, b / 8);
+            }
             let sum = |m: usize| i32::from(*rows.sums32[m].add(b));
             let mut a = [[_mm512_setzero_si512(); 2]; M];
             if F::OFFSET != 0 {

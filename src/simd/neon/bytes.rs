@@ -234,14 +234,16 @@ fn halves(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
         .map(|x| vreinterpretq_s8_s64(x))
 }
 
-// The intrinsics of these three instructions are not stable in Rust 1.95.
+// The intrinsics of these three instructions are not stable in Rust 1.95. The
+// functions name their extension in the assembly instead of `target_feature`:
+// so they can be inlined always, closures included; as calls they were lost.
 
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn sdot(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
-    // SAFETY: registers only; the function's features contain the instruction.
+#[inline(always)]
+unsafe fn sdot(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
+    // SAFETY: registers only; the caller has proof of the instruction.
     unsafe {
         asm!(
+            ".arch_extension dotprod",
             "sdot {sum:v}.4s, {w:v}.16b, {a:v}.16b",
             sum = inout(vreg) sum, w = in(vreg) w, a = in(vreg) a,
             options(pure, nomem, nostack, preserves_flags)
@@ -251,12 +253,12 @@ fn sdot(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
 }
 
 /// [`sdot`] with word `J` of `a` for every word.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn sdot_word<const J: usize>(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
+#[inline(always)]
+unsafe fn sdot_word<const J: usize>(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     // SAFETY: as in `sdot`.
     unsafe {
         asm!(
+            ".arch_extension dotprod",
             "sdot {sum:v}.4s, {w:v}.16b, {a:v}.4b[{j}]",
             sum = inout(vreg) sum, w = in(vreg) w, a = in(vreg) a, j = const J,
             options(pure, nomem, nostack, preserves_flags)
@@ -266,12 +268,12 @@ fn sdot_word<const J: usize>(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> 
 }
 
 /// `sum[2i + j] + Σ w[8i + k] · a[8j + k]`, k = 0..8.
-#[inline]
-#[target_feature(enable = "neon,i8mm")]
-fn smmla(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
+#[inline(always)]
+unsafe fn smmla(mut sum: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     // SAFETY: as in `sdot`.
     unsafe {
         asm!(
+            ".arch_extension i8mm",
             "smmla {sum:v}.4s, {w:v}.16b, {a:v}.16b",
             sum = inout(vreg) sum, w = in(vreg) w, a = in(vreg) a,
             options(pure, nomem, nostack, preserves_flags)

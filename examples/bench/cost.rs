@@ -1,0 +1,53 @@
+//! What a forward pass must read and multiply, from the shapes in the file.
+
+use tramontane::Model;
+
+/// Costs of a model.
+pub struct Cost {
+    /// Bytes of all weights that a pass reads: without the embedding, of which
+    /// it reads a row per token, unless it is the output matrix too.
+    pub weight_bytes: u64,
+    /// Weights of the layers' matrices: multiplied for every token.
+    layer_weights: u64,
+    /// Weights of the output matrix: multiplied once per row of logits.
+    head_weights: u64,
+    /// Width of all query heads of each layer.
+    query_widths: Vec<u64>,
+    window: Option<usize>,
+}
+
+impl Cost {
+    pub fn new(model: &Model, window: Option<usize>) -> Cost {
+        let (mut weight_bytes, mut layer_weights) = (0, 0);
+        let mut query_widths = Vec::new();
+        let file = model.file();
+        let head = if file.tensor("output.weight").is_some() { "output" } else { "token_embd" };
+        let head = format!("{head}.weight");
+        let mut head_weights = 0;
+        for tensor in file.tensors() {
+            let weights = (tensor.rows() * tensor.cols()) as u64;
+            if tensor.name() == head {
+                head_weights = weights;
+            } else if tensor.name() == "token_embd.weight" {
+                continue;
+            } else if tensor.dims().len() > 1 {
+                layer_weights += weights;
+            }
+            if tensor.name().ends_with("attn_q.weight") {
+                query_widths.push(tensor.rows() as u64);
+            }
+            weight_bytes += tensor.bytes().len() as u64;
+        }
+        Cost { weight_bytes, layer_weights, head_weights, query_widths, window }
+    }
+
+    /// Multiply-adds of `tokens` tokens from position `depth` on, with `rows`
+    /// rows of logits.
+    pub fn multiplications(&self, depth: usize, tokens: usize, rows: usize) -> u64 {
+        let seen = |position: usize| (position + 1).min(self.window.unwrap_or(usize::MAX)) as u64;
+        let seen: u64 = (depth..depth + tokens).map(seen).sum();
+        // Queries · keys, and weights · values.
+        let attention: u64 = self.query_widths.iter().map(|width| 2 * width * seen).sum();
+        self.layer_weights * tokens as u64 + self.head_weights * rows as u64 + attention
+    }
+}

@@ -1,0 +1,513 @@
+//! Attention over integer codes: some queries of one KV head over a chunk of
+//! positions.
+//!
+//! Queries become codes with one scale each, `log2(e) / √head_dim` folded in.
+//! For each page of 64 positions, in ascending order:
+//! ```text
+//! x[j] = (Σ q·k[j]) · k_scale[j] · q_scale          the sum exact in i32
+//! m' = max x     p[j] = 2^(x[j] − m')     w[j] = p[j] · v_scale[j]     W = max w
+//! o' = W / 2¹³ · Σ round(w[j] · 2¹³ / W) · v[j]     the sum exact in i32
+//! m″ = max(m, m'), (l, o) = 2^(m − m″)·(l, o) + 2^(m' − m″)·(Σ p[j], o')
+//! ```
+//! (online softmax: Milakov & Gimelshein 2018). Both sums fit i32: codes are
+//! bounded by [`max_code`], and 64 · 2¹³ · 4095 < 2³¹. The sum of p keeps 16
+//! lanes until the end. Both products are one kernel, [`product`]: broadcast
+//! pairs of 4 queries times lines of the page.
+//!
+//! Pages join in order into chunks of [`CHUNK`] pages, aligned to absolute
+//! positions, and chunks in order into the result. Always both levels, so it
+//! does not matter whether one thread or many work on a long context, and what a
+//! row gets depends on that row alone.
+
+use std::ops::Range;
+
+use crate::kernel::math::exp2;
+use crate::kernel::rope::Turns;
+use crate::kv_cache::{Codes, Head, KvCache, Line, PAGE, Scales, max_code};
+use crate::simd::{Simd, Task};
+
+use super::fixed::quantize;
+use super::unpack::{unpack_keys, unpack_values};
+
+/// Pages of a chunk: 512 positions.
+pub(super) const CHUNK: usize = 8;
+
+/// Queries of a register tile.
+const TILE: usize = 4;
+
+/// Weights are integers up to 2¹³.
+const MAX_WEIGHT: f32 = 8192.0;
+
+/// Queries of one KV head: `rows` × the heads of its group.
+#[derive(Debug, Clone)]
+pub(super) struct Block<'a> {
+    pub cache: &'a KvCache,
+    pub layer: usize,
+    pub kv_head: usize,
+    /// `[batch, q_dim]`, before the rotary embedding.
+    pub q: &'a [f32],
+    pub q_dim: usize,
+    pub turns: &'a Turns,
+    /// Rows of the batch.
+    pub rows: Range<usize>,
+    /// Position of the first row.
+    pub position: usize,
+}
+
+impl Block<'_> {
+    fn head_dim(&self) -> usize {
+        self.cache.shape().head_dim
+    }
+
+    /// Query heads of the KV head.
+    pub fn group(&self) -> usize {
+        self.q_dim / self.head_dim() / self.cache.shape().kv_heads
+    }
+
+    /// Positions that any row sees.
+    pub fn seen(&self) -> Range<usize> {
+        let first = self.cache.seen(self.layer, self.position).start;
+        first..self.position + self.rows.len()
+    }
+
+    /// The chunks that any row sees.
+    pub fn chunks(&self) -> Range<usize> {
+        let seen = self.seen();
+        seen.start / (CHUNK * PAGE)..seen.end.div_ceil(CHUNK * PAGE)
+    }
+}
+
+/// Softmax state of some queries, relative to `2^max`.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// `[queries]`
+    max: Vec<f32>,
+    /// `[queries]` of 16 partial sums
+    sum: Vec<[f32; 16]>,
+    /// `[queries, width]`
+    acc: Vec<[f32; 16]>,
+}
+
+impl State {
+    fn reset(&mut self, queries: usize, width: usize) {
+        self.max.clear();
+        self.max.resize(queries, f32::NEG_INFINITY);
+        self.sum.clear();
+        self.sum.resize(queries, [0.0; 16]);
+        self.acc.clear();
+        self.acc.resize(queries * width, [0.0; 16]);
+    }
+}
+
+/// A thread's working memory.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    queries: Queries,
+    part: State,
+    whole: State,
+    keys: Vec<Line>,
+    values: Vec<Line>,
+}
+
+/// Codes of the queries, padded to whole tiles with queries that see nothing.
+#[derive(Debug, Default)]
+struct Queries {
+    /// `[tiles, steps, TILE]` pairs
+    codes: Vec<[[i16; 2]; TILE]>,
+    /// `[queries]`
+    scales: Vec<f32>,
+    /// `[queries]`: the positions seen
+    seen: Vec<Range<usize>>,
+    /// Pairs of a query.
+    steps: usize,
+}
+
+/// All chunks of a block: `[rows]` outputs of `[group, head_dim]`.
+pub(super) struct Whole<'a, 'o> {
+    pub block: &'a Block<'a>,
+    pub scratch: &'a mut Scratch,
+    pub outs: &'a mut [&'o mut [f32]],
+}
+
+impl Task for Whole<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Whole { block, scratch, outs } = self;
+        let Scratch { queries, part, whole, keys, values } = scratch;
+        queries.fill(simd, block);
+        whole.reset(queries.seen.len(), block.cache.shape().width());
+        for chunk in block.chunks() {
+            over_chunk(simd, block, queries, chunk, (keys, values), part);
+            merge(simd, part, whole);
+        }
+        finish(simd, whole, block, outs);
+    }
+}
+
+/// One chunk of a block.
+pub(super) struct Part<'a> {
+    pub block: &'a Block<'a>,
+    pub chunk: usize,
+    pub scratch: &'a mut Scratch,
+    pub out: &'a mut State,
+}
+
+impl Task for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Part { block, chunk, scratch, out } = self;
+        let Scratch { queries, keys, values, .. } = scratch;
+        queries.fill(simd, block);
+        over_chunk(simd, block, queries, chunk, (keys, values), out);
+    }
+}
+
+/// Joins the chunks of a block that were computed apart.
+pub(super) struct Join<'a, 'o> {
+    pub block: &'a Block<'a>,
+    /// In the order of the chunks.
+    pub parts: &'a [State],
+    pub scratch: &'a mut Scratch,
+    pub outs: &'a mut [&'o mut [f32]],
+}
+
+impl Task for Join<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Join { block, parts, scratch, outs } = self;
+        let whole = &mut scratch.whole;
+        let queries = (block.rows.len() * block.group()).next_multiple_of(TILE);
+        whole.reset(queries, block.cache.shape().width());
+        for part in parts {
+            merge(simd, part, whole);
+        }
+        finish(simd, whole, block, outs);
+    }
+}
+
+impl Queries {
+    /// Turns and quantizes the block's queries.
+    #[inline(always)]
+    fn fill<S: Simd>(&mut self, simd: S, block: &Block<'_>) {
+        let (head_dim, group) = (block.head_dim(), block.group());
+        let padded = head_dim.next_multiple_of(32);
+        let queries = (block.rows.len() * group).next_multiple_of(TILE);
+        self.steps = block.cache.shape().width() * 8;
+        self.codes.clear();
+        self.codes.resize(queries / TILE * self.steps, [[0; 2]; TILE]);
+        self.scales.clear();
+        self.scales.resize(queries, 1.0);
+        self.seen.clear();
+        self.seen.resize(queries, 0..0);
+        let unit = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
+        let (mut query, mut codes) = (vec![0.0; padded], vec![0; padded]);
+        for (i, row) in block.rows.clone().enumerate() {
+            for h in 0..group {
+                let start = row * block.q_dim + (block.kv_head * group + h) * head_dim;
+                query[..head_dim].copy_from_slice(&block.q[start..start + head_dim]);
+                block.turns.apply(simd, row, &mut query[..head_dim]);
+                let n = i * group + h;
+                self.scales[n] = quantize(simd, &query, max_code(head_dim), &mut codes) * unit;
+                self.seen[n] = block.cache.seen(block.layer, block.position + i);
+                let tile = &mut self.codes[n / TILE * self.steps..][..self.steps];
+                for (tile, pair) in tile.iter_mut().zip(codes.as_chunks::<2>().0) {
+                    tile[n % TILE] = *pair;
+                }
+            }
+        }
+    }
+}
+
+/// The pages of one chunk, in order.
+#[inline(always)]
+fn over_chunk<S: Simd>(
+    simd: S,
+    block: &Block<'_>,
+    queries: &Queries,
+    chunk: usize,
+    (keys, values): (&mut Vec<Line>, &mut Vec<Line>),
+    state: &mut State,
+) {
+    let shape = block.cache.shape();
+    state.reset(queries.seen.len(), shape.width());
+    let seen = block.seen();
+    let first = (chunk * CHUNK).max(seen.start / PAGE);
+    let last = ((chunk + 1) * CHUNK).min(seen.end.div_ceil(PAGE));
+    for number in first..last {
+        let Some(page) = block.cache.page(block.layer, number) else { continue };
+        let codes = match page.head(shape, block.kv_head) {
+            Head::I16(codes) => codes,
+            Head::Q8_0 { codes, key_ratios, value_ratios } => {
+                unpack_keys(simd, codes.keys, key_ratios, keys);
+                unpack_values(simd, codes.values, value_ratios, shape.width(), values);
+                Codes { keys, values, scales: codes.scales }
+            }
+            Head::F32 { .. } => continue,
+        };
+        let next = block.cache.page(block.layer, number + 1).map(|p| p.head(shape, block.kv_head));
+        let next = if let Some(Head::I16(next)) = next { next.keys } else { &[] };
+        for tile in 0..queries.seen.len() / TILE {
+            let slots = std::array::from_fn(|q| {
+                let seen = &queries.seen[tile * TILE + q];
+                let slot = |p: usize| p.saturating_sub(number * PAGE).min(PAGE);
+                slot(seen.start)..slot(seen.end)
+            });
+            if slots.iter().any(|slots| !slots.is_empty()) {
+                let ahead = if tile == 0 { next } else { &[] };
+                over_page(simd, queries, tile, codes, ahead, &slots, state);
+            }
+        }
+    }
+}
+
+/// Four queries over one page.
+#[inline(always)]
+fn over_page<S: Simd>(
+    simd: S,
+    queries: &Queries,
+    tile: usize,
+    page: Codes<'_, Line>,
+    ahead: &[Line],
+    slots: &[Range<usize>; TILE],
+    state: &mut State,
+) {
+    // The first tile fetches what comes next while it computes.
+    let values_ahead = if ahead.is_empty() { ahead } else { page.values };
+    let codes = &queries.codes[tile * queries.steps..][..queries.steps];
+    let mut scores = [[simd.zero_i32(); 4]; TILE];
+    let pairs = |step: usize| codes.get(step).map(|codes| std::array::from_fn(|q| codes[q]));
+    if S::TILE == 4 {
+        scores = product::<S, 4>(simd, page.keys, 4, 0, values_ahead, pairs);
+    } else {
+        #[allow(clippy::needless_range_loop, reason = "v indexes the inner arrays")]
+        for v in 0..4 {
+            let one = product::<S, 1>(simd, page.keys, 4, v, values_ahead, pairs);
+            (0..TILE).for_each(|q| scores[q][v] = one[q][0]);
+        }
+    }
+    let mut weights = [[0i16; PAGE]; TILE];
+    let mut steps = [0.0; TILE];
+    // Lanes 0–3: what comes before is multiplied by 2^x; lanes 4–7: the page.
+    let mut factors = [0.0; 16];
+    let mut sums = [simd.splat(0.0); TILE];
+    for q in 0..TILE {
+        if slots[q].is_empty() {
+            continue;
+        }
+        let n = tile * TILE + q;
+        let (scale, before) = (queries.scales[n], state.max[n]);
+        let page = weigh(simd, &scores[q], page.scales, scale, &slots[q], &mut weights[q]);
+        let max = if page.max > before { page.max } else { before };
+        (factors[q], factors[q + TILE]) = (before - max, page.max - max);
+        state.max[n] = max;
+        (steps[q], sums[q]) = (page.step, page.sum);
+    }
+    let mut powers = [0.0; 16];
+    simd.store(exp2(simd, simd.load(&factors)), &mut powers);
+    for q in 0..TILE {
+        if !slots[q].is_empty() {
+            let sum = &mut state.sum[tile * TILE + q];
+            let before = simd.mul(simd.load(sum), simd.splat(powers[q]));
+            simd.store(simd.fma(sums[q], simd.splat(powers[q + TILE]), before), sum);
+            steps[q] *= powers[q + TILE];
+        }
+    }
+    let width = queries.steps / 8;
+    let acc = &mut state.acc[tile * TILE * width..][..TILE * width];
+    let pairs = |step: usize| {
+        (step < PAGE / 2).then(|| std::array::from_fn(|q| weights[q].as_chunks::<2>().0[step]))
+    };
+    let mut at = 0;
+    while at < width {
+        if S::TILE == 4 && width - at >= 4 {
+            let sums = product::<S, 4>(simd, page.values, width, at, ahead, pairs);
+            add_up(simd, &sums, slots, (&powers, &steps), acc, at);
+            at += 4;
+        } else {
+            let sums = product::<S, 1>(simd, page.values, width, at, ahead, pairs);
+            add_up(simd, &sums, slots, (&powers, &steps), acc, at);
+            at += 1;
+        }
+    }
+}
+
+/// `acc ← acc · power + sums · step` for the queries that see something.
+#[inline(always)]
+fn add_up<S: Simd, const V: usize>(
+    simd: S,
+    sums: &[[S::I32x16; V]; TILE],
+    slots: &[Range<usize>; TILE],
+    (powers, steps): (&[f32; 16], &[f32; TILE]),
+    acc: &mut [[f32; 16]],
+    at: usize,
+) {
+    let width = acc.len() / TILE;
+    for q in 0..TILE {
+        if slots[q].is_empty() {
+            continue;
+        }
+        let (power, step) = (simd.splat(powers[q]), simd.splat(steps[q]));
+        for (acc, &sum) in acc[q * width + at..].iter_mut().zip(&sums[q]) {
+            let before = simd.mul(simd.load(acc), power);
+            simd.store(simd.fma(simd.to_f32(sum), step, before), acc);
+        }
+    }
+}
+
+/// `out[q][v] = Σ over steps of pairs(step)[q] · lines[step, at + v]`, as pairs.
+#[inline(always)]
+fn product<S: Simd, const V: usize>(
+    simd: S,
+    lines: &[Line],
+    width: usize,
+    at: usize,
+    ahead: &[Line],
+    pairs: impl Fn(usize) -> Option<[[i16; 2]; TILE]>,
+) -> [[S::I32x16; V]; TILE] {
+    let mut acc = [[simd.zero_i32(); V]; TILE];
+    for (step, lines) in lines.chunks_exact(width).enumerate() {
+        let (Some(lines), Some(pairs)) = (lines[at..].first_chunk::<V>(), pairs(step)) else {
+            break;
+        };
+        let mut vectors = [simd.load_i16(&lines[0].0); V];
+        for (vector, line) in vectors.iter_mut().zip(lines) {
+            *vector = simd.load_i16(&line.0);
+        }
+        if let Some(ahead) = ahead.get(step * width + at..step * width + at + V) {
+            ahead.iter().for_each(|line| simd.prefetch(line));
+        }
+        for (acc, pair) in acc.iter_mut().zip(&pairs) {
+            let pair = simd.splat_pair(pair);
+            for (acc, &line) in acc.iter_mut().zip(&vectors) {
+                *acc = simd.dot_pairs(*acc, line, pair);
+            }
+        }
+    }
+    acc
+}
+
+/// A page's softmax for one query.
+struct Weighed<S: Simd> {
+    max: f32,
+    sum: S::F32x16,
+    /// Value of one unit of the integer weights.
+    step: f32,
+}
+
+/// −∞ for slots that are not seen, +∞ for those that are: `[64 − start ..]` and
+/// `[128 − end ..]`, the lower of both.
+static LIMITS: [f32; 3 * PAGE] = {
+    let mut limits = [f32::NEG_INFINITY; 3 * PAGE];
+    let mut i = PAGE;
+    while i < 2 * PAGE {
+        limits[i] = f32::INFINITY;
+        i += 1;
+    }
+    limits
+};
+
+/// Turns scores into integer weights of the values. What is stored in slots that
+/// are not seen has no influence.
+#[inline(always)]
+fn weigh<S: Simd>(
+    simd: S,
+    scores: &[S::I32x16; 4],
+    scales: &Scales,
+    scale: f32,
+    slots: &Range<usize>,
+    weights: &mut [i16; PAGE],
+) -> Weighed<S> {
+    let (keys, values) = (scales.keys.as_chunks::<16>().0, scales.values.as_chunks::<16>().0);
+    let scale = simd.splat(scale);
+    // Loops, not `array::from_fn`: that is not inlined into the set's region.
+    let mut x = [simd.splat(0.0); 4];
+    for v in 0..4 {
+        x[v] = simd.mul(simd.mul(simd.to_f32(scores[v]), simd.load(&keys[v])), scale);
+    }
+    let whole = *slots == (0..PAGE);
+    let (from, to) =
+        (&LIMITS[PAGE - slots.start..][..PAGE], &LIMITS[2 * PAGE - slots.end..][..PAGE]);
+    let (from, to) = (from.as_chunks::<16>().0, to.as_chunks::<16>().0);
+    let mut limits = x;
+    if !whole {
+        for v in 0..4 {
+            limits[v] = simd.min(simd.load(&from[v]), simd.load(&to[v]));
+            // A NaN that is seen becomes +∞ here, and NaN again below.
+            x[v] = simd.min(x[v], limits[v]);
+        }
+    }
+    let max = simd.max_lane(simd.max(simd.max(x[0], x[1]), simd.max(x[2], x[3])));
+    let minus_max = simd.splat(-max);
+    let mut p = x;
+    for p in &mut p {
+        *p = exp2(simd, simd.add(*p, minus_max));
+    }
+    if !whole {
+        for (p, limit) in p.iter_mut().zip(limits) {
+            *p = simd.min(*p, simd.max(limit, simd.splat(0.0)));
+        }
+    }
+    let sum = simd.add(simd.add(p[0], p[1]), simd.add(p[2], p[3]));
+    let mut w = p;
+    for (w, values) in w.iter_mut().zip(values) {
+        *w = simd.mul(*w, simd.load(values));
+    }
+    let most = simd.max_lane(simd.max(simd.max(w[0], w[1]), simd.max(w[2], w[3])));
+    let unit = simd.splat(MAX_WEIGHT / most);
+    let (low_high, _) = weights.as_chunks_mut::<32>();
+    for (i, out) in low_high.iter_mut().enumerate() {
+        let (low, high) = (simd.mul(w[2 * i], unit), simd.mul(w[2 * i + 1], unit));
+        simd.store_i16(simd.round_i16(low, high), out);
+    }
+    Weighed { max, sum, step: most / MAX_WEIGHT }
+}
+
+/// Joins `part` to what came before it.
+#[inline(always)]
+fn merge<S: Simd>(simd: S, part: &State, whole: &mut State) {
+    let width = whole.acc.len() / whole.max.len().max(1);
+    for n in 0..whole.max.len() {
+        // A query that sees nothing of the chunk, or padding.
+        if part.sum[n] == [0.0; 16] {
+            continue;
+        }
+        let (before, now) = (whole.max[n], part.max[n]);
+        let max = if now > before { now } else { before };
+        let mut factors = [0.0; 16];
+        (factors[0], factors[1]) = (before - max, now - max);
+        let mut powers = [0.0; 16];
+        simd.store(exp2(simd, simd.load(&factors)), &mut powers);
+        let (before, now) = (simd.splat(powers[0]), simd.splat(powers[1]));
+        let join = |whole: &mut [f32; 16], part: &[f32; 16]| {
+            let sum = simd.mul(simd.load(whole), before);
+            simd.store(simd.fma(simd.load(part), now, sum), whole);
+        };
+        whole.max[n] = max;
+        join(&mut whole.sum[n], &part.sum[n]);
+        let span = n * width..(n + 1) * width;
+        for (whole, part) in whole.acc[span.clone()].iter_mut().zip(&part.acc[span]) {
+            join(whole, part);
+        }
+    }
+}
+
+/// Writes `acc / sum`.
+#[inline(always)]
+fn finish<S: Simd>(simd: S, state: &State, block: &Block<'_>, outs: &mut [&mut [f32]]) {
+    let width = block.cache.shape().width();
+    let heads = outs.iter_mut().flat_map(|out| out.chunks_exact_mut(block.head_dim()));
+    for (n, out) in heads.enumerate() {
+        let sum = simd.splat(simd.sum(simd.load(&state.sum[n])));
+        for (out, acc) in out.chunks_mut(16).zip(&state.acc[n * width..]) {
+            let mut lanes = [0.0; 16];
+            simd.store(simd.div(simd.load(acc), sum), &mut lanes);
+            out.copy_from_slice(&lanes[..out.len()]);
+        }
+    }
+}
