@@ -280,6 +280,7 @@ fn product<S: Simd>(
 }
 
 /// Writes a strip's product where it belongs.
+#[inline(always)]
 fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
     let width = job.weight.tensor.rows();
     assert!(rows.start <= rows.end && rows.end <= width);
@@ -290,9 +291,11 @@ fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
         let place = unsafe {
             std::slice::from_raw_parts_mut(job.out.at(m * width + rows.start), rows.len())
         };
-        match job.then {
-            Then::Add => place.iter_mut().zip(values).for_each(|(out, value)| *out += value),
-            Then::Store | Then::Gate(_) => place.copy_from_slice(&values[..rows.len()]),
+        match (job.then, place.as_chunks_mut::<{ Strip::ROWS }>().0) {
+            // A whole strip: a constant length, so no calls and no loops.
+            (Then::Store | Then::Gate(_), [place]) => place.copy_from_slice(values),
+            (Then::Store | Then::Gate(_), _) => place.copy_from_slice(&values[..rows.len()]),
+            (Then::Add, _) => place.iter_mut().zip(values).for_each(|(out, value)| *out += value),
         }
     }
 }

@@ -7,10 +7,12 @@
 //! pairs   [cols / 2·SUB][2][16 rows][2] i16    minimums, or −OFFSET · scale
 //! floats  [blocks][2][d, dmin][16 rows] f32
 //! ```
-//! It is made once per thread and strip and used for every row of the batch, so
-//! it stays in the L2 cache: 36 bytes per column for super-blocks.
+//! With many rows of activations it holds all columns of the strip (36 bytes per
+//! column and strip: the L2 cache) and is used for every tile. With few it holds
+//! [`STEP`] columns at a time, which stay in the L1 cache.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::Avx512;
 use super::codes::{Put, SmallCodes};
@@ -18,6 +20,9 @@ use super::products::Ahead;
 use super::scales::{GROUP, SuperScales};
 use super::vector::{load32, prefetch, transpose};
 use crate::simd::Strip;
+
+/// Columns of a panel for few rows of activations.
+pub(super) const STEP: usize = 512;
 
 /// One register in memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,9 +51,11 @@ fn sixteen_rows<'a, B>(
     half: usize,
     blocks: impl Fn(&'a [u8]) -> &'a [B],
 ) -> [&'a [B]; 16] {
+    let len = strip.bytes.len() / strip.rows;
     let mut rows: [&[B]; 16] = [&[]; 16];
     for (r, row) in rows.iter_mut().enumerate() {
-        *row = blocks(strip.row((16 * half + r).min(strip.rows - 1)));
+        let n = (16 * half + r).min(strip.rows - 1);
+        *row = blocks(&strip.bytes[n * len..(n + 1) * len]);
     }
     rows
 }
@@ -60,9 +67,10 @@ impl Panel {
         &mut self,
         simd: Avx512,
         strip: &Strip<'_>,
+        columns: Range<usize>,
         ahead: Ahead,
     ) {
-        let blocks = strip.cols / 256;
+        let (first, blocks) = (columns.start / 256, columns.len() / 256);
         self.codes.resize(blocks * 128, Line::default());
         self.scales.resize(blocks * 512 / F::SUB, Line::default());
         self.pairs.resize(blocks * 256 / F::SUB, Line::default());
@@ -70,13 +78,15 @@ impl Panel {
         for half in 0..2 {
             let rows = sixteen_rows(strip, half, F::blocks);
             for b in 0..blocks {
-                let mut of_rows = [&rows[0][b]; 16];
+                let mut of_rows = [&rows[0][0]; 16];
                 for (block, row) in of_rows.iter_mut().zip(rows) {
-                    *block = &row[b];
+                    *block = &row[first + b];
                 }
                 let codes = &mut self.codes[b * 128..(b + 1) * 128];
                 let ahead = Ahead {
-                    next: ahead.next.wrapping_add(64 * ahead.lines * (half * blocks + b)),
+                    next: ahead
+                        .next
+                        .wrapping_add(64 * ahead.lines * (2 * first + half * blocks + b)),
                     ..ahead
                 };
                 F::columns(simd, &of_rows, &mut Half { codes, half, ahead });
@@ -132,8 +142,14 @@ impl Panel {
     /// Unpacks a strip of a 32-wide format. Blocks go in pairs; of an odd number
     /// the last pair repeats its block.
     #[inline(always)]
-    pub(super) fn unpack_small<F: SmallCodes>(&mut self, simd: Avx512, strip: &Strip<'_>) {
-        let blocks = strip.cols / 32;
+    pub(super) fn unpack_small<F: SmallCodes>(
+        &mut self,
+        simd: Avx512,
+        strip: &Strip<'_>,
+        columns: Range<usize>,
+        _: Ahead,
+    ) {
+        let (start, blocks) = (columns.start / 32, columns.len() / 32);
         let pairs = blocks.div_ceil(2);
         self.codes.resize(pairs * 32, Line::default());
         self.floats.resize(pairs * 8, Line::default());
@@ -144,7 +160,7 @@ impl Panel {
                 // SAFETY: the set is proven.
                 let mut lanes = [unsafe { _mm512_setzero_si512() }; 16];
                 for (lanes, row) in lanes.iter_mut().zip(rows) {
-                    *lanes = F::codes(simd, [&row[first], &row[second]]);
+                    *lanes = F::codes(simd, [&row[start + first], &row[start + second]]);
                 }
                 let codes = &mut self.codes[pair * 32..(pair + 1) * 32];
                 for (k, column) in transpose(simd, lanes).into_iter().enumerate() {
@@ -152,9 +168,9 @@ impl Panel {
                 }
                 for b in [first, second] {
                     let at = (b * 2 + half) * 2;
-                    put(simd, &mut self.floats[at], halves::<F>(simd, &rows, b, 0));
+                    put(simd, &mut self.floats[at], halves::<F>(simd, &rows, start + b, 0));
                     if F::HAS_MIN {
-                        put(simd, &mut self.floats[at + 1], halves::<F>(simd, &rows, b, 2));
+                        put(simd, &mut self.floats[at + 1], halves::<F>(simd, &rows, start + b, 2));
                     }
                 }
             }

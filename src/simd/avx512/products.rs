@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::codes::SmallCodes;
 use super::scales::SuperScales;
-use super::{Avx512, matvec, matvec_small, tile, vector};
+use super::{Avx512, matvec, matvec_small, panel, tile, vector};
 use crate::quant::{self, Format};
 use crate::simd::{Scratch, Strip};
 
@@ -66,22 +66,38 @@ impl Ahead {
     }
 }
 
-/// Runs `$tile::<F, M>` over all rows of the batch, in tiles of about one size.
-macro_rules! for_tiles {
-    ($simd:expr, $F:ident, $tile:ident, $strip:expr, $panel:expr, $ahead:expr, $out:expr) => {{
-        let (batch, tiles) = ($strip.batch(), $strip.batch().div_ceil(tile::ROWS));
-        for i in 0..tiles {
-            let (first, next) = (batch * i / tiles, batch * (i + 1) / tiles);
-            let out = &mut $out[first * Strip::ROWS..next * Strip::ROWS];
-            let (rows, ahead) = ($strip.activations, $ahead.tile($strip, i));
-            match next - first {
-                1 => tile::$tile::<$F, 1>($simd, $panel, rows, first, ahead, out),
-                2 => tile::$tile::<$F, 2>($simd, $panel, rows, first, ahead, out),
-                3 => tile::$tile::<$F, 3>($simd, $panel, rows, first, ahead, out),
-                4 => tile::$tile::<$F, 4>($simd, $panel, rows, first, ahead, out),
-                5 => tile::$tile::<$F, 5>($simd, $panel, rows, first, ahead, out),
-                _ => tile::$tile::<$F, 6>($simd, $panel, rows, first, ahead, out),
+/// Batches up to this many rows unpack and multiply [`panel::STEP`] columns at a
+/// time.
+const FEW: usize = 2 * tile::ROWS;
+
+/// Unpacks columns and runs `$tile::<F, M>` over all rows of the batch, in tiles of
+/// about one size.
+macro_rules! tiles {
+    ($simd:expr, $operands:expr, $F:ident, $unpack:ident, $tile:ident, $unpacking:literal) => {{
+        let Operands { strip, scratch, out } = $operands;
+        let (batch, cols) = (strip.batch(), strip.cols);
+        let tiles = batch.div_ceil(tile::ROWS);
+        let (unpacking, ahead) = Ahead::new(strip, tiles, $unpacking);
+        let step = if batch <= FEW { panel::STEP } else { cols };
+        let mut start = 0;
+        while start < cols {
+            let columns = start..cols.min(start + step);
+            scratch.panel.$unpack::<$F>($simd, strip, columns.clone(), unpacking);
+            for i in 0..tiles {
+                let (first, next) = (batch * i / tiles, batch * (i + 1) / tiles);
+                let out = &mut out[first * Strip::ROWS..next * Strip::ROWS];
+                let (rows, ahead) = (strip.activations, ahead.tile(strip, i));
+                let (panel, k) = (&scratch.panel, &columns);
+                match next - first {
+                    1 => tile::$tile::<$F, 1>($simd, panel, rows, first, k, ahead, out),
+                    2 => tile::$tile::<$F, 2>($simd, panel, rows, first, k, ahead, out),
+                    3 => tile::$tile::<$F, 3>($simd, panel, rows, first, k, ahead, out),
+                    4 => tile::$tile::<$F, 4>($simd, panel, rows, first, k, ahead, out),
+                    5 => tile::$tile::<$F, 5>($simd, panel, rows, first, k, ahead, out),
+                    _ => tile::$tile::<$F, 6>($simd, panel, rows, first, k, ahead, out),
+                }
             }
+            start += step;
         }
     }};
 }
@@ -117,10 +133,7 @@ struct SuperTiles<'a, F>(Operands<'a>, PhantomData<F>);
 impl<F: SuperScales> Kernel for SuperTiles<'_, F> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
-        let Operands { strip, scratch, out } = self.0;
-        let (unpacking, ahead) = Ahead::new(strip, strip.batch().div_ceil(tile::ROWS), true);
-        scratch.panel.unpack_super::<F>(simd, strip, unpacking);
-        for_tiles!(simd, F, super_tile, strip, &scratch.panel, ahead, out);
+        tiles!(simd, self.0, F, unpack_super, super_tile, true);
     }
 }
 
@@ -129,10 +142,7 @@ struct SmallTiles<'a, F>(Operands<'a>, PhantomData<F>);
 impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
-        let Operands { strip, scratch, out } = self.0;
-        let (_, ahead) = Ahead::new(strip, strip.batch().div_ceil(tile::ROWS), false);
-        scratch.panel.unpack_small::<F>(simd, strip);
-        for_tiles!(simd, F, small_tile, strip, &scratch.panel, ahead, out);
+        tiles!(simd, self.0, F, unpack_small, small_tile, false);
     }
 }
 

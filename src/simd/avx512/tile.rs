@@ -12,6 +12,7 @@
 #![allow(clippy::needless_range_loop, reason = "m and r index several arrays at once")]
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::Avx512;
 use super::codes::SmallCodes;
@@ -24,7 +25,7 @@ use crate::simd::Strip;
 /// Most activation rows of a tile.
 pub(super) const ROWS: usize = 6;
 
-/// Where the rows `first ..` of the activations lie.
+/// Where `columns` of the rows `first ..` of the activations lie.
 struct Pointers<const M: usize> {
     q: [*const i8; M],
     sums16: [*const i16; M],
@@ -34,7 +35,8 @@ struct Pointers<const M: usize> {
 
 impl<const M: usize> Pointers<M> {
     #[inline(always)]
-    fn new(activations: &ActivationRows, first: usize) -> Self {
+    fn new(activations: &ActivationRows, first: usize, columns: &Range<usize>) -> Self {
+        let (k, blocks) = (columns.start, columns.start / activations.block_len());
         let mut rows = Pointers {
             q: [std::ptr::null(); M],
             sums16: [std::ptr::null(); M],
@@ -43,10 +45,10 @@ impl<const M: usize> Pointers<M> {
         };
         for m in 0..M {
             let row = activations.row(first + m);
-            rows.q[m] = row.q.as_ptr();
-            rows.sums16[m] = row.sums.as_ptr();
-            rows.sums32[m] = row.sums32.as_ptr();
-            rows.d[m] = row.d.as_ptr();
+            rows.q[m] = row.q[k..].as_ptr();
+            rows.sums16[m] = row.sums[k / 16..].as_ptr();
+            rows.sums32[m] = row.sums32[k / 32..].as_ptr();
+            rows.d[m] = row.d[blocks..].as_ptr();
         }
         rows
     }
@@ -77,24 +79,25 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     panel: &Panel,
     activations: &ActivationRows,
     first: usize,
+    columns: &Range<usize>,
     ahead: Ahead,
     out: &mut [f32],
 ) {
-    let blocks = activations.cols() / 256;
+    let blocks = columns.len() / 256;
     let (subs, pairs) = (256 / F::SUB, 128 / F::SUB);
-    assert!(activations.cols().is_multiple_of(256) && out.len() >= M * Strip::ROWS);
+    assert!(columns.end <= activations.cols() && out.len() >= M * Strip::ROWS);
     assert!(panel.codes.len() >= blocks * 128 && panel.floats.len() >= blocks * 4);
     assert!(panel.scales.len() >= blocks * 2 * subs && panel.pairs.len() >= blocks * 2 * pairs);
-    let rows = Pointers::<M>::new(activations, first);
+    let rows = Pointers::<M>::new(activations, first, columns);
     let (codes, scales) = (panel.codes.as_ptr(), panel.scales.as_ptr());
     let (side, floats) = (panel.pairs.as_ptr(), panel.floats.as_ptr());
     // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
-    // Activations: `row` gives `cols` codes, cols / 16 and cols / 32 sums, cols /
-    // 256 scales, and b · 256 + 256 ≤ cols. Output: checked above.
+    // Activations: `Pointers` took the rest of each row from the first column on,
+    // and the columns end within the row. Output: checked above.
     unsafe {
-        let mut acc = [[_mm512_setzero_ps(); 2]; M];
+        let mut acc = load::<M>(simd, columns.start == 0, out);
         for b in 0..blocks {
-            ahead.step(simd, b);
+            ahead.step(simd, columns.start / 256 + b);
             let sums = |m: usize, p: usize| match F::SUB {
                 16 => splat(simd, rows.sums16[m].add(b * 16 + 2 * p)),
                 _ => splat(simd, rows.sums32[m].add(b * 8 + 2 * p)),
@@ -129,10 +132,11 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                     }
                 }
             }
-            for r in 0..2 {
-                let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
-                let dmin = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2 + 1));
-                for m in 0..M {
+            // Rows outside: a row's sums are broadcast once and not kept.
+            for m in 0..M {
+                let d8 = _mm512_set1_ps(*rows.d[m].add(b));
+                for r in 0..2 {
+                    let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
                     let isum = _mm512_cvtepi32_ps(sup[m][r]);
                     let t = if F::HAS_MIN {
                         let mut msum = _mm512_setzero_si512();
@@ -140,12 +144,12 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                             let mins = line(simd, side, (b * pairs + p) * 2 + r);
                             msum = _mm512_dpwssd_epi32(msum, mins, sums(m, p));
                         }
+                        let dmin = line(simd, floats, (b * 2 + r) * 2 + 1);
                         let msum = _mm512_cvtepi32_ps(msum);
-                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, dmin))
+                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, _mm512_castsi512_ps(dmin)))
                     } else {
                         _mm512_mul_ps(isum, d)
                     };
-                    let d8 = _mm512_set1_ps(*rows.d[m].add(b));
                     acc[m][r] = _mm512_fmadd_ps(t, d8, acc[m][r]);
                 }
             }
@@ -161,22 +165,23 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
     panel: &Panel,
     activations: &ActivationRows,
     first: usize,
+    columns: &Range<usize>,
     ahead: Ahead,
     out: &mut [f32],
 ) {
-    let blocks = activations.cols() / 32;
-    assert!(activations.cols().is_multiple_of(32) && out.len() >= M * Strip::ROWS);
+    let blocks = columns.len() / 32;
+    assert!(columns.end <= activations.cols() && out.len() >= M * Strip::ROWS);
     assert!(panel.codes.len() >= blocks * 16 && panel.floats.len() >= blocks * 4);
-    let rows = Pointers::<M>::new(activations, first);
+    let rows = Pointers::<M>::new(activations, first, columns);
     let (codes, floats) = (panel.codes.as_ptr(), panel.floats.as_ptr());
     // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
-    // Activations: `row` gives `cols` codes, cols / 32 sums and scales, and
-    // b · 32 + 32 ≤ cols. Output: checked above.
+    // Activations: `Pointers` took the rest of each row from the first column on,
+    // and the columns end within the row. Output: checked above.
     unsafe {
-        let mut acc = [[_mm512_setzero_ps(); 2]; M];
+        let mut acc = load::<M>(simd, columns.start == 0, out);
         for b in 0..blocks {
             if b % 8 == 0 {
-                ahead.step(simd, b / 8);
+                ahead.step(simd, (columns.start / 32 + b) / 8);
             }
             let sum = |m: usize| i32::from(*rows.sums32[m].add(b));
             let mut a = [[_mm512_setzero_si512(); 2]; M];
@@ -210,6 +215,26 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
             }
         }
         store(simd, acc, out);
+    }
+}
+
+/// The sums so far: zeros at the start of the rows.
+///
+/// # Safety
+/// `out` holds `M` rows of [`Strip::ROWS`] floats.
+#[inline(always)]
+unsafe fn load<const M: usize>(_: Avx512, start: bool, out: &[f32]) -> [[__m512; 2]; M] {
+    // SAFETY: the set is proven; the caller's promise.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); 2]; M];
+        if !start {
+            for m in 0..M {
+                for r in 0..2 {
+                    acc[m][r] = _mm512_loadu_ps(out.as_ptr().add(m * Strip::ROWS + 16 * r));
+                }
+            }
+        }
+        acc
     }
 }
 
