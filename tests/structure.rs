@@ -25,11 +25,12 @@ const ORDER: [&str; 14] = [
 
 /// Where `unsafe` may stand: the mapping, instruction sets (folders end in `/`),
 /// threads and the disjoint writes of the matrix product.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "gguf/mod.rs",
     "simd/avx2/mod.rs",
     "simd/avx2/ops.rs",
     "simd/avx512/",
+    "simd/neon/",
     "kernel/pool.rs",
     "kernel/matmul.rs",
 ];

@@ -121,6 +121,7 @@ impl ActivationRows {
 
     /// Codes, sums of 16 and sums of 32 from row `r` on, at least `SLACK` codes
     /// more than the row has. `None` if there are not that many rows.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn row_and_beyond(&self, r: usize) -> Option<(&[i8], &[i16], &[i16])> {
         let cols = self.cols;
         let (q, sums) = (self.q.get(r * cols..)?, self.sums.get(r * (cols / 16)..)?);

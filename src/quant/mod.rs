@@ -32,9 +32,14 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use iq4_xs::scale as iq4_xs_scale;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use q3_k::all_scales as q3_k_scales;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use q4_k::unpack_scales as q4_k_scales;
 
 pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
 pub use iq4_nl::IQ4_NL;

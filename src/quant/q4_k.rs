@@ -48,7 +48,7 @@ pub(super) fn scale_min(scales: &[u8; 12], k: usize) -> (u8, u8) {
 /// All scales and minimums, one per 16 weights as kernels want them; decoded
 /// four at a time in the bytes of a word.
 #[inline(always)]
-pub(super) fn unpack_scales(scales: &[u8; 12], scale: &mut [i16; 16], min: &mut [i16; 16]) {
+pub(crate) fn unpack_scales(scales: &[u8; 12], scale: &mut [i16; 16], min: &mut [i16; 16]) {
     const LOW: u32 = 0x0f0f_0f0f;
     const HIGH: u32 = 0x3030_3030;
     const SIX: u32 = 0x3f3f_3f3f;

@@ -15,6 +15,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod peak;
 mod portable;
 mod strip;
@@ -25,6 +27,8 @@ pub(crate) use strip::{Scratch, Strip};
 use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+use neon::{DotProd, I8mm, Neon, Plain};
 use portable::Portable;
 
 use crate::error::{Error, Result};
@@ -47,6 +51,12 @@ enum Tier {
     AvxVnni(Avx2<true>),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon<Plain>),
+    #[cfg(target_arch = "aarch64")]
+    NeonDotProd(Neon<DotProd>),
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(Neon<I8mm>),
 }
 
 impl Isa {
@@ -67,10 +77,17 @@ impl Isa {
             sets.extend(Avx2::<true>::new().map(|vnni| Isa(Tier::AvxVnni(vnni))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            sets.extend(Neon::new().map(|neon| Isa(Tier::Neon(neon))));
+            sets.extend(Neon::new().map(|neon| Isa(Tier::NeonDotProd(neon))));
+            sets.extend(Neon::new().map(|neon| Isa(Tier::NeonI8mm(neon))));
+        }
         sets
     }
 
-    /// The set called `name`: `portable`, `avx2`, `avxvnni`, `avx512`.
+    /// The set called `name`: `portable`; on x86-64 `avx2`, `avxvnni`, `avx512`; on
+    /// aarch64 `neon`, `neon-dotprod`, `neon-i8mm`.
     ///
     /// # Errors
     /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
@@ -102,6 +119,12 @@ impl Isa {
             Tier::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonDotProd(_) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonI8mm(_) => "neon-i8mm",
         }
     }
 
@@ -115,6 +138,12 @@ impl Isa {
             Tier::AvxVnni(simd) => simd.enter(task),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.enter(task),
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(simd) => simd.enter(task),
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonDotProd(simd) => simd.enter(task),
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonI8mm(simd) => simd.enter(task),
         }
     }
 }
@@ -225,5 +254,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn multiply_chains(self, rounds: usize) -> u64 {
         peak::dot_codes(self, rounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever forces a set, as CI does under emulation, learns here that it is missing.
+    #[test]
+    fn the_set_of_the_environment_is_there() {
+        let isa = Isa::from_env().unwrap();
+        assert!(Isa::available().contains(&isa));
+        assert_eq!(Isa::named(isa.name()).unwrap(), isa);
     }
 }

@@ -46,6 +46,7 @@ pub(crate) struct Scratch {
     /// `[batch]`
     sums: Vec<f32>,
     /// `[batch, rows, blocks]`: what each block adds before the activations' scale.
+    #[cfg(target_arch = "x86_64")]
     pub(super) values: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
     pub(super) panel: super::avx512::Panel,
