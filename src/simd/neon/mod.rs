@@ -238,8 +238,8 @@ impl<B: Bytes> Simd for Neon<B> {
 
     /// The intrinsic is not stable in Rust 1.95.
     #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
-        // SAFETY: a hint; it reads nothing.
+    fn prefetch(self, x: *const u8) {
+        // SAFETY: a hint; it reads nothing and faults nowhere.
         unsafe {
             asm!("prfm pldl1keep, [{x}]", x = in(reg) x, options(readonly, nostack, preserves_flags));
         }
