@@ -22,10 +22,13 @@ const BYTES: usize = 2 << 20;
 /// A fork copies whole slabs, and a window holds up to one that it left.
 const MOST_PAGES: usize = 16;
 
-/// Pages per slab.
+/// Pages per slab: with a sliding window at most an eighth of it, so that what was
+/// left but is still held stays small beside what is seen.
 pub(crate) fn pages(shape: &KvShape) -> usize {
     let page = (shape.kv_heads * head_bytes(shape)).max(1);
-    BYTES.div_ceil(page).clamp(1, MOST_PAGES)
+    let window = shape.windows.iter().flatten().min();
+    let most = window.map_or(MOST_PAGES, |window| (window / PAGE / 8).clamp(1, MOST_PAGES));
+    BYTES.div_ceil(page).clamp(1, most)
 }
 
 /// Pages of one layer.
