@@ -8,9 +8,10 @@
 //! sums are exact. Float weights meet f32 activations in the order of
 //! [`dot`](super::math::dot). So a value depends on its row alone.
 //!
-//! Threads take contiguous parts of the weight rows, the same from call to call.
-//! They go through it in strips of 32 rows; what becomes of a product (bias, residual
-//! sum, gate) is done strip by strip, while it is in the nearest cache.
+//! Threads go through the weight rows in strips of 32: with few input rows each
+//! through a contiguous part, the same from call to call; with many, whoever is free
+//! takes the next strip. What becomes of a product (bias, residual sum, gate) is done
+//! strip by strip, while it is in the nearest cache.
 
 use std::cell::RefCell;
 use std::ops::Range;

@@ -228,8 +228,8 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
-    /// As in the AVX2 set, on two registers' worth of codes at once where there
-    /// are as many: |q| by a with q's sign, then the scales by `dpwssd`.
+    /// As in the AVX2 set; the scales by `dpwssd`. Only the generic way uses it, which
+    /// the kernels of this set replace.
     #[inline(always)]
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
         let (q, a) = (q.as_chunks::<32>().0, a.as_chunks::<32>().0);
