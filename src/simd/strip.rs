@@ -51,6 +51,8 @@ pub(crate) struct Scratch {
     #[cfg(target_arch = "x86_64")]
     pub(super) panel: super::avx512::Panel,
     #[cfg(target_arch = "x86_64")]
+    pub(super) interleaved: super::avx512::Interleaved,
+    #[cfg(target_arch = "x86_64")]
     pub(super) avx2: super::avx2::Memory,
 }
 

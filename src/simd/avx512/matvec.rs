@@ -1,5 +1,5 @@
-//! Few rows of activations: weights are decoded where they lie in the file, once,
-//! and multiplied with every row of the batch while they are in registers.
+//! One row of activations (32-wide formats: up to three): weights are decoded where
+//! they lie in the file, once, and multiplied while they are in registers.
 //!
 //! Per block and activation row, with 256 unsigned codes u in four registers:
 //! ```text

@@ -5,16 +5,20 @@
 //! compiled for the set.
 
 mod codes;
+mod interleave;
+mod lanes;
 mod matvec;
 mod matvec_small;
 mod panel;
 mod products;
+mod quads;
 mod scales;
 mod tile;
 mod vector;
 
 use std::arch::x86_64::*;
 
+pub(super) use interleave::Interleaved;
 pub(super) use panel::Panel;
 
 use super::{Scratch, Simd, Strip, Task};

@@ -27,7 +27,7 @@ pub(super) const STEP: usize = 512;
 /// One register in memory.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(in crate::simd) struct Line([u32; 16]);
+pub(in crate::simd) struct Line(pub(super) [u32; 16]);
 
 /// An unpacked strip.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(in crate::simd) struct Panel {
 }
 
 #[inline(always)]
-fn put(_: Avx512, line: &mut Line, x: __m512i) {
+pub(super) fn put(_: Avx512, line: &mut Line, x: __m512i) {
     // SAFETY: the set is proven; a line is 64 aligned bytes.
     unsafe { _mm512_store_si512(std::ptr::from_mut(line).cast(), x) }
 }

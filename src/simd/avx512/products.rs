@@ -3,8 +3,9 @@
 use std::marker::PhantomData;
 
 use super::codes::SmallCodes;
+use super::lanes::Lanes;
 use super::scales::SuperScales;
-use super::{Avx512, matvec, matvec_small, panel, tile, vector};
+use super::{Avx512, matvec, matvec_small, panel, quads, tile, vector};
 use crate::quant::{self, Format};
 use crate::simd::{Scratch, Strip};
 
@@ -108,13 +109,13 @@ struct Operands<'a> {
     out: &'a mut [f32],
 }
 
-struct SuperMatvec<'a, F, const M: usize>(Operands<'a>, PhantomData<F>);
+struct SuperMatvec<'a, F>(Operands<'a>, PhantomData<F>);
 
-impl<F: SuperScales, const M: usize> Kernel for SuperMatvec<'_, F, M> {
+impl<F: SuperScales> Kernel for SuperMatvec<'_, F> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
-        matvec::super_blocks::<F, M>(simd, strip, &mut scratch.values, out);
+        matvec::super_blocks::<F, 1>(simd, strip, &mut scratch.values, out);
     }
 }
 
@@ -125,6 +126,16 @@ impl<F: SmallCodes, const M: usize> Kernel for SmallMatvec<'_, F, M> {
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
         matvec_small::small_blocks::<F, M>(simd, strip, &mut scratch.values, out);
+    }
+}
+
+struct SuperQuads<'a, F, const Q: usize>(Operands<'a>, PhantomData<F>);
+
+impl<F: Lanes, const Q: usize> Kernel for SuperQuads<'_, F, Q> {
+    #[inline(always)]
+    fn run(self, simd: Avx512) {
+        let Operands { strip, scratch, out } = self.0;
+        quads::super_blocks::<F, Q>(simd, strip, &mut scratch.interleaved, out);
     }
 }
 
@@ -148,34 +159,55 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
 
 /// The product of a strip.
 pub(super) fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-    macro_rules! by_batch {
-        ($matvec:ident $tiles:ident $format:ident) => {{
+    macro_rules! super_blocks {
+        ($format:ident) => {{
             type F = quant::$format;
             let batch = strip.batch();
             let operands = Operands { strip, scratch, out };
             match batch {
-                1 => run(simd, $matvec::<F, 1>(operands, PhantomData)),
-                2 => run(simd, $matvec::<F, 2>(operands, PhantomData)),
-                3 => run(simd, $matvec::<F, 3>(operands, PhantomData)),
-                _ => run(simd, $tiles::<F>(operands, PhantomData)),
+                1 => run(simd, SuperMatvec::<F>(operands, PhantomData)),
+                2..=4 => run(simd, SuperQuads::<F, 1>(operands, PhantomData)),
+                5..=quads::MOST => run(simd, SuperQuads::<F, 2>(operands, PhantomData)),
+                _ => run(simd, SuperTiles::<F>(operands, PhantomData)),
+            }
+        }};
+    }
+    macro_rules! small_blocks {
+        ($format:ident) => {{
+            type F = quant::$format;
+            let batch = strip.batch();
+            let operands = Operands { strip, scratch, out };
+            match batch {
+                1 => run(simd, SmallMatvec::<F, 1>(operands, PhantomData)),
+                2 => run(simd, SmallMatvec::<F, 2>(operands, PhantomData)),
+                3 => run(simd, SmallMatvec::<F, 3>(operands, PhantomData)),
+                _ => run(simd, SmallTiles::<F>(operands, PhantomData)),
             }
         }};
     }
     match strip.format {
-        Format::Q2_K => by_batch!(SuperMatvec SuperTiles Q2_K),
-        Format::Q3_K => by_batch!(SuperMatvec SuperTiles Q3_K),
-        Format::Q4_K => by_batch!(SuperMatvec SuperTiles Q4_K),
-        Format::Q5_K => by_batch!(SuperMatvec SuperTiles Q5_K),
-        Format::Q6_K => by_batch!(SuperMatvec SuperTiles Q6_K),
-        Format::Q4_0 => by_batch!(SmallMatvec SmallTiles Q4_0),
-        Format::Q4_1 => by_batch!(SmallMatvec SmallTiles Q4_1),
-        Format::Q5_0 => by_batch!(SmallMatvec SmallTiles Q5_0),
-        Format::Q5_1 => by_batch!(SmallMatvec SmallTiles Q5_1),
-        Format::Q8_0 => by_batch!(SmallMatvec SmallTiles Q8_0),
-        Format::IQ4_NL => by_batch!(SmallMatvec SmallTiles IQ4_NL),
+        Format::Q2_K => super_blocks!(Q2_K),
+        Format::Q3_K => super_blocks!(Q3_K),
+        Format::Q4_K => super_blocks!(Q4_K),
+        Format::Q5_K => super_blocks!(Q5_K),
+        Format::Q6_K => super_blocks!(Q6_K),
+        Format::Q4_0 => small_blocks!(Q4_0),
+        Format::Q4_1 => small_blocks!(Q4_1),
+        Format::Q5_0 => small_blocks!(Q5_0),
+        Format::Q5_1 => small_blocks!(Q5_1),
+        Format::Q8_0 => small_blocks!(Q8_0),
+        Format::IQ4_NL => small_blocks!(IQ4_NL),
         Format::IQ4_XS => {
+            type F = quant::IQ4_XS;
+            let batch = strip.batch();
             let operands = Operands { strip, scratch, out };
-            run(simd, SuperTiles::<quant::IQ4_XS>(operands, PhantomData));
+            match batch {
+                // Its codes use all 8 bits: sums of four products are too large for
+                // the words of the matvec.
+                1..=4 => run(simd, SuperQuads::<F, 1>(operands, PhantomData)),
+                5..=quads::MOST => run(simd, SuperQuads::<F, 2>(operands, PhantomData)),
+                _ => run(simd, SuperTiles::<F>(operands, PhantomData)),
+            }
         }
         Format::F32 | Format::F16 | Format::BF16 => {
             debug_assert!(false, "{} has no blocks", strip.format);

@@ -81,11 +81,11 @@ fn halves(_: Avx512, first: [&[u8; 2]; GROUP], second: [&[u8; 2]; GROUP]) -> (__
 #[derive(Clone, Copy)]
 pub(super) struct Head32 {
     front: __m512i,
-    decoded: __m512i,
+    pub(super) decoded: __m512i,
 }
 
 /// Byte of scale `s` in its 128 bits of [`Head32::decoded`]; the minimum is 4 on.
-const fn place(s: usize) -> usize {
+pub(super) const fn place(s: usize) -> usize {
     s % 4 + 8 * (s / 4)
 }
 
@@ -252,8 +252,8 @@ head32!(Q4_K Q5_K);
 /// Formats with a scale per 16 weights: four blocks' scales and minimums as words.
 #[derive(Clone, Copy)]
 pub(super) struct Head16 {
-    scales: [__m256i; GROUP],
-    mins: [__m256i; GROUP],
+    pub(super) scales: [__m256i; GROUP],
+    pub(super) mins: [__m256i; GROUP],
 }
 
 impl Head16 {

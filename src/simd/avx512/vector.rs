@@ -38,9 +38,14 @@ pub(super) fn prefetch(_: Avx512, x: *const u8) {
 /// Asks for the cache lines `ahead` bytes behind those of `x`.
 #[inline(always)]
 pub(super) fn prefetch_behind<T>(simd: Avx512, x: &T, ahead: usize) {
-    let start = std::ptr::from_ref(x).cast::<u8>().wrapping_add(ahead);
+    prefetch_lines(simd, std::ptr::from_ref(x).cast::<u8>().wrapping_add(ahead), size_of::<T>());
+}
+
+/// Asks for the cache lines of `len` bytes from `start` on, which may lie anywhere.
+#[inline(always)]
+pub(super) fn prefetch_lines(simd: Avx512, start: *const u8, len: usize) {
     let mut at = 0;
-    while at < size_of::<T>() {
+    while at < len {
         prefetch(simd, start.wrapping_add(at));
         at += 64;
     }
@@ -48,7 +53,7 @@ pub(super) fn prefetch_behind<T>(simd: Avx512, x: &T, ahead: usize) {
 
 /// 16 bytes of each of four places, in order.
 #[inline(always)]
-pub(super) fn load_four(simd: Avx512, x: [&[u8; 16]; 4]) -> __m512i {
+pub(super) fn load_four<T: Copy, const N: usize>(simd: Avx512, x: [&[T; N]; 4]) -> __m512i {
     // SAFETY: `simd` proves the features.
     unsafe {
         let low = _mm256_inserti128_si256::<1>(
