@@ -5,6 +5,7 @@
 //! precision is half the bytes from every cache. Tiles of rows × activation rows
 //! share the loads and hide the latency of the chains.
 
+use super::float_panel::{FloatPanel, FloatRows};
 use super::math::padded;
 use crate::quant::{Format, float};
 use crate::simd::{Simd, Strip};
@@ -25,10 +26,12 @@ pub(super) struct FloatStrip<'a> {
     pub bytes: &'a [u8],
     /// `[batch, cols]`
     pub x: &'a [f32],
+    /// The same in tiles, if they are many.
+    pub tiles: Option<&'a FloatRows>,
 }
 
 /// A float format: how 16 weights become f32.
-trait Floats {
+pub(super) trait Floats {
     /// Bytes of a weight.
     const BYTES: usize;
     /// Bytes of 16 weights, `[u8; 16 · BYTES]`.
@@ -82,11 +85,19 @@ floats! {
 impl FloatStrip<'_> {
     /// `out[m, n]`, rows [`Strip::ROWS`] apart.
     #[inline(always)]
-    pub fn multiply<S: Simd>(&self, simd: S, out: &mut [f32]) {
+    pub fn multiply<S: Simd>(&self, simd: S, panel: &mut FloatPanel, out: &mut [f32]) {
         match self.format {
-            Format::F16 => self.tiles::<S, F16>(simd, out),
-            Format::BF16 => self.tiles::<S, BF16>(simd, out),
-            _ => self.tiles::<S, F32>(simd, out),
+            Format::F16 => self.batch::<S, F16>(simd, panel, out),
+            Format::BF16 => self.batch::<S, BF16>(simd, panel, out),
+            _ => self.batch::<S, F32>(simd, panel, out),
+        }
+    }
+
+    #[inline(always)]
+    fn batch<S: Simd, F: Floats>(&self, simd: S, panel: &mut FloatPanel, out: &mut [f32]) {
+        match self.tiles {
+            Some(tiles) => panel.multiply::<S, F>(simd, (self.rows, self.bytes), tiles, out),
+            None => self.tiles::<S, F>(simd, out),
         }
     }
 

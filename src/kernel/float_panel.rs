@@ -1,0 +1,216 @@
+//! A strip of float weights times many rows of activations.
+//!
+//! Both sides lie in the order of their use, in whole lines of the cache; zeros
+//! fill the last 16 columns and the last tile:
+//!
+//! ```text
+//! activations [tile of 6 rows][columns / 16][6][16]    once per product
+//! panel       [block of columns][tile of 4 rows][columns of the block / 16][4][16]
+//! ```
+//! A tile of 4 × 6 sums of 16 lanes stays in registers over a block of columns: 24
+//! multiply-adds for 10 loads. Between two blocks the lanes wait in memory, so every
+//! product is [`dot`](super::math::dot)'s: 16 lanes over the columns in order, then
+//! one tree.
+//!
+//! A tile of activations of one block (24 KiB) stays in the nearest cache while the
+//! panel's block (128 KiB) comes from the next one; a group of tiles goes through a
+//! block before the next block's turn, so that a wide panel comes from memory once per
+//! group.
+
+use super::float_strip::Floats;
+use super::pool::Team;
+use crate::simd::{Simd, Strip};
+
+/// Rows of weights, and of activations, per tile.
+const W: usize = 4;
+const X: usize = 6;
+
+/// Columns of a block, in sixteens.
+const BLOCK: usize = 1024 / 16;
+
+/// Tiles of activations of a group.
+const GROUP: usize = 8;
+
+/// How far ahead of their use weights are fetched, in bytes.
+const AHEAD: usize = 4096;
+
+/// A line of the cache.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Lanes([f32; 16]);
+
+/// A batch of activation rows, in tiles.
+#[derive(Debug, Default)]
+pub(super) struct FloatRows {
+    rows: usize,
+    /// Columns / 16, rounded up.
+    steps: usize,
+    tiles: Vec<[Lanes; X]>,
+}
+
+impl FloatRows {
+    /// Takes over `values` = `[rows, cols]`.
+    pub fn set(&mut self, team: &Team<'_>, values: &[f32], cols: usize) {
+        (self.rows, self.steps) = (values.len() / cols, cols.div_ceil(16));
+        self.tiles.resize(self.rows.div_ceil(X) * self.steps, Default::default());
+        let mut tiles: Vec<_> = self.tiles.chunks_exact_mut(self.steps).collect();
+        team.for_each(&mut tiles, |t, tile| {
+            let rows = &values[t * X * cols..values.len().min((t + 1) * X * cols)];
+            for (m, row) in rows.chunks_exact(cols).enumerate() {
+                for (step, x) in tile.iter_mut().zip(row.chunks(16)) {
+                    copy(x, &mut step[m]);
+                }
+            }
+        });
+    }
+}
+
+/// 16 or fewer values, then zeros.
+#[inline(always)]
+fn copy(x: &[f32], lanes: &mut Lanes) {
+    match x.first_chunk::<16>() {
+        Some(x) => lanes.0 = *x,
+        None => lanes.0 = super::math::padded(x),
+    }
+}
+
+/// A thread's working memory.
+#[derive(Debug, Default)]
+pub(super) struct FloatPanel {
+    weights: Vec<[Lanes; W]>,
+    /// `[tile of activations of a group, tile of weights]`: lanes between blocks.
+    waiting: Vec<[[Lanes; W]; X]>,
+}
+
+impl FloatPanel {
+    /// `out[m, n]`, rows [`Strip::ROWS`] apart, of `rows` weight rows one behind the
+    /// other in `bytes`.
+    #[inline(always)]
+    pub fn multiply<S: Simd, F: Floats>(
+        &mut self,
+        simd: S,
+        (rows, bytes): (usize, &[u8]),
+        x: &FloatRows,
+        out: &mut [f32],
+    ) {
+        let tiles = rows.div_ceil(W);
+        self.unpack::<S, F>(simd, (rows, bytes), x.steps);
+        self.waiting.resize(GROUP * tiles, Default::default());
+        for (group, xs) in x.tiles.chunks(GROUP * x.steps).enumerate() {
+            for first in (0..x.steps).step_by(BLOCK) {
+                let end = x.steps.min(first + BLOCK);
+                let weights = &self.weights[first * tiles..end * tiles];
+                for (t, xs) in xs.chunks_exact(x.steps).enumerate() {
+                    let m = (group * GROUP + t) * X;
+                    let of_x = (X.min(x.rows - m), &xs[first..end]);
+                    for n in 0..tiles {
+                        let of_w = &weights[n * (end - first)..(n + 1) * (end - first)];
+                        let acc = &mut self.waiting[t * tiles + n];
+                        if first == 0 {
+                            *acc = Default::default();
+                        }
+                        tile(simd, of_w, of_x, acc);
+                        if end == x.steps {
+                            for (m, acc) in (m..m + of_x.0).zip(&*acc) {
+                                for (n, acc) in (n * W..).zip(acc) {
+                                    out[m * Strip::ROWS + n] = simd.sum(simd.load(&acc.0));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Weights to f32, into their places.
+    #[inline(always)]
+    fn unpack<S: Simd, F: Floats>(&mut self, simd: S, (rows, bytes): (usize, &[u8]), steps: usize) {
+        let tiles = rows.div_ceil(W);
+        self.weights.resize(tiles * steps, Default::default());
+        for (n, row) in bytes.chunks_exact(bytes.len() / rows).enumerate() {
+            let whole = F::sixteens(row);
+            for first in (0..steps).step_by(BLOCK) {
+                let len = BLOCK.min(steps - first);
+                let place = &mut self.weights[first * tiles + n / W * len..][..len];
+                for (weights, place) in whole[first..].iter().zip(place) {
+                    simd.prefetch(std::ptr::from_ref(weights).cast::<u8>().wrapping_add(AHEAD));
+                    simd.store(F::load(simd, weights), &mut place[n % W].0);
+                }
+            }
+            let last = (steps - 1) / BLOCK * BLOCK;
+            if whole.len() < steps {
+                let place = last * tiles + n / W * (steps - last) + steps - 1 - last;
+                let lanes = &mut self.weights[place][n % W].0;
+                *lanes = [0.0; 16];
+                F::tail(&row[16 * whole.len() * F::BYTES..], lanes);
+            }
+        }
+    }
+}
+
+/// Adds the products of a tile of weights and the first `rows` of a tile of
+/// activations, over a block of columns, to the lanes `acc`.
+#[inline(always)]
+fn tile<S: Simd>(
+    simd: S,
+    w: &[[Lanes; W]],
+    (rows, x): (usize, &[[Lanes; X]]),
+    acc: &mut [[Lanes; W]; X],
+) {
+    if S::TILE == 4 {
+        match rows {
+            1 => part::<S, W, 1>(simd, w, x, acc, [0, 0]),
+            2 => part::<S, W, 2>(simd, w, x, acc, [0, 0]),
+            3 => part::<S, W, 3>(simd, w, x, acc, [0, 0]),
+            4 => part::<S, W, 4>(simd, w, x, acc, [0, 0]),
+            5 => part::<S, W, 5>(simd, w, x, acc, [0, 0]),
+            _ => part::<S, W, X>(simd, w, x, acc, [0, 0]),
+        }
+    } else {
+        // 16 registers of half the lanes: a quarter at a time.
+        for n in [0, 2] {
+            for m in (0..rows).step_by(3) {
+                match rows - m {
+                    1 => part::<S, 2, 1>(simd, w, x, acc, [n, m]),
+                    2 => part::<S, 2, 2>(simd, w, x, acc, [n, m]),
+                    _ => part::<S, 2, 3>(simd, w, x, acc, [n, m]),
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows of weights from `n` on, `M` of activations from `m` on.
+#[inline(always)]
+fn part<S: Simd, const R: usize, const M: usize>(
+    simd: S,
+    w: &[[Lanes; W]],
+    x: &[[Lanes; X]],
+    lanes: &mut [[Lanes; W]; X],
+    [n, m]: [usize; 2],
+) {
+    let mut acc = [[simd.splat(0.0); R]; M];
+    for (acc, lanes) in acc.iter_mut().zip(&lanes[m..]) {
+        for (acc, lanes) in acc.iter_mut().zip(&lanes[n..]) {
+            *acc = simd.load(&lanes.0);
+        }
+    }
+    for (w, x) in w.iter().zip(x) {
+        let mut weights = [simd.splat(0.0); R];
+        for (weights, w) in weights.iter_mut().zip(&w[n..]) {
+            *weights = simd.load(&w.0);
+        }
+        for (acc, x) in acc.iter_mut().zip(&x[m..]) {
+            let x = simd.load(&x.0);
+            for (acc, w) in acc.iter_mut().zip(weights) {
+                *acc = simd.fma(w, x, *acc);
+            }
+        }
+    }
+    for (acc, lanes) in acc.iter().zip(&mut lanes[m..]) {
+        for (acc, lanes) in acc.iter().zip(&mut lanes[n..]) {
+            simd.store(*acc, &mut lanes.0);
+        }
+    }
+}
