@@ -102,21 +102,20 @@ impl FloatPanel {
                 let weights = &self.weights[first * tiles..end * tiles];
                 for (t, xs) in xs.chunks_exact(x.steps).enumerate() {
                     let m = (group * GROUP + t) * X;
-                    let of_x = (X.min(x.rows - m), &xs[first..end]);
-                    for n in 0..tiles {
-                        let of_w = &weights[n * (end - first)..(n + 1) * (end - first)];
-                        let acc = &mut self.waiting[t * tiles + n];
-                        if first == 0 {
-                            *acc = Default::default();
-                        }
-                        tile(simd, of_w, of_x, acc);
-                        if end == x.steps {
-                            for (m, acc) in (m..m + of_x.0).zip(&*acc) {
-                                for (n, acc) in (n * W..).zip(acc) {
-                                    out[m * Strip::ROWS + n] = simd.sum(simd.load(&acc.0));
-                                }
-                            }
-                        }
+                    let next = xs.as_ptr().wrapping_add(x.steps + first).cast::<u8>();
+                    let waiting = &mut self.waiting[t * tiles..][..tiles];
+                    for (n, (w, lanes)) in
+                        weights.chunks_exact(end - first).zip(waiting).enumerate()
+                    {
+                        let block = Block {
+                            w,
+                            x: &xs[first..end],
+                            rows: X.min(x.rows - m),
+                            next: next.wrapping_add(n * w.len() * size_of::<Lanes>()),
+                            first: first == 0,
+                            last: end == x.steps,
+                        };
+                        block.multiply(simd, lanes, &mut out[m * Strip::ROWS + n * W..]);
                     }
                 }
             }
@@ -149,68 +148,89 @@ impl FloatPanel {
     }
 }
 
-/// Adds the products of a tile of weights and the first `rows` of a tile of
-/// activations, over a block of columns, to the lanes `acc`.
-#[inline(always)]
-fn tile<S: Simd>(
-    simd: S,
-    w: &[[Lanes; W]],
-    (rows, x): (usize, &[[Lanes; X]]),
-    acc: &mut [[Lanes; W]; X],
-) {
-    if S::TILE == 4 {
-        match rows {
-            1 => part::<S, W, 1>(simd, w, x, acc, [0, 0]),
-            2 => part::<S, W, 2>(simd, w, x, acc, [0, 0]),
-            3 => part::<S, W, 3>(simd, w, x, acc, [0, 0]),
-            4 => part::<S, W, 4>(simd, w, x, acc, [0, 0]),
-            5 => part::<S, W, 5>(simd, w, x, acc, [0, 0]),
-            _ => part::<S, W, X>(simd, w, x, acc, [0, 0]),
-        }
-    } else {
-        // 16 registers of half the lanes: a quarter at a time.
-        for n in [0, 2] {
-            for m in (0..rows).step_by(3) {
-                match rows - m {
-                    1 => part::<S, 2, 1>(simd, w, x, acc, [n, m]),
-                    2 => part::<S, 2, 2>(simd, w, x, acc, [n, m]),
-                    _ => part::<S, 2, 3>(simd, w, x, acc, [n, m]),
+/// A tile of weights and a tile of activations over a block of columns.
+struct Block<'a> {
+    w: &'a [[Lanes; W]],
+    x: &'a [[Lanes; X]],
+    /// Of activations, 1 to [`X`].
+    rows: usize,
+    /// What to fetch, a line per step.
+    next: *const u8,
+    /// Of a row's blocks.
+    first: bool,
+    last: bool,
+}
+
+impl Block<'_> {
+    /// Adds the products to `lanes`; after the last block their sums are `out[m, n]`.
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, simd: S, lanes: &mut [[Lanes; W]; X], out: &mut [f32]) {
+        if S::TILE == 4 {
+            match self.rows {
+                1 => self.part::<S, W, 1>(simd, [0, 0], lanes, out),
+                2 => self.part::<S, W, 2>(simd, [0, 0], lanes, out),
+                3 => self.part::<S, W, 3>(simd, [0, 0], lanes, out),
+                4 => self.part::<S, W, 4>(simd, [0, 0], lanes, out),
+                5 => self.part::<S, W, 5>(simd, [0, 0], lanes, out),
+                _ => self.part::<S, W, X>(simd, [0, 0], lanes, out),
+            }
+        } else {
+            // 16 registers of half the lanes: a quarter at a time.
+            for n in [0, 2] {
+                for m in (0..self.rows).step_by(3) {
+                    match self.rows - m {
+                        1 => self.part::<S, 2, 1>(simd, [n, m], lanes, out),
+                        2 => self.part::<S, 2, 2>(simd, [n, m], lanes, out),
+                        _ => self.part::<S, 2, 3>(simd, [n, m], lanes, out),
+                    }
                 }
             }
         }
     }
-}
 
-/// `R` rows of weights from `n` on, `M` of activations from `m` on.
-#[inline(always)]
-fn part<S: Simd, const R: usize, const M: usize>(
-    simd: S,
-    w: &[[Lanes; W]],
-    x: &[[Lanes; X]],
-    lanes: &mut [[Lanes; W]; X],
-    [n, m]: [usize; 2],
-) {
-    let mut acc = [[simd.splat(0.0); R]; M];
-    for (acc, lanes) in acc.iter_mut().zip(&lanes[m..]) {
-        for (acc, lanes) in acc.iter_mut().zip(&lanes[n..]) {
-            *acc = simd.load(&lanes.0);
-        }
-    }
-    for (w, x) in w.iter().zip(x) {
-        let mut weights = [simd.splat(0.0); R];
-        for (weights, w) in weights.iter_mut().zip(&w[n..]) {
-            *weights = simd.load(&w.0);
-        }
-        for (acc, x) in acc.iter_mut().zip(&x[m..]) {
-            let x = simd.load(&x.0);
-            for (acc, w) in acc.iter_mut().zip(weights) {
-                *acc = simd.fma(w, x, *acc);
+    /// `R` rows of weights from `n` on, `M` of activations from `m` on.
+    #[inline(always)]
+    fn part<S: Simd, const R: usize, const M: usize>(
+        &self,
+        simd: S,
+        [n, m]: [usize; 2],
+        lanes: &mut [[Lanes; W]; X],
+        out: &mut [f32],
+    ) {
+        let mut acc = [[simd.splat(0.0); R]; M];
+        if !self.first {
+            for (acc, lanes) in acc.iter_mut().zip(&lanes[m..]) {
+                for (acc, lanes) in acc.iter_mut().zip(&lanes[n..]) {
+                    *acc = simd.load(&lanes.0);
+                }
             }
         }
-    }
-    for (acc, lanes) in acc.iter().zip(&mut lanes[m..]) {
-        for (acc, lanes) in acc.iter().zip(&mut lanes[n..]) {
-            simd.store(*acc, &mut lanes.0);
+        for (k, (w, x)) in self.w.iter().zip(self.x).enumerate() {
+            simd.prefetch(self.next.wrapping_add(k * size_of::<Lanes>()));
+            let mut weights = [simd.splat(0.0); R];
+            for (weights, w) in weights.iter_mut().zip(&w[n..]) {
+                *weights = simd.load(&w.0);
+            }
+            for (acc, x) in acc.iter_mut().zip(&x[m..]) {
+                let x = simd.load(&x.0);
+                for (acc, w) in acc.iter_mut().zip(weights) {
+                    *acc = simd.fma(w, x, *acc);
+                }
+            }
+        }
+        if self.last {
+            for (acc, out) in acc.iter().zip(out[m * Strip::ROWS + n..].chunks_mut(Strip::ROWS)) {
+                match (acc.first_chunk::<4>(), out.first_chunk_mut::<4>()) {
+                    (Some(acc), Some(out)) => *out = simd.sums(*acc),
+                    _ => acc.iter().zip(out).for_each(|(acc, out)| *out = simd.sum(*acc)),
+                }
+            }
+        } else {
+            for (acc, lanes) in acc.iter().zip(&mut lanes[m..]) {
+                for (acc, lanes) in acc.iter().zip(&mut lanes[n..]) {
+                    simd.store(*acc, &mut lanes.0);
+                }
+            }
         }
     }
 }
