@@ -197,38 +197,38 @@ impl Block<'_> {
         lanes: &mut [[Lanes; W]; X],
         out: &mut [f32],
     ) {
+        // Counted loops over arrays: what has a length at run time stays in memory.
         let mut acc = [[simd.splat(0.0); R]; M];
         if !self.first {
-            for (acc, lanes) in acc.iter_mut().zip(&lanes[m..]) {
-                for (acc, lanes) in acc.iter_mut().zip(&lanes[n..]) {
-                    *acc = simd.load(&lanes.0);
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    *acc = simd.load(&lanes[m + i][n + j].0);
                 }
             }
         }
         for (k, (w, x)) in self.w.iter().zip(self.x).enumerate() {
             simd.prefetch(self.next.wrapping_add(k * size_of::<Lanes>()));
             let mut weights = [simd.splat(0.0); R];
-            for (weights, w) in weights.iter_mut().zip(&w[n..]) {
-                *weights = simd.load(&w.0);
+            for (j, weights) in weights.iter_mut().enumerate() {
+                *weights = simd.load(&w[n + j].0);
             }
-            for (acc, x) in acc.iter_mut().zip(&x[m..]) {
-                let x = simd.load(&x.0);
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let x = simd.load(&x[m + i].0);
                 for (acc, w) in acc.iter_mut().zip(weights) {
                     *acc = simd.fma(w, x, *acc);
                 }
             }
         }
-        if self.last {
-            for (acc, out) in acc.iter().zip(out[m * Strip::ROWS + n..].chunks_mut(Strip::ROWS)) {
-                match (acc.first_chunk::<4>(), out.first_chunk_mut::<4>()) {
-                    (Some(acc), Some(out)) => *out = simd.sums(*acc),
-                    _ => acc.iter().zip(out).for_each(|(acc, out)| *out = simd.sum(*acc)),
+        for (i, acc) in acc.iter().enumerate() {
+            if !self.last {
+                for (j, acc) in acc.iter().enumerate() {
+                    simd.store(*acc, &mut lanes[m + i][n + j].0);
                 }
-            }
-        } else {
-            for (acc, lanes) in acc.iter().zip(&mut lanes[m..]) {
-                for (acc, lanes) in acc.iter().zip(&mut lanes[n..]) {
-                    simd.store(*acc, &mut lanes.0);
+            } else if let Some(acc) = acc.first_chunk::<W>() {
+                out[(m + i) * Strip::ROWS + n..][..W].copy_from_slice(&simd.sums(*acc));
+            } else {
+                for (j, acc) in acc.iter().enumerate() {
+                    out[(m + i) * Strip::ROWS + n + j] = simd.sum(*acc);
                 }
             }
         }
