@@ -14,7 +14,7 @@ use crate::simd::{Simd, Strip};
 const TILE: usize = 4;
 
 /// How far ahead of their use weights are fetched, in bytes.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 2048;
 
 /// Up to [`Strip::ROWS`] rows of float weights and what they are multiplied with.
 pub(super) struct FloatStrip<'a> {
@@ -157,7 +157,8 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
     x: [&[f32]; M],
 ) -> [[f32; R]; M] {
     let mut acc = [[simd.splat(0.0); R]; M];
-    let whole = w[0].len() / (16 * F::BYTES);
+    let len = w[0].len();
+    let whole = len / (16 * F::BYTES);
     let mut w16: [&[F::Sixteen]; R] = [&[]; R];
     let mut x16: [&[[f32; 16]]; M] = [&[]; M];
     for (chunks, w) in w16.iter_mut().zip(w) {
@@ -167,12 +168,15 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
         *chunks = &x.as_chunks::<16>().0[..whole];
     }
     for k in 0..whole {
+        // Behind a row's end the next tile goes on, not the next row.
+        let ahead = 16 * F::BYTES * k + AHEAD;
+        let ahead = if ahead < len { ahead } else { ahead + (R - 1) * len };
         let mut lanes = [simd.splat(0.0); R];
-        for (lanes, w) in lanes.iter_mut().zip(w16) {
+        for ((lanes, w16), w) in lanes.iter_mut().zip(w16).zip(w) {
             if k * 16 * F::BYTES % 64 == 0 {
-                simd.prefetch(std::ptr::from_ref(&w[k]).cast::<u8>().wrapping_add(AHEAD));
+                simd.prefetch(w.as_ptr().wrapping_add(ahead));
             }
-            *lanes = F::load(simd, &w[k]);
+            *lanes = F::load(simd, &w16[k]);
         }
         for (acc, x) in acc.iter_mut().zip(x16) {
             let x = simd.load(&x[k]);
