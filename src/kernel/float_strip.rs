@@ -1,4 +1,5 @@
-//! A strip of float weights times f32 activations.
+//! A strip of float weights times f32 activations: many rows of them go to
+//! [`FloatPanel`].
 //!
 //! Every product is [`dot`](super::math::dot)'s: 16 lanes over the columns in
 //! order, then one tree. Weights become f32 on their way into registers: half
@@ -26,7 +27,7 @@ pub(super) struct FloatStrip<'a> {
     pub bytes: &'a [u8],
     /// `[batch, cols]`
     pub x: &'a [f32],
-    /// The same in tiles, if they are many.
+    /// The same in tiles, where a panel pays.
     pub tiles: Option<&'a FloatRows>,
 }
 
