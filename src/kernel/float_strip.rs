@@ -1,10 +1,12 @@
-//! A strip of float weights times f32 activations.
+//! A strip of float weights times f32 activations: many rows of them go to
+//! [`FloatPanel`].
 //!
 //! Every product is [`dot`](super::math::dot)'s: 16 lanes over the columns in
 //! order, then one tree. Weights become f32 on their way into registers: half
 //! precision is half the bytes from every cache. Tiles of rows × activation rows
 //! share the loads and hide the latency of the chains.
 
+use super::float_panel::{FloatPanel, FloatRows};
 use super::math::padded;
 use crate::quant::{Format, float};
 use crate::simd::{Simd, Strip};
@@ -13,7 +15,7 @@ use crate::simd::{Simd, Strip};
 const TILE: usize = 4;
 
 /// How far ahead of their use weights are fetched, in bytes.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 2048;
 
 /// Up to [`Strip::ROWS`] rows of float weights and what they are multiplied with.
 pub(super) struct FloatStrip<'a> {
@@ -25,10 +27,12 @@ pub(super) struct FloatStrip<'a> {
     pub bytes: &'a [u8],
     /// `[batch, cols]`
     pub x: &'a [f32],
+    /// The same in tiles, where a panel pays.
+    pub tiles: Option<&'a FloatRows>,
 }
 
 /// A float format: how 16 weights become f32.
-trait Floats {
+pub(super) trait Floats {
     /// Bytes of a weight.
     const BYTES: usize;
     /// Bytes of 16 weights, `[u8; 16 · BYTES]`.
@@ -82,11 +86,19 @@ floats! {
 impl FloatStrip<'_> {
     /// `out[m, n]`, rows [`Strip::ROWS`] apart.
     #[inline(always)]
-    pub fn multiply<S: Simd>(&self, simd: S, out: &mut [f32]) {
+    pub fn multiply<S: Simd>(&self, simd: S, panel: &mut FloatPanel, out: &mut [f32]) {
         match self.format {
-            Format::F16 => self.tiles::<S, F16>(simd, out),
-            Format::BF16 => self.tiles::<S, BF16>(simd, out),
-            _ => self.tiles::<S, F32>(simd, out),
+            Format::F16 => self.batch::<S, F16>(simd, panel, out),
+            Format::BF16 => self.batch::<S, BF16>(simd, panel, out),
+            _ => self.batch::<S, F32>(simd, panel, out),
+        }
+    }
+
+    #[inline(always)]
+    fn batch<S: Simd, F: Floats>(&self, simd: S, panel: &mut FloatPanel, out: &mut [f32]) {
+        match self.tiles {
+            Some(tiles) => panel.multiply::<S, F>(simd, (self.rows, self.bytes), tiles, out),
+            None => self.tiles::<S, F>(simd, out),
         }
     }
 
@@ -146,7 +158,8 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
     x: [&[f32]; M],
 ) -> [[f32; R]; M] {
     let mut acc = [[simd.splat(0.0); R]; M];
-    let whole = w[0].len() / (16 * F::BYTES);
+    let len = w[0].len();
+    let whole = len / (16 * F::BYTES);
     let mut w16: [&[F::Sixteen]; R] = [&[]; R];
     let mut x16: [&[[f32; 16]]; M] = [&[]; M];
     for (chunks, w) in w16.iter_mut().zip(w) {
@@ -156,12 +169,15 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
         *chunks = &x.as_chunks::<16>().0[..whole];
     }
     for k in 0..whole {
+        // Behind a row's end the next tile goes on, not the next row.
+        let ahead = 16 * F::BYTES * k + AHEAD;
+        let ahead = if ahead < len { ahead } else { ahead + (R - 1) * len };
         let mut lanes = [simd.splat(0.0); R];
-        for (lanes, w) in lanes.iter_mut().zip(w16) {
+        for ((lanes, w16), w) in lanes.iter_mut().zip(w16).zip(w) {
             if k * 16 * F::BYTES % 64 == 0 {
-                simd.prefetch(std::ptr::from_ref(&w[k]).cast::<u8>().wrapping_add(AHEAD));
+                simd.prefetch(w.as_ptr().wrapping_add(ahead));
             }
-            *lanes = F::load(simd, &w[k]);
+            *lanes = F::load(simd, &w16[k]);
         }
         for (acc, x) in acc.iter_mut().zip(x16) {
             let x = simd.load(&x[k]);

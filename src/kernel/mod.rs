@@ -7,6 +7,7 @@
 
 pub(crate) mod act;
 pub(crate) mod attention;
+mod float_panel;
 mod float_strip;
 pub(crate) mod math;
 pub(crate) mod matmul;

@@ -192,6 +192,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn pow2(self, bits: Self::F32x16) -> Self::F32x16;
     /// The sum of the lanes as a tree: i + (i + 8), then + 4, + 2, + 1.
     fn sum(self, x: Self::F32x16) -> f32;
+    /// [`sum`](Simd::sum) of each.
+    #[inline(always)]
+    fn sums(self, x: [Self::F32x16; 4]) -> [f32; 4] {
+        let [a, b, c, d] = x;
+        [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
+    }
     /// The largest lane, by [`max`](Simd::max) over the tree of
     /// [`sum`](Simd::sum), the lower lane first.
     fn max_lane(self, x: Self::F32x16) -> f32;

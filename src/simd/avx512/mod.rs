@@ -149,6 +149,28 @@ impl Simd for Avx512 {
         }
     }
 
+    /// The trees of four vectors in one: halves, quarters, then within quarters.
+    #[inline(always)]
+    fn sums(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves the features; 4 floats can be written to `sums`.
+        unsafe {
+            let halves = |a, b| {
+                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b))
+            };
+            let (ab, cd) = (halves(a, b), halves(c, d));
+            let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+            let four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd));
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0b11_10_11_10>(four));
+            let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+            let mut sums = [0.0; 4];
+            let first = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+            let sums_of = _mm512_permutexvar_ps(first, one);
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(sums_of));
+            sums
+        }
+    }
+
     #[inline(always)]
     fn max_lane(self, x: __m512) -> f32 {
         // SAFETY: `self` proves the features.
