@@ -169,7 +169,7 @@ fn attention(
         let heads = Heads { kv_heads, group: 4, head_dim: 128, layers };
         let make = || Attention::new(heads, kv_type, isa, threads, depth, rows).unwrap();
         let (bytes, macs) = heads.cost(kv_type, depth, rows);
-        let name = format!("{kv_type:?} {kind} {depth}");
+        let name = format!("attention {kv_type:?}, {kind} {depth}");
         let id = BenchmarkId::new(kind, depth);
         lines.extend(Row { group: &mut group, id, name, isa, bytes, macs }.measure(
             make,

@@ -112,7 +112,7 @@ fn model(c: &mut Criterion) {
     group.finish();
 
     let mut group = c.benchmark_group("decode");
-    group.sample_size(10);
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
     for depth in [0, 2048, 8192].into_iter().filter(|d| d + 64 < model.context_length()) {
         let mut base = None;
         for batch in [1, 2, 4, 8] {
@@ -121,6 +121,9 @@ fn model(c: &mut Criterion) {
             group.bench_function(id, |b| {
                 // Computed only for rows that the filter lets through.
                 let base = base.get_or_insert_with(|| {
+                    if depth > 0 {
+                        eprintln!("computing {depth} positions");
+                    }
                     let mut base = session(&model);
                     base.feed(&tokens(&model, depth + 1)).unwrap();
                     base
