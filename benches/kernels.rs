@@ -1,5 +1,6 @@
-//! Matrix products: format × instruction set × rows of activations, beside what
-//! the machine can do. `cargo bench --bench kernels -- Q4_K/avx512` for a part.
+//! Matrix products (format × instruction set × rows of activations) and attention
+//! (type of keys and values × instruction set × depth), beside what the machine can
+//! do. `cargo bench --bench kernels -- Q4_K/avx512`, or `attention/I16`, for a part.
 #![allow(missing_docs, reason = "criterion's entry points")]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench talks and may fail")]
 
@@ -7,8 +8,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use tramontane::bench::Multiplication;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use tramontane::KvType;
+use tramontane::bench::{Attention, Heads, Multiplication};
 use tramontane::machine;
 use tramontane::quant::Format;
 use tramontane::simd::Isa;
@@ -46,10 +49,48 @@ struct Line {
     macs_s: f64,
 }
 
+/// A row of the bench and what it costs: bytes and multiply-adds.
+struct Row<'a, 'c> {
+    group: &'a mut BenchmarkGroup<'c, WallTime>,
+    id: BenchmarkId,
+    name: String,
+    isa: Isa,
+    bytes: usize,
+    macs: usize,
+}
+
+impl Row<'_, '_> {
+    /// Runs what `make` makes; nothing is made for rows that the filter leaves out.
+    fn measure<T>(self, make: impl Fn() -> T, run: impl Fn(&mut T)) -> Option<Line> {
+        let Row { group, id, name, isa, bytes, macs } = self;
+        let (spent, runs) = (Cell::new(Duration::ZERO), Cell::new(0));
+        let mut made = None;
+        group.throughput(Throughput::Elements(macs as u64));
+        group.bench_function(id, |b| {
+            let made = made.get_or_insert_with(&make);
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                for _ in 0..n {
+                    run(made);
+                }
+                let time = start.elapsed();
+                spent.set(spent.get() + time);
+                runs.set(runs.get() + n);
+                time
+            });
+        });
+        let per_s = runs.get() as f64 / spent.get().as_secs_f64();
+        let line = Line { name, isa, bytes_s: bytes as f64 * per_s, macs_s: macs as f64 * per_s };
+        (runs.get() > 0).then_some(line)
+    }
+}
+
+/// Whether everything only runs once: `cargo test --benches` and `-- --test`.
+fn quick() -> bool {
+    !std::env::args().any(|arg| arg == "--bench") || std::env::args().any(|arg| arg == "--test")
+}
+
 fn main() {
-    // `cargo test --benches` and `-- --test` only run everything once.
-    let quick = !std::env::args().any(|arg| arg == "--bench")
-        || std::env::args().any(|arg| arg == "--test");
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
@@ -57,55 +98,93 @@ fn main() {
         .configure_from_args();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut lines = Vec::new();
-    for format in Format::ALL {
-        for isa in Isa::available() {
-            let mut group = criterion.benchmark_group(format!("{format}/{isa}"));
-            for batch in BATCHES {
-                let row = format.row_bytes(COLS).unwrap();
-                let wanted = if quick { row } else { weight_bytes(batch, isa) };
-                let rows = (wanted / row).next_multiple_of(32);
-                let (bytes, macs) = (rows * row, rows * COLS * batch);
-                let (spent, runs) = (Cell::new(Duration::ZERO), Cell::new(0));
-                let mut product = None;
-                group.throughput(Throughput::Elements(macs as u64));
-                group.bench_function(BenchmarkId::from_parameter(batch), |b| {
-                    // Made only for rows that the filter lets through.
-                    let product = product.get_or_insert_with(|| {
-                        let inputs: Vec<f32> =
-                            (0..batch * COLS).map(|i| (i as f32 * 0.37).sin()).collect();
-                        Multiplication::new(format, isa, threads, COLS, weights(bytes), &inputs)
-                            .unwrap()
-                    });
-                    b.iter_custom(|n| {
-                        let start = Instant::now();
-                        for _ in 0..n {
-                            std::hint::black_box(product.run());
-                        }
-                        spent.set(spent.get() + start.elapsed());
-                        runs.set(runs.get() + n);
-                        start.elapsed()
-                    });
-                });
-                if runs.get() > 0 {
-                    let per_s = runs.get() as f64 / spent.get().as_secs_f64();
-                    let name = format!("{format} × {batch}");
-                    let (bytes_s, macs_s) = (bytes as f64 * per_s, macs as f64 * per_s);
-                    lines.push(Line { name, isa, bytes_s, macs_s });
-                }
-            }
-            group.finish();
+    for isa in Isa::available() {
+        for format in Format::ALL {
+            products(&mut criterion, format, isa, threads, &mut lines);
+        }
+        for kv_type in [KvType::I16, KvType::Q8_0, KvType::F32] {
+            attention(&mut criterion, kv_type, isa, threads, &mut lines);
         }
     }
-    if !quick {
+    if !quick() {
         table(&lines, threads);
     }
     criterion.final_summary();
 }
 
+fn products(
+    criterion: &mut Criterion,
+    format: Format,
+    isa: Isa,
+    threads: usize,
+    lines: &mut Vec<Line>,
+) {
+    let mut group = criterion.benchmark_group(format!("{format}/{isa}"));
+    for batch in BATCHES {
+        let row = format.row_bytes(COLS).unwrap();
+        let wanted = if quick() { row } else { weight_bytes(batch, isa) };
+        let rows = (wanted / row).next_multiple_of(32);
+        let (bytes, macs) = (rows * row, rows * COLS * batch);
+        let (id, name) = (BenchmarkId::from_parameter(batch), format!("{format} × {batch}"));
+        let make = || {
+            let inputs: Vec<f32> = (0..batch * COLS).map(|i| (i as f32 * 0.37).sin()).collect();
+            Multiplication::new(format, isa, threads, COLS, weights(bytes), &inputs).unwrap()
+        };
+        lines.extend(Row { group: &mut group, id, name, isa, bytes, macs }.measure(
+            make,
+            |product| {
+                std::hint::black_box(product.run());
+            },
+        ));
+    }
+    group.finish();
+}
+
+/// One query at depths, of far more bytes than the caches, and 512 queries: the
+/// heads of Mistral 7B and Llama 8B.
+fn attention(
+    criterion: &mut Criterion,
+    kv_type: KvType,
+    isa: Isa,
+    threads: usize,
+    lines: &mut Vec<Line>,
+) {
+    let mut group = criterion.benchmark_group(format!("attention/{kv_type:?}/{isa}"));
+    let slow = isa.name() == "portable" || quick();
+    for (kind, depth, rows) in [
+        ("decode", 512, 1),
+        ("decode", 2048, 1),
+        ("decode", 8192, 1),
+        ("prefill", 0, 512),
+        ("prefill", 2048, 512),
+    ] {
+        // What is bound by arithmetic has the same speed with less to do.
+        let (kv_heads, layers) = match (rows, slow) {
+            (1, false) => (8, (64 << 10) / depth),
+            (1, true) => (8, 1),
+            (_, false) => (8, 1),
+            (_, true) => (1, 1),
+        };
+        let depth = if quick() { depth / 64 } else { depth };
+        let heads = Heads { kv_heads, group: 4, head_dim: 128, layers };
+        let make = || Attention::new(heads, kv_type, isa, threads, depth, rows).unwrap();
+        let (bytes, macs) = heads.cost(kv_type, depth, rows);
+        let name = format!("attention {kv_type:?}, {kind} {depth}");
+        let id = BenchmarkId::new(kind, depth);
+        lines.extend(Row { group: &mut group, id, name, isa, bytes, macs }.measure(
+            make,
+            |attention| {
+                std::hint::black_box(attention.run());
+            },
+        ));
+    }
+    group.finish();
+}
+
 /// What was reached, in per cent of what the machine can do now.
 fn table(lines: &[Line], threads: usize) {
     let buffer = machine::buffer(512 << 20).unwrap();
-    println!("| product | set | GB/s | of read | GMAC/s | of peak |");
+    println!("| work | set | GB/s | of read | GMAC/s | of peak |");
     println!("|---|---|---:|---:|---:|---:|");
     for isa in Isa::available() {
         let mine: Vec<_> = lines.iter().filter(|line| line.isa == isa).collect();

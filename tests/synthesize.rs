@@ -1,36 +1,17 @@
-//! The example `synthesize`: its shapes are those of real files, its weights
+//! Synthesized files (the example `synthesize`): its shapes are those of real files, its weights
 //! are what its documentation says.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
-#![allow(dead_code, reason = "the example uses more of its modules")]
-
-#[path = "../examples/synthesize/mix.rs"]
-mod mix;
-#[path = "../examples/synthesize/shape.rs"]
-mod shape;
-#[path = "../examples/synthesize/tensors.rs"]
-mod tensors;
-#[path = "../examples/synthesize/vocabulary.rs"]
-mod vocabulary;
-#[path = "../examples/synthesize/weights.rs"]
-mod weights;
 
 use std::path::Path;
 
-use mix::{MIXES, Mix};
-use shape::{SHAPES, Shape};
-use tramontane::gguf::{TensorSpec, Writer};
+use tramontane::bench::synthesize::{MIXES, Mix, SHAPES, STEP, Shape, Synthesis, fill};
+use tramontane::gguf::TensorSpec;
 use tramontane::quant::Format;
 use tramontane::{EncodeOptions, Gguf, Model, ModelOptions, SessionOptions};
 
 fn synthesize(shape: &Shape, mix: &Mix, seed: u64) -> Vec<u8> {
-    let mut metadata = shape.metadata(mix).unwrap();
-    vocabulary::generate(shape.vocab, &mut metadata).unwrap();
-    let specs = shape.tensors(mix);
-    let mut writer = Writer::new(Vec::new(), &metadata, &specs).unwrap();
-    for spec in &specs {
-        tensors::write(&mut writer, shape, seed, spec, |_| {}).unwrap();
-    }
-    writer.finish().unwrap()
+    let file = Synthesis { shape: shape.clone(), mix: *mix, seed };
+    file.write(Vec::new(), None, |_| {}).unwrap()
 }
 
 fn model(bytes: Vec<u8>) -> Model {
@@ -110,17 +91,37 @@ fn a_seed_gives_one_file() {
     }
 }
 
+/// A file is there when it is whole, and is known again by its tensors.
+#[test]
+fn a_file_is_known_again() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("synthesized-tiny.gguf");
+    let _ = std::fs::remove_file(&path);
+    let (shape, mix) = (Shape::find("tiny").unwrap(), Mix::find("q4_k_m").unwrap());
+    let file = Synthesis { shape, mix, seed: 1 };
+    assert!(!file.is_at(&path));
+    let written = std::cell::Cell::new(0);
+    file.create(&path, None, |n| written.set(written.get() + n)).unwrap();
+    assert_eq!(written.get(), file.bytes().unwrap());
+    assert!(file.is_at(&path));
+    assert!(!path.with_added_extension("part").exists());
+    let other = Synthesis { mix: Mix::find("q6_k").unwrap(), ..file.clone() };
+    assert!(!other.is_at(&path));
+    std::fs::remove_file(&path).unwrap();
+    // A folder that is not there: an error, and nothing left behind.
+    assert!(file.create(&path.join("nowhere"), None, |_| {}).is_err());
+}
+
 /// However a tensor is cut into chunks, its bytes are the same.
 #[test]
 fn chunks_do_not_matter() {
     for format in Format::ALL {
         let size = format.block_bytes();
-        let mut whole = vec![0; 5 * weights::STEP * size / 2];
-        weights::fill(format, 7, 0.02, 0, &mut whole);
+        let mut whole = vec![0; 5 * STEP * size / 2];
+        fill(format, 7, 0.02, 0, &mut whole);
         let mut parts = vec![0; whole.len()];
-        let (first, second) = parts.split_at_mut(weights::STEP * size);
-        weights::fill(format, 7, 0.02, weights::STEP, second);
-        weights::fill(format, 7, 0.02, 0, first);
+        let (first, second) = parts.split_at_mut(STEP * size);
+        fill(format, 7, 0.02, STEP, second);
+        fill(format, 7, 0.02, 0, first);
         assert!(whole == parts, "{format}");
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares tramontane with llama.cpp on the same file, in alternating rounds.
+"""Compares tramontane with llama.cpp (and candle) on the same file, in alternating rounds.
 
     pip install llama-cpp-python==0.3.36      # builds llama.cpp for this CPU
     cargo build --release --example bench
@@ -11,6 +11,13 @@ on or off); the best of them counts, for every row anew. `start` is a fresh
 process up to the logits after 13 tokens, with the file in the page cache, and
 its peak memory. For an AVX2 comparison give --isa avx2 and --python of an
 environment whose llama.cpp was built without AVX-512.
+
+candle is a column more, for rows of one sequence and at most 4096 positions:
+
+    RUSTFLAGS="-C target-cpu=native" cargo build --release \\
+        --manifest-path benches/peers/candle/Cargo.toml
+    benches/peers/run.py -m model.gguf --rows pp512,tg64 \\
+        --candle benches/peers/candle/target/release/candle-peer
 """
 
 import argparse
@@ -18,6 +25,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -30,6 +38,7 @@ ROOT = HERE.parent.parent
 CONFIGS = [(repack, flash) for repack in (0, 1) for flash in (0, 1)]
 DEFAULT_ROWS = "pp512,tg64,tg64@8192,tg64x4,tg64x8,start"
 PROMPT = 13
+CANDLE_POSITIONS = 4096
 
 
 def label(config):
@@ -57,9 +66,10 @@ class Worker:
         return self.answer()[0]
 
 
-def fresh(command):
+def fresh(command, **environment):
     """Runs a process; returns its output and peak memory in bytes."""
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True,
+                               env=os.environ | environment)
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -81,12 +91,24 @@ def ours(args, name, threads):
     return json.loads(output)[0]
 
 
+def candle(args, name, threads):
+    """Tokens per second of candle, `None` for a row that it has not."""
+    if not args.candle or name == "start":
+        return None
+    row = rows.parse(name)
+    if row.batch > 1 or row.length > CANDLE_POSITIONS:
+        return None
+    command = [args.candle, args.model, name]
+    return json.loads(fresh(command, RAYON_NUM_THREADS=str(threads))[0])
+
+
 def round_of(args, workers, name, threads):
     """One round of a row: ours, then every configuration of the peer."""
     if name != "start":
         mine = ours(args, name, threads)
         peers = {c: workers[c[0]].rate(name, c[1], threads) for c in CONFIGS}
-        return {"ours": mine["tok_s"], "limits": mine, "peers": peers}
+        return {"ours": mine["tok_s"], "limits": mine, "peers": peers,
+                "candle": candle(args, name, threads)}
     output, memory = fresh(ours_command(args, threads) + ["--first-token", PROMPT])
     result = {"ours": 1 / float(output), "memory": memory, "peers": {}, "peer_memory": {}}
     for config in CONFIGS:
@@ -102,7 +124,17 @@ def spread(values):
     return 50 * (max(values) - min(values)) / statistics.median(values)
 
 
-def line(name, threads, rounds):
+def candle_cells(rounds):
+    """The figure of candle, and the ratio of ours to it."""
+    rates = [r.get("candle") for r in rounds]
+    if None in rates:
+        return " – | – |"
+    ratios = [r["ours"] / r["candle"] for r in rounds]
+    return (f" {statistics.median(rates):.2f} tok/s ± {spread(rates):.0f} % "
+            f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f}) |")
+
+
+def line(args, name, threads, rounds):
     """A line of the table: medians, and the ratio of each round's own pair."""
     best = max(CONFIGS, key=lambda c: statistics.median(r["peers"][c] for r in rounds))
     mine = [r["ours"] for r in rounds]
@@ -120,7 +152,7 @@ def line(name, threads, rounds):
     return (f"| {name} | {threads} | {figures[0]:.2f} {unit} ± {spread(mine):.0f} % "
             f"| {figures[1]:.2f} {unit} ± {spread(peer):.0f} % ({label(best)}) "
             f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f}) "
-            f"| {of} |")
+            f"| {of} |" + (candle_cells(rounds) if args.candle else ""))
 
 
 def cpu():
@@ -144,11 +176,18 @@ def document(args, lines, system):
         f"{said(['rustc', '--version'])}, set: {args.isa or 'the best'}",
         f"llama.cpp of llama-cpp-python {said([args.python, '-c', query])}: {system.strip()}",
     ]
+    if args.candle:
+        lock = (HERE / "candle/Cargo.lock").read_text()
+        version = re.search(r'name = "candle-transformers"\nversion = "(.*)"', lock)[1]
+        facts.append(f"candle-transformers {version}, quantized_llama")
     head = ["# Benchmarks", "", "Written by `benches/peers/run.py`. Medians of alternating rounds; "
             "± is half of largest − smallest. The ratio is ours : peer of the same round, "
             "over 1 = we are faster. The peer is the best of its four configurations.", ""]
     table = ["", "| row | threads | tramontane | llama.cpp | ratio | ours is |",
              "|---|---:|---:|---:|---:|---|"]
+    if args.candle:
+        table[1] += " candle | ratio |"
+        table[2] += "---:|---:|"
     return "\n".join(head + [f"- {fact}" for fact in facts] + table + lines) + "\n"
 
 
@@ -162,6 +201,7 @@ def main():
     parser.add_argument("--python", default=sys.executable, help="has llama-cpp-python")
     parser.add_argument("--isa", help="our instruction set, as in avx2")
     parser.add_argument("--bench", default=str(ROOT / "target/release/examples/bench"))
+    parser.add_argument("--candle", metavar="BINARY", help="also measure candle, see above")
     parser.add_argument("--out", default=str(ROOT / "docs/benchmarks.md"), help="'-': stdout")
     args = parser.parse_args()
     names = args.rows.split(",")
@@ -180,7 +220,7 @@ def main():
             for n in range(args.rounds):
                 print(f"{name}, {threads} threads, round {n + 1}", file=sys.stderr)
                 rounds.append(round_of(args, workers, name, int(threads)))
-            lines.append(line(name, threads, rounds))
+            lines.append(line(args, name, threads, rounds))
     text = document(args, lines, system)
     print(text) if args.out == "-" else Path(args.out).write_text(text)
     for worker in workers.values():

@@ -1,4 +1,4 @@
-//! What the benches reach into: no part of the interface, may change any day.
+//! A matrix product, to be measured.
 
 use std::sync::Arc;
 

@@ -20,9 +20,9 @@
 //! Random numbers are splitmix64 of a counter: byte `n` of a tensor is the same
 //! whoever computes it, so threads can share the work.
 
+use crate::quant::Format;
 use half::f16;
 use rayon::prelude::*;
-use tramontane::quant::Format;
 
 /// Splitmix64's state as a function of a counter.
 fn random(seed: u64, counter: u64) -> u64 {

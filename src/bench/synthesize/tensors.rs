@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use tramontane::Result;
-use tramontane::gguf::{TensorSpec, Writer};
+use crate::error::Result;
+use crate::gguf::{TensorSpec, Writer};
 
 use super::shape::Shape;
 use super::weights::{STEP, fill, seed_of};

@@ -1,18 +1,19 @@
 //! A vocabulary for the file: one that was lent by another file, or a made-up
 //! one that can spell any text.
 
-use tramontane::Gguf;
-use tramontane::gguf::{Array, Metadata, Strings, Value};
+use crate::error::{Error, Result};
+use crate::gguf::{Array, Gguf, Metadata, Strings, Value};
 
 /// Copies all `tokenizer.` keys of `file`, which must have `size` tokens.
-pub fn copy(file: &Gguf, size: u64, into: &mut Metadata) -> Result<(), String> {
-    let text = |error: tramontane::Error| error.to_string();
-    let tokens = file.metadata().strings("tokenizer.ggml.tokens").map_err(text)?.len();
+pub fn copy(file: &Gguf, size: u64, into: &mut Metadata) -> Result<()> {
+    let tokens = file.metadata().strings("tokenizer.ggml.tokens")?.len();
     if tokens as u64 != size {
-        return Err(format!("the vocabulary has {tokens} tokens, but the shape needs {size}"));
+        return Err(Error::misuse(format!(
+            "the vocabulary has {tokens} tokens, but the shape needs {size}"
+        )));
     }
     for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
-        into.push(key, value.clone()).map_err(text)?;
+        into.push(key, value.clone())?;
     }
     Ok(())
 }
@@ -26,7 +27,7 @@ const NORMAL: i32 = 1;
 /// Makes up a SentencePiece vocabulary of `size` pieces: the three usual control
 /// pieces, 256 bytes, printable ASCII, then groups of letters, shortest first
 /// and with a space in front or not. Earlier pieces have better scores.
-pub fn generate(size: u64, into: &mut Metadata) -> tramontane::Result<()> {
+pub fn generate(size: u64, into: &mut Metadata) -> Result<()> {
     let size = size as usize;
     let special = ["<unk>", "<s>", "</s>"].map(String::from);
     let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));

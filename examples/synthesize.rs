@@ -2,15 +2,9 @@
 //! measuring speed and memory without its weights. What it says is noise.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "examples talk to people")]
 
-#[path = "../common/mod.rs"]
+#[path = "common/mod.rs"]
 mod common;
-mod mix;
-mod shape;
-mod tensors;
-mod vocabulary;
-mod weights;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,10 +12,7 @@ use std::time::Instant;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tramontane::Gguf;
-use tramontane::gguf::{TensorSpec, Writer};
-
-use mix::Mix;
-use shape::Shape;
+use tramontane::bench::synthesize::{Mix, Shape, Synthesis};
 
 /// Writes a random-weight GGUF file in the shape of a real model.
 #[derive(Parser)]
@@ -58,40 +49,21 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> common::Result {
-    let mut shape = args.shape;
-    shape.layers = args.layers.map_or(shape.layers, usize::from);
-    let mut metadata = shape.metadata(&args.mix)?;
-    match &args.vocab {
-        Some(path) => vocabulary::copy(&Gguf::open(path)?, shape.vocab, &mut metadata)?,
-        None => vocabulary::generate(shape.vocab, &mut metadata)?,
-    }
-    let specs = shape.tensors(&args.mix);
-    let sizes = specs.iter().map(TensorSpec::byte_len).collect::<Result<Vec<_>, _>>()?;
-    let bytes = sizes.iter().sum::<usize>() as u64;
+    let Args { mut shape, mix, out, layers, seed, vocab } = args;
+    shape.layers = layers.map_or(shape.layers, usize::from);
+    let vocab = vocab.map(Gguf::open).transpose()?;
+    let specs = shape.tensors(&mix);
     let parameters: u64 = specs.iter().map(|tensor| tensor.dims.iter().product::<u64>()).sum();
+    let file = Synthesis { shape, mix, seed };
+    let bytes = file.bytes()?;
 
     let start = Instant::now();
-    let part = args.out.with_added_extension("part");
-    let io = |error| format!("{}: {error}", part.display());
-    let file = File::create(&part).map_err(io)?;
-    let written = (|| {
-        let bar = progress_bar(bytes)?;
-        let mut writer = Writer::new(file, &metadata, &specs)?;
-        for tensor in &specs {
-            tensors::write(&mut writer, &shape, args.seed, tensor, |n| bar.inc(n as u64))?;
-        }
-        writer.finish()?;
-        bar.finish_and_clear();
-        Ok(std::fs::rename(&part, &args.out).map_err(io)?)
-    })();
-    if written.is_err() {
-        // A full disk gets its space back; the first error is the one that counts.
-        let _ = std::fs::remove_file(&part);
-        return written;
-    }
+    let bar = progress_bar(bytes)?;
+    file.create(&out, vocab.as_ref(), |n| bar.inc(n))?;
+    bar.finish_and_clear();
     println!(
         "{}: {} tensors, {parameters} parameters, {bytes} bytes of weights in {:.1} s",
-        args.out.display(),
+        out.display(),
         specs.len(),
         start.elapsed().as_secs_f64(),
     );

@@ -1,11 +1,12 @@
 //! Which format each matrix gets: the mixes of llama.cpp's quantizer (without
 //! an importance matrix), whose names end in a size: `q4_k_m`.
 
-use tramontane::quant::Format;
+use crate::quant::Format;
 
 /// A mix by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mix {
+    /// As in `--type`.
     pub name: &'static str,
     /// `general.file_type`.
     pub file_type: u32,
@@ -17,6 +18,7 @@ const fn mix(name: &'static str, file_type: u32, base: Format) -> Mix {
     Mix { name, file_type, base }
 }
 
+/// The mixes that there are.
 pub const MIXES: [Mix; 17] = [
     mix("f32", 0, Format::F32),
     mix("f16", 1, Format::F16),
@@ -38,12 +40,16 @@ pub const MIXES: [Mix; 17] = [
 ];
 
 impl Mix {
-    /// The mix called `name`, or which there are.
+    /// The mix called `name`.
+    ///
+    /// # Errors
+    /// Which mixes there are.
     pub fn find(name: &str) -> Result<Mix, String> {
         let found = MIXES.into_iter().find(|mix| mix.name.eq_ignore_ascii_case(name));
         found.ok_or_else(|| format!("possible types: {}", MIXES.map(|mix| mix.name).join(", ")))
     }
 
+    /// Whether weights are stored in blocks.
     pub fn is_quantized(&self) -> bool {
         !matches!(self.base, Format::F32 | Format::F16 | Format::BF16)
     }

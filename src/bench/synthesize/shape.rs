@@ -1,25 +1,36 @@
 //! The shapes of published models: which tensors a file has, and what its
 //! metadata says about them.
 
-use tramontane::gguf::{Metadata, TensorSpec, Value};
-use tramontane::quant::Format;
+use crate::error::Result;
+use crate::gguf::{Metadata, TensorSpec, Value};
+use crate::quant::Format;
 
 use super::mix::Mix;
 
 /// The numbers of a Llama-like network.
 #[derive(Debug, Clone)]
 pub struct Shape {
+    /// As in `--shape`.
     pub name: &'static str,
     /// The model that has this shape.
     pub of: &'static str,
+    /// Transformer layers.
     pub layers: usize,
+    /// Width of the residual stream.
     pub dim: u64,
+    /// Width inside the feed-forward part.
     pub ffn: u64,
+    /// Query heads.
     pub heads: u64,
+    /// Heads of keys and values.
     pub kv_heads: u64,
+    /// Width of a head.
     pub head_dim: u64,
+    /// Tokens of the vocabulary.
     pub vocab: u64,
+    /// Positions of the training.
     pub context: u32,
+    /// Base of the rotary frequencies.
     pub freq_base: f32,
     /// No output matrix: the embedding is used twice.
     pub tied: bool,
@@ -29,6 +40,7 @@ pub struct Shape {
     pub rope_factor: Option<f32>,
 }
 
+/// The shapes that there are.
 pub const SHAPES: [Shape; 5] = [
     Shape {
         name: "tiny",
@@ -113,7 +125,10 @@ pub const SHAPES: [Shape; 5] = [
 ];
 
 impl Shape {
-    /// The shape called `name`, or which there are.
+    /// The shape called `name`.
+    ///
+    /// # Errors
+    /// Which shapes there are.
     pub fn find(name: &str) -> Result<Shape, String> {
         SHAPES.into_iter().find(|shape| shape.name == name).ok_or_else(|| {
             format!("possible shapes: {}", SHAPES.map(|shape| shape.name).join(", "))
@@ -162,7 +177,10 @@ impl Shape {
     }
 
     /// The keys of a published file up to the tokenizer's.
-    pub fn metadata(&self, mix: &Mix) -> tramontane::Result<Metadata> {
+    ///
+    /// # Errors
+    /// [`Error::Misuse`](crate::Error::Misuse) for a key that came before.
+    pub fn metadata(&self, mix: &Mix) -> Result<Metadata> {
         let mut metadata = Metadata::new();
         let mut text = |key: &str, text: &str| metadata.push(key, Value::String(text.into()));
         text("general.architecture", "llama")?;
