@@ -4,7 +4,7 @@
 //! ```text
 //! codes   [cols / 4][2][16 rows][4 bytes]      unsigned, q + OFFSET
 //! scales  [cols / SUB][2][16 rows] i32         super-blocks only
-//! pairs   [cols / 2·SUB][2][16 rows][2] i16    minimums, or −OFFSET · scale
+//! mins    [cols / 2·SUB][2][16 rows][2] i16    where there are minimums
 //! floats  [blocks][2][d, dmin][16 rows] f32
 //! ```
 //! With many rows of activations it holds all columns of the strip (36 bytes per
@@ -34,7 +34,7 @@ pub(in crate::simd) struct Line(pub(super) [u32; 16]);
 pub(in crate::simd) struct Panel {
     pub(super) codes: Vec<Line>,
     pub(super) scales: Vec<Line>,
-    pub(super) pairs: Vec<Line>,
+    pub(super) mins: Vec<Line>,
     pub(super) floats: Vec<Line>,
 }
 
@@ -73,7 +73,7 @@ impl Panel {
         let (first, blocks) = (columns.start / 256, columns.len() / 256);
         self.codes.resize(blocks * 128, Line::default());
         self.scales.resize(blocks * 512 / F::SUB, Line::default());
-        self.pairs.resize(blocks * 256 / F::SUB, Line::default());
+        self.mins.resize(blocks * 256 / F::SUB, Line::default());
         self.floats.resize(blocks * 4, Line::default());
         for half in 0..2 {
             let rows = sixteen_rows(strip, half, F::blocks);
@@ -115,12 +115,9 @@ impl Panel {
                 let at = ((b * count + p) * 2) * 2 + half;
                 put(simd, &mut self.scales[at], low);
                 put(simd, &mut self.scales[at + 2], high);
-                let pair = if F::HAS_MIN {
-                    mins[p]
-                } else {
-                    _mm512_mullo_epi16(scales[p], _mm512_set1_epi16(-F::OFFSET))
-                };
-                put(simd, &mut self.pairs[(b * count + p) * 2 + half], pair);
+                if F::HAS_MIN {
+                    put(simd, &mut self.mins[(b * count + p) * 2 + half], mins[p]);
+                }
             }
             let [f0, f1, f2, f3] = [
                 F::floats(simd, r0, &heads[0]),

@@ -1,7 +1,8 @@
 //! The int8 tile: up to 6 rows of activations × 32 weight rows over all columns.
 //!
 //! ```text
-//! a[m, r]   = Σ dpbusd(codes[k, r], activations[m, k])      over one sub-block
+//! a[m, r]   = Σ dpbusd(codes[k, r], activations[m, k]) − OFFSET · Σ activations[m, k]
+//!                                                           over one sub-block
 //! sup[m, r] = Σ a[m, r] · scale[r]                          over one super-block
 //! t         = fma(sup, d, −(msum · dmin))      sums are exact
 //! acc[m, r] = fma(t, d8[m], acc[m, r])         in order of k
@@ -87,10 +88,10 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     let (subs, pairs) = (256 / F::SUB, 128 / F::SUB);
     assert!(columns.end <= activations.cols() && out.len() >= M * Strip::ROWS);
     assert!(panel.codes.len() >= blocks * 128 && panel.floats.len() >= blocks * 4);
-    assert!(panel.scales.len() >= blocks * 2 * subs && panel.pairs.len() >= blocks * 2 * pairs);
+    assert!(panel.scales.len() >= blocks * 2 * subs && panel.mins.len() >= blocks * 2 * pairs);
     let rows = Pointers::<M>::new(activations, first, columns);
     let (codes, scales) = (panel.codes.as_ptr(), panel.scales.as_ptr());
-    let (side, floats) = (panel.pairs.as_ptr(), panel.floats.as_ptr());
+    let (mins, floats) = (panel.mins.as_ptr(), panel.floats.as_ptr());
     // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
     // Activations: `Pointers` took the rest of each row from the first column on,
     // and the columns end within the row. Output: checked above.
@@ -102,19 +103,20 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                 16 => splat(simd, rows.sums16[m].add(b * 16 + 2 * p)),
                 _ => splat(simd, rows.sums32[m].add(b * 8 + 2 * p)),
             };
-            let mut sup = [[_mm512_setzero_si512(); 2]; M];
-            if F::OFFSET != 0 {
-                for p in 0..pairs {
-                    for r in 0..2 {
-                        let side = line(simd, side, (b * pairs + p) * 2 + r);
-                        for m in 0..M {
-                            sup[m][r] = _mm512_dpwssd_epi32(sup[m][r], side, sums(m, p));
-                        }
+            let zero = _mm512_setzero_si512();
+            let mut sup = [[zero; 2]; M];
+            for s in 0..subs {
+                let mut a = [[zero; 2]; M];
+                if F::OFFSET != 0 {
+                    // Shifts and differences leave the ports that multiply free.
+                    let power = _mm_cvtsi32_si128(F::OFFSET.trailing_zeros().cast_signed());
+                    for m in 0..M {
+                        let pair = sums(m, s / 2);
+                        let low = if s % 2 == 0 { _mm512_slli_epi32::<16>(pair) } else { pair };
+                        let offset = _mm512_sll_epi32(_mm512_srai_epi32::<16>(low), power);
+                        a[m] = [_mm512_sub_epi32(zero, offset); 2];
                     }
                 }
-            }
-            for s in 0..subs {
-                let mut a = [[_mm512_setzero_si512(); 2]; M];
                 for g in 0..F::SUB / 4 {
                     let k = b * 64 + s * (F::SUB / 4) + g;
                     let w = [line(simd, codes, 2 * k), line(simd, codes, 2 * k + 1)];
@@ -141,7 +143,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                     let t = if F::HAS_MIN {
                         let mut msum = _mm512_setzero_si512();
                         for p in 0..pairs {
-                            let mins = line(simd, side, (b * pairs + p) * 2 + r);
+                            let mins = line(simd, mins, (b * pairs + p) * 2 + r);
                             msum = _mm512_dpwssd_epi32(msum, mins, sums(m, p));
                         }
                         let dmin = line(simd, floats, (b * 2 + r) * 2 + 1);
