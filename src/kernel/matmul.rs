@@ -8,20 +8,19 @@
 //! sums are exact. Float weights meet f32 activations in the order of
 //! [`dot`](super::math::dot). So a value depends on its row alone.
 //!
-//! Threads go through the weight rows in strips of 32: with few input rows each
-//! through a contiguous part, the same from call to call; with many, whoever is free
-//! takes the next strip. What becomes of a product (bias, residual sum, gate) is done
-//! strip by strip, while it is in the nearest cache.
+//! Threads go through the weight rows in strips of 32, as [`Shares`] hands them out.
+//! What becomes of a product (bias, residual sum, gate) is done strip by strip, while
+//! it is in the nearest cache.
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::act::SiluMul;
 use super::float_panel::{FloatPanel, FloatRows};
 use super::float_strip::FloatStrip;
-use super::pool::{Disjoint, Team, part};
+use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
+use super::shares::Shares;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
 use crate::simd::{Isa, Scratch, Simd, Strip, Task};
 use crate::tensor::Tensor;
@@ -123,14 +122,17 @@ impl<'a> Product<'a> {
 
 /// Computes all `products` of `input` in one phase.
 pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut [Product<'_>]) {
-    let jobs: Vec<Job<'_>> = products.iter_mut().map(|product| Job::new(product, input)).collect();
     let threads = team.threads();
+    let job = |product| Job::new(product, input, threads);
+    let jobs: Vec<Job<'_>> = products.iter_mut().map(job).collect();
     team.run(&|worker| {
-        for job in &jobs {
-            let rows = part(job.weight.tensor.rows(), threads, worker);
-            let share = if input.rows < MANY { Share::Own(rows) } else { Share::Next(&job.next) };
-            STRIPS.with_borrow_mut(|strips| isa.run(Part { job, share, input, strips }));
-        }
+        STRIPS.with_borrow_mut(|strips| {
+            for worker in [Some(worker), None] {
+                for job in &jobs {
+                    isa.run(Part { job, worker, input, strips });
+                }
+            }
+        });
     });
 }
 
@@ -139,42 +141,13 @@ pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut 
 /// F16: 70 tok/s instead of 83).
 const TILED: usize = 16;
 
-/// From this many input rows on threads take the next strip instead of a fixed
-/// part: a strip is long enough then (0.1 ms), and a thread that is held up does not
-/// hold up the others. With few rows each thread reads one stream of memory.
-const MANY: usize = 16;
-
-/// Which rows a thread multiplies.
-enum Share<'a> {
-    /// These.
-    Own(Range<usize>),
-    /// Strip after strip; each is taken once, by counting up.
-    Next(&'a AtomicUsize),
-}
-
-impl Share<'_> {
-    /// The next strip of a matrix of `rows` rows.
-    fn take(&mut self, rows: usize) -> Option<Range<usize>> {
-        let (first, end) = match self {
-            Share::Own(own) => {
-                let first = own.start;
-                own.start = own.end.min(first + Strip::ROWS);
-                (first, own.end)
-            }
-            Share::Next(next) => (next.fetch_add(1, Ordering::Relaxed) * Strip::ROWS, rows),
-        };
-        (first < end).then(|| first..end.min(first + Strip::ROWS))
-    }
-}
-
 /// A product whose shapes were checked.
 struct Job<'a> {
     weight: Weight<'a>,
     then: Then<'a>,
     /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
-    /// The next strip for [`Share::Next`].
-    next: AtomicUsize,
+    shares: Shares,
 }
 
 #[derive(Clone, Copy)]
@@ -188,7 +161,7 @@ enum Then<'a> {
 impl<'a> Job<'a> {
     /// The loader checked every shape; a mismatch would be our bug, and must not
     /// become a write out of bounds.
-    fn new(product: &'a mut Product<'_>, input: &Input) -> Self {
+    fn new(product: &'a mut Product<'_>, input: &Input, threads: usize) -> Self {
         let (weight, then, out) = match product {
             Product::Store(weight, out) => (*weight, Then::Store, out),
             Product::Add(weight, out) => (*weight, Then::Add, out),
@@ -202,7 +175,8 @@ impl<'a> Job<'a> {
             assert!(weight.bias.is_none_or(|bias| bias.len() == rows), "bias of {name}");
         }
         assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
-        Job { weight, then, out: Disjoint(out.as_mut_ptr()), next: AtomicUsize::new(0) }
+        let shares = Shares::new(rows.div_ceil(Strip::ROWS), threads);
+        Job { weight, then, out: Disjoint(out.as_mut_ptr()), shares }
     }
 }
 
@@ -238,7 +212,8 @@ thread_local! {
 /// One thread's part of one product.
 struct Part<'a> {
     job: &'a Job<'a>,
-    share: Share<'a>,
+    /// Whose part; none for what others have left.
+    worker: Option<usize>,
     input: &'a Input,
     strips: &'a mut Strips,
 }
@@ -248,10 +223,13 @@ impl Task for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Part { job, mut share, input, strips } = self;
+        let Part { job, worker, input, strips } = self;
         let Strips { memory, out, other } = strips;
         out.resize(input.rows * Strip::ROWS, 0.0);
-        while let Some(strip) = share.take(job.weight.tensor.rows()) {
+        let next = || worker.map_or_else(|| job.shares.others(), |worker| job.shares.own(worker));
+        while let Some(strip) = next() {
+            let first = strip * Strip::ROWS;
+            let strip = first..job.weight.tensor.rows().min(first + Strip::ROWS);
             product(simd, job.weight, strip.clone(), input, memory, out);
             if let Then::Gate(up) = job.then {
                 other.resize(out.len(), 0.0);
@@ -306,7 +284,7 @@ fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
     assert!(rows.start <= rows.end && rows.end <= width);
     for (m, values) in out.chunks_exact(Strip::ROWS).take(batch).enumerate() {
         // SAFETY: `Job::new` checked that the output has batch · width values; m <
-        // batch, and the rows lie in the matrix, as the line above says. `Share` gives
+        // batch, and the rows lie in the matrix, as the line above says. [`Shares`] gives
         // every strip to one thread.
         let place = unsafe {
             std::slice::from_raw_parts_mut(job.out.at(m * width + rows.start), rows.len())

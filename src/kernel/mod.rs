@@ -15,4 +15,5 @@ pub(crate) mod norm;
 pub(crate) mod pool;
 mod quantize;
 pub(crate) mod rope;
+mod shares;
 pub(crate) mod threads;

@@ -1,0 +1,115 @@
+//! How threads share out the strips of a matrix.
+//!
+//! Each thread owns a contiguous part, so it reads one stream of memory, and takes its
+//! strips from the front. One that has finished takes strips from the back of whoever
+//! has most left: nobody waits for a thread that is held up, or that got less of the
+//! memory's bandwidth.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::pool::part;
+
+/// The strips of one matrix that are still to be done.
+pub(super) struct Shares {
+    left: Vec<Left>,
+}
+
+/// What is left of a thread's part: `first << 32 | end`. In cache lines of its own: a
+/// thread counts up about every two microseconds.
+#[repr(align(128))]
+struct Left(AtomicU64);
+
+fn packed(left: Range<u32>) -> u64 {
+    u64::from(left.start) << 32 | u64::from(left.end)
+}
+
+fn unpacked(left: u64) -> Range<u32> {
+    (left >> 32) as u32..left as u32
+}
+
+impl Shares {
+    /// About equal parts of `strips` for `threads`.
+    pub fn new(strips: usize, threads: usize) -> Self {
+        // A tensor has fewer than 2³² strips: its rows are at least a block of bytes.
+        let strips = strips.min(u32::MAX as usize);
+        let part = |worker| part(strips, threads, worker);
+        let share = |part: Range<usize>| packed(part.start as u32..part.end as u32);
+        Shares {
+            left: (0..threads).map(|worker| Left(AtomicU64::new(share(part(worker))))).collect(),
+        }
+    }
+
+    /// The next strip of `worker`'s own part.
+    pub fn own(&self, worker: usize) -> Option<usize> {
+        self.take(worker, |left| (left.start, left.start + 1..left.end))
+    }
+
+    /// A strip of another thread's part, while there is any.
+    pub fn others(&self) -> Option<usize> {
+        loop {
+            let count = |left: &Left| unpacked(left.0.load(Ordering::Relaxed)).len();
+            let most = (0..self.left.len()).max_by_key(|&worker| count(&self.left[worker]))?;
+            if count(&self.left[most]) == 0 {
+                return None;
+            }
+            let strip = self.take(most, |left| (left.end - 1, left.start..left.end - 1));
+            if strip.is_some() {
+                return strip;
+            }
+        }
+    }
+
+    /// Takes a strip as `split` says: the strip, and what remains. Only the numbers are
+    /// shared, no memory behind them, so relaxed order is enough.
+    fn take(
+        &self,
+        worker: usize,
+        split: impl Fn(Range<u32>) -> (u32, Range<u32>),
+    ) -> Option<usize> {
+        let taken =
+            self.left[worker].0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                let left = unpacked(left);
+                (!left.is_empty()).then(|| packed(split(left).1))
+            });
+        taken.ok().map(|left| split(unpacked(left)).0 as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn every_strip_is_taken_once() {
+        for (strips, threads) in [(0, 1), (1, 3), (5, 2), (1000, 1), (10_000, 4)] {
+            let shares = Shares::new(strips, threads);
+            let taken: Vec<AtomicUsize> = (0..strips).map(|_| AtomicUsize::new(0)).collect();
+            std::thread::scope(|scope| {
+                for worker in 0..threads {
+                    let (shares, taken) = (&shares, &taken);
+                    scope.spawn(move || {
+                        // One thread does nothing of its own; the others do its part.
+                        let own = std::iter::from_fn(|| shares.own(worker));
+                        let own = own.take(if worker == 1 { 0 } else { usize::MAX });
+                        for strip in own.chain(std::iter::from_fn(|| shares.others())) {
+                            taken[strip].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+            });
+            assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn own_strips_come_in_order_and_others_from_the_back() {
+        let shares = Shares::new(6, 2);
+        assert_eq!((shares.own(0), shares.own(0)), (Some(0), Some(1)));
+        assert_eq!((shares.others(), shares.own(1)), (Some(5), Some(3)));
+        assert_eq!((shares.own(0), shares.own(0)), (Some(2), None));
+        assert_eq!((shares.others(), shares.others()), (Some(4), None));
+    }
+}
