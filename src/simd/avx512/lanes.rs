@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use super::Avx512;
 use super::codes::SuperCodes;
 use super::scales::{GROUP, Head16, Head32, SuperScales, place};
-use super::vector::load_four;
+use super::vector::{load_four, transpose4};
 use crate::quant::{self, field};
 
 /// A super-block format, four blocks at a time.
@@ -39,24 +39,6 @@ pub(super) trait Lanes: SuperScales {
 fn zero(_: Avx512) -> __m512i {
     // SAFETY: the set is proven.
     unsafe { _mm512_setzero_si512() }
-}
-
-/// Turns four rows of 128-bit lanes into columns.
-#[inline(always)]
-fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the set is proven.
-    unsafe {
-        let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[0], r[1]);
-        let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[0], r[1]);
-        let c = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[2], r[3]);
-        let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[2], r[3]);
-        [
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c),
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d),
-        ]
-    }
 }
 
 /// 16 bytes at `at` of each block.

@@ -17,7 +17,7 @@
 //! for one part of the columns before the next part, so that the activations of the
 //! part stay in the L1 cache.
 
-#![allow(clippy::needless_range_loop, reason = "r, q and j index several arrays at once")]
+#![allow(clippy::needless_range_loop, reason = "q indexes several arrays at once")]
 
 use std::arch::x86_64::*;
 

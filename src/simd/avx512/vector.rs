@@ -96,33 +96,38 @@ pub(super) fn sum_quarters(_: Avx512, v: __m512i) -> __m128i {
     }
 }
 
-/// Of 16 rows, four to a register, each 128 bits: register q holds lane q of all.
+/// Turns four rows of 128-bit lanes into columns.
 #[inline(always)]
-pub(super) fn quarters(_: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
+pub(super) fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: the set is proven.
     unsafe {
+        let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[0], r[1]);
+        let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[0], r[1]);
+        let c = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[2], r[3]);
+        let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[2], r[3]);
+        [
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c),
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d),
+        ]
+    }
+}
+
+/// Of 16 rows, four to a register, each 128 bits: register q holds lane q of all.
+#[inline(always)]
+pub(super) fn quarters(simd: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the set is proven.
+    let by_lane = unsafe {
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        let [a, b, c, d] = [
+        [
             _mm512_permutexvar_epi32(order, v[0]),
             _mm512_permutexvar_epi32(order, v[1]),
             _mm512_permutexvar_epi32(order, v[2]),
             _mm512_permutexvar_epi32(order, v[3]),
-        ];
-        let [ab_02, cd_02] = [
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b),
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(c, d),
-        ];
-        let [ab_13, cd_13] = [
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(c, d),
-        ];
-        [
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_02, cd_02),
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_13, cd_13),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_02, cd_02),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_13, cd_13),
         ]
-    }
+    };
+    transpose4(simd, by_lane)
 }
 
 /// Turns 16 rows of 16 lanes into 16 columns.
