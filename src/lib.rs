@@ -35,6 +35,8 @@ pub mod model;
 
 pub mod session;
 
+pub mod engine;
+
 #[doc(hidden)]
 pub mod bench;
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the data's way; each may use those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "error",
     "quant",
     "tensor",
@@ -20,6 +20,7 @@ const ORDER: [&str; 14] = [
     "sampler",
     "model",
     "session",
+    "engine",
     "bench",
 ];
 

@@ -1,0 +1,1 @@
+//! Many conversations with one model at once.
