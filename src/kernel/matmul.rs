@@ -22,6 +22,7 @@ use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
 use super::shares::Shares;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
+use crate::simd::sixes::Sixes;
 use crate::simd::{Isa, Scratch, Simd, Strip, Task};
 use crate::tensor::Tensor;
 
@@ -35,6 +36,7 @@ pub(crate) struct Input {
     pub values: Vec<f32>,
     blocks_of_32: ActivationRows,
     blocks_of_256: ActivationRows,
+    sixes: Sixes,
     tiles: FloatRows,
 }
 
@@ -82,6 +84,12 @@ impl Input {
                     isa.run(Quantize { x: &values[m * cols..(m + 1) * cols], row });
                 });
             }
+        }
+        if any_256 && isa.takes_sixes(self.rows) {
+            let mut steps: Vec<_> = self.sixes.steps_mut(&self.blocks_of_256).collect();
+            team.for_each(&mut steps, |step, blocks| {
+                Sixes::fill(&self.blocks_of_256, step, blocks);
+            });
         }
     }
 }
@@ -260,7 +268,8 @@ fn product<S: Simd>(
     };
     match activations {
         Some(activations) => {
-            let strip = Strip { format, cols, rows: rows.len(), bytes, activations };
+            let (rows, sixes) = (rows.len(), &input.sixes);
+            let strip = Strip { format, cols, rows, bytes, activations, sixes };
             simd.strip(&strip, &mut memory.scratch, out);
         }
         None => {

@@ -101,7 +101,6 @@ impl ActivationRows {
 
     /// A number that no other contents have, in this process: what a kernel derived
     /// from rows stays valid as long as it is the same.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn version(&self) -> u64 {
         self.version
     }

@@ -19,6 +19,7 @@ mod avx512;
 mod neon;
 mod peak;
 mod portable;
+pub(crate) mod sixes;
 mod strip;
 
 pub(crate) use strip::{Scratch, Strip};
@@ -125,6 +126,19 @@ impl Isa {
             Tier::NeonDotProd(_) => "neon-dotprod",
             #[cfg(target_arch = "aarch64")]
             Tier::NeonI8mm(_) => "neon-i8mm",
+        }
+    }
+
+    /// Whether strips of formats with blocks of 256 want their activations in
+    /// [`sixes`] for this many rows.
+    pub(crate) fn takes_sixes(self, batch: usize) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => batch > avx512::MOST_IN_PLACE,
+            _ => {
+                let _ = batch; // for other processors' sake
+                false
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use crate::quant::{
 };
 
 use super::Simd;
+use super::sixes::Sixes;
 
 /// Up to [`Strip::ROWS`] rows of quantized weights and what they are multiplied with.
 pub(crate) struct Strip<'a> {
@@ -20,6 +21,8 @@ pub(crate) struct Strip<'a> {
     /// `[batch, cols]`, in blocks of the format's
     /// [`activation_block_len`](Format::activation_block_len).
     pub activations: &'a ActivationRows,
+    /// The same once more, if the set [takes](crate::simd::Isa::takes_sixes) them so.
+    pub sixes: &'a Sixes,
 }
 
 impl<'a> Strip<'a> {
@@ -283,6 +286,7 @@ mod tests {
                 let bytes = guarded.place(&bytes, 0);
                 for batch in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64] {
                     let activations = first_rows(&largest, batch);
+                    let sixes = &sixes(&activations);
                     for rows in [1, 2, 7, 8, 9, 15, 16, 17, 31, 32] {
                         if batch == 64 && !matches!(rows, 1 | 31) {
                             continue;
@@ -290,7 +294,8 @@ mod tests {
                         // The last rows, so that the end is the end of memory.
                         let first = Strip::ROWS - rows;
                         let bytes = &bytes[first * row_bytes..];
-                        let strip = Strip { format, cols, rows, bytes, activations: &activations };
+                        let activations = &activations;
+                        let strip = Strip { format, cols, rows, bytes, activations, sixes };
                         for isa in Isa::available() {
                             // Scratch that is new, and that other shapes have used.
                             let mut scratch = Scratch::default();
@@ -335,10 +340,11 @@ mod tests {
                 let mut scratch: Vec<Scratch> = sets.iter().map(|_| Scratch::default()).collect();
                 for (batch, rows) in (1..=6).flat_map(|batch| ROWS.map(|rows| (batch, rows))) {
                     let activations = &first_rows(&largest, batch);
+                    let sixes = &sixes(activations);
                     for gap in (0..64).step_by(step) {
                         let bytes = guarded.place(&bytes[..rows * row_bytes], gap);
                         starts.insert((format.name(), bytes.as_ptr().addr() % 64));
-                        let strip = Strip { format, cols, rows, bytes, activations };
+                        let strip = Strip { format, cols, rows, bytes, activations, sixes };
                         for (i, &isa) in sets.iter().enumerate() {
                             check(isa, &strip, &mut scratch[i], &expected, 0);
                             calls[i] += 1;
@@ -366,5 +372,15 @@ mod tests {
             row.sums32.copy_from_slice(all.row(m).sums32);
         }
         some
+    }
+
+    fn sixes(activations: &ActivationRows) -> Sixes {
+        let mut sixes = Sixes::default();
+        if activations.block_len() == 256 {
+            for (step, blocks) in sixes.steps_mut(activations).enumerate() {
+                Sixes::fill(activations, step, blocks);
+            }
+        }
+        sixes
     }
 }

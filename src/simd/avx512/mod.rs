@@ -20,6 +20,7 @@ use std::arch::x86_64::*;
 
 pub(super) use interleave::Interleaved;
 pub(super) use panel::Panel;
+pub(super) use quads::MOST as MOST_IN_PLACE;
 
 use super::{Scratch, Simd, Strip, Task};
 

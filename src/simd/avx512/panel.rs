@@ -7,9 +7,9 @@
 //! mins    [cols / 2·SUB][2][16 rows][2] i16    where there are minimums
 //! floats  [blocks][2][d, dmin][16 rows] f32
 //! ```
-//! With many rows of activations it holds all columns of the strip (36 bytes per
-//! column and strip: the L2 cache) and is used for every tile. With few it holds
-//! [`STEP`] columns at a time, which stay in the L1 cache.
+//! It holds [`STEP`](crate::simd::sixes::STEP) columns at a time, 18 KiB, which stay in
+//! the L1 cache while all rows of activations pass by. Of 32-wide formats with many rows
+//! it holds all columns of the strip (36 bytes per column: the L2 cache).
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -20,9 +20,6 @@ use super::products::Ahead;
 use super::scales::{GROUP, SuperScales};
 use super::vector::{load32, prefetch, transpose};
 use crate::simd::Strip;
-
-/// Columns of a panel for few rows of activations.
-pub(super) const STEP: usize = 512;
 
 /// One register in memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -144,7 +141,6 @@ impl Panel {
         simd: Avx512,
         strip: &Strip<'_>,
         columns: Range<usize>,
-        _: Ahead,
     ) {
         let (start, blocks) = (columns.start / 32, columns.len() / 32);
         let pairs = blocks.div_ceil(2);

@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use super::codes::SmallCodes;
 use super::lanes::Lanes;
 use super::scales::SuperScales;
-use super::{Avx512, matvec, matvec_small, panel, quads, tile, vector};
+use super::{Avx512, matvec, matvec_small, quads, tile, vector};
 use crate::quant::{self, Format};
+use crate::simd::sixes::{ROWS, STEP, rows_of_tile};
 use crate::simd::{Scratch, Strip};
 
 /// A kernel, to be compiled for the set by [`run`].
@@ -67,40 +68,27 @@ impl Ahead {
     }
 }
 
-/// Batches up to this many rows unpack and multiply [`panel::STEP`] columns at a
-/// time.
-const FEW: usize = 2 * tile::ROWS;
+/// Batches of 32-wide formats up to this many rows unpack and multiply [`STEP`]
+/// columns at a time.
+const FEW: usize = 2 * ROWS;
 
-/// Unpacks columns and runs `$tile::<F, M>` over all rows of the batch, in tiles of
-/// about one size.
-macro_rules! tiles {
-    ($simd:expr, $operands:expr, $F:ident, $unpack:ident, $tile:ident, $unpacking:literal) => {{
-        let Operands { strip, scratch, out } = $operands;
-        let (batch, cols) = (strip.batch(), strip.cols);
-        let tiles = batch.div_ceil(tile::ROWS);
-        let (unpacking, ahead) = Ahead::new(strip, tiles, $unpacking);
-        let step = if batch <= FEW { panel::STEP } else { cols };
-        let mut start = 0;
-        while start < cols {
-            let columns = start..cols.min(start + step);
-            scratch.panel.$unpack::<$F>($simd, strip, columns.clone(), unpacking);
-            for i in 0..tiles {
-                let (first, next) = (batch * i / tiles, batch * (i + 1) / tiles);
-                let out = &mut out[first * Strip::ROWS..next * Strip::ROWS];
-                let (rows, ahead) = (strip.activations, ahead.tile(strip, i));
-                let (panel, k) = (&scratch.panel, &columns);
-                match next - first {
-                    1 => tile::$tile::<$F, 1>($simd, panel, rows, first, k, ahead, out),
-                    2 => tile::$tile::<$F, 2>($simd, panel, rows, first, k, ahead, out),
-                    3 => tile::$tile::<$F, 3>($simd, panel, rows, first, k, ahead, out),
-                    4 => tile::$tile::<$F, 4>($simd, panel, rows, first, k, ahead, out),
-                    5 => tile::$tile::<$F, 5>($simd, panel, rows, first, k, ahead, out),
-                    _ => tile::$tile::<$F, 6>($simd, panel, rows, first, k, ahead, out),
-                }
+/// `$body` with `$M`, a constant, for the number of rows of a tile.
+macro_rules! with_rows {
+    ($rows:expr, $M:ident => $body:expr) => {
+        with_rows!($rows, $M => $body; 1, 2, 3, 4, 5; 6)
+    };
+    ($rows:expr, $M:ident => $body:expr; $($few:literal),*; $most:literal) => {
+        match $rows {
+            $($few => {
+                const $M: usize = $few;
+                $body
+            })*
+            _ => {
+                const $M: usize = $most;
+                $body
             }
-            start += step;
         }
-    }};
+    };
 }
 
 struct Operands<'a> {
@@ -142,9 +130,28 @@ impl<F: Lanes, const Q: usize> Kernel for SuperQuads<'_, F, Q> {
 struct SuperTiles<'a, F>(Operands<'a>, PhantomData<F>);
 
 impl<F: SuperScales> Kernel for SuperTiles<'_, F> {
+    /// A step of columns is unpacked, then all rows pass by it.
     #[inline(always)]
     fn run(self, simd: Avx512) {
-        tiles!(simd, self.0, F, unpack_super, super_tile, true);
+        let Operands { strip, scratch, out } = self.0;
+        let (batch, cols, panel) = (strip.batch(), strip.cols, &mut scratch.panel);
+        let tiles = batch.div_ceil(ROWS);
+        let (unpacking, ahead) = Ahead::new(strip, tiles, true);
+        let mut sixes = strip.sixes.of(strip.activations);
+        for start in (0..cols).step_by(STEP) {
+            let columns = start..cols.min(start + STEP);
+            panel.unpack_super::<F>(simd, strip, columns.clone(), unpacking);
+            for i in 0..tiles {
+                let rows = rows_of_tile(batch, i);
+                let (tile, rest) = sixes.split_at(columns.len() / 256);
+                sixes = rest;
+                let out = &mut out[rows.start * Strip::ROWS..rows.end * Strip::ROWS];
+                let ahead = ahead.tile(strip, i);
+                with_rows!(rows.len(), M => {
+                    tile::super_tile::<F, M>(simd, panel, tile, start, ahead, out)
+                });
+            }
+        }
     }
 }
 
@@ -153,7 +160,25 @@ struct SmallTiles<'a, F>(Operands<'a>, PhantomData<F>);
 impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
-        tiles!(simd, self.0, F, unpack_small, small_tile, false);
+        let Operands { strip, scratch, out } = self.0;
+        let (batch, cols, panel) = (strip.batch(), strip.cols, &mut scratch.panel);
+        let tiles = batch.div_ceil(ROWS);
+        let (_, ahead) = Ahead::new(strip, tiles, false);
+        let step = if batch <= FEW { STEP } else { cols };
+        for start in (0..cols).step_by(step) {
+            let columns = start..cols.min(start + step);
+            panel.unpack_small::<F>(simd, strip, columns.clone());
+            for i in 0..tiles {
+                let rows = rows_of_tile(batch, i);
+                let out = &mut out[rows.start * Strip::ROWS..rows.end * Strip::ROWS];
+                let (first, ahead) = (rows.start, ahead.tile(strip, i));
+                with_rows!(rows.len(), M => {
+                    tile::small_tile::<F, M>(
+                        simd, panel, strip.activations, first, &columns, ahead, out,
+                    )
+                });
+            }
+        }
     }
 }
 

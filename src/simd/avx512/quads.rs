@@ -30,7 +30,7 @@ use super::vector::prefetch_lines;
 use crate::simd::Strip;
 
 /// Most rows of activations; from there on a panel is faster.
-pub(super) const MOST: usize = 8;
+pub(in crate::simd) const MOST: usize = 8;
 
 /// Groups of four blocks of a row before the next row follows: 4,096 columns.
 const GROUPS: usize = 4;

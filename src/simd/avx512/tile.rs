@@ -22,14 +22,11 @@ use super::products::Ahead;
 use super::scales::SuperScales;
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
-
-/// Most activation rows of a tile.
-pub(super) const ROWS: usize = 6;
+use crate::simd::sixes::{ROWS, Six};
 
 /// Where `columns` of the rows `first ..` of the activations lie.
 struct Pointers<const M: usize> {
     q: [*const i8; M],
-    sums16: [*const i16; M],
     sums32: [*const i16; M],
     d: [*const f32; M],
 }
@@ -40,14 +37,12 @@ impl<const M: usize> Pointers<M> {
         let (k, blocks) = (columns.start, columns.start / activations.block_len());
         let mut rows = Pointers {
             q: [std::ptr::null(); M],
-            sums16: [std::ptr::null(); M],
             sums32: [std::ptr::null(); M],
             d: [std::ptr::null(); M],
         };
         for m in 0..M {
             let row = activations.row(first + m);
             rows.q[m] = row.q[k..].as_ptr();
-            rows.sums16[m] = row.sums[k / 16..].as_ptr();
             rows.sums32[m] = row.sums32[k / 32..].as_ptr();
             rows.d[m] = row.d[blocks..].as_ptr();
         }
@@ -73,35 +68,32 @@ unsafe fn line(_: Avx512, lines: *const Line, at: usize) -> __m512i {
     unsafe { _mm512_load_si512(lines.add(at).cast()) }
 }
 
-/// The tile of a super-block format: `out[m, n]` with rows [`Strip::ROWS`] apart.
+/// The tile of a super-block format: `out[m, n]` with rows [`Strip::ROWS`] apart, of
+/// the columns `start ..` that the panel holds.
 #[inline(always)]
 pub(super) fn super_tile<F: SuperScales, const M: usize>(
     simd: Avx512,
     panel: &Panel,
-    activations: &ActivationRows,
-    first: usize,
-    columns: &Range<usize>,
+    blocks: &[Six],
+    start: usize,
     ahead: Ahead,
     out: &mut [f32],
 ) {
-    let blocks = columns.len() / 256;
-    let (subs, pairs) = (256 / F::SUB, 128 / F::SUB);
-    assert!(columns.end <= activations.cols() && out.len() >= M * Strip::ROWS);
-    assert!(panel.codes.len() >= blocks * 128 && panel.floats.len() >= blocks * 4);
-    assert!(panel.scales.len() >= blocks * 2 * subs && panel.mins.len() >= blocks * 2 * pairs);
-    let rows = Pointers::<M>::new(activations, first, columns);
+    let (subs, pairs, count) = (256 / F::SUB, 128 / F::SUB, blocks.len());
+    assert!(M <= ROWS && out.len() >= M * Strip::ROWS);
+    assert!(panel.codes.len() >= count * 128 && panel.floats.len() >= count * 4);
+    assert!(panel.scales.len() >= count * 2 * subs && panel.mins.len() >= count * 2 * pairs);
     let (codes, scales) = (panel.codes.as_ptr(), panel.scales.as_ptr());
     let (mins, floats) = (panel.mins.as_ptr(), panel.floats.as_ptr());
-    // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
-    // Activations: `Pointers` took the rest of each row from the first column on,
-    // and the columns end within the row. Output: checked above.
+    // SAFETY: the set is proven. Lines: b < count and the lengths checked above.
+    // Output: checked above.
     unsafe {
-        let mut acc = load::<M>(simd, columns.start == 0, out);
-        for b in 0..blocks {
-            ahead.step(simd, columns.start / 256 + b);
+        let mut acc = load::<M>(simd, start == 0, out);
+        for (b, six) in blocks.iter().enumerate() {
+            ahead.step(simd, start / 256 + b);
             let sums = |m: usize, p: usize| match F::SUB {
-                16 => splat(simd, rows.sums16[m].add(b * 16 + 2 * p)),
-                _ => splat(simd, rows.sums32[m].add(b * 8 + 2 * p)),
+                16 => splat(simd, &raw const six.sums16[p][m]),
+                _ => splat(simd, &raw const six.sums32[p][m]),
             };
             let zero = _mm512_setzero_si512();
             let mut sup = [[zero; 2]; M];
@@ -121,7 +113,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
                     let k = b * 64 + s * (F::SUB / 4) + g;
                     let w = [line(simd, codes, 2 * k), line(simd, codes, 2 * k + 1)];
                     for m in 0..M {
-                        let x = splat(simd, rows.q[m].add(4 * k));
+                        let x = splat(simd, &raw const six.codes[s * (F::SUB / 4) + g][m]);
                         a[m][0] = _mm512_dpbusd_epi32(a[m][0], w[0], x);
                         a[m][1] = _mm512_dpbusd_epi32(a[m][1], w[1], x);
                     }
@@ -136,7 +128,7 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
             }
             // Rows outside: a row's sums are broadcast once and not kept.
             for m in 0..M {
-                let d8 = _mm512_set1_ps(*rows.d[m].add(b));
+                let d8 = _mm512_set1_ps(six.d[m]);
                 for r in 0..2 {
                     let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
                     let isum = _mm512_cvtepi32_ps(sup[m][r]);
