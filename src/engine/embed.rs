@@ -142,26 +142,20 @@ impl Model {
         num_ctx: usize,
         truncate: bool,
     ) -> Result<Cow<'a, [u32]>> {
-        let Some(&last) = tokens.last() else {
+        if tokens.is_empty() {
             let problem = format!("input {index} is empty; give at least one token");
             return Err(Error::misuse(problem));
-        };
-        self.transformer().check_tokens(tokens)?;
-        if tokens.len() <= num_ctx {
-            return Ok(tokens.into());
         }
-        if !truncate {
+        self.transformer().check_tokens(tokens)?;
+        if tokens.len() > num_ctx && !truncate {
             return Err(Error::Limit {
                 what: "positions in the context (shorten the input, cut it or raise num_ctx)",
                 needed: tokens.len() as u64,
                 allowed: num_ctx as u64,
             });
         }
-        let vocabulary = self.tokenizer();
-        if vocabulary.adds_eos() && vocabulary.eos() == Some(last) {
-            return Ok([&tokens[..num_ctx - 1], &[last]].concat().into());
-        }
-        Ok(tokens[..num_ctx].into())
+        let added_eos = self.tokenizer().eos().filter(|_| self.tokenizer().adds_eos());
+        Ok(cut(tokens, num_ctx, added_eos))
     }
 
     /// The next `num_batch` tokens of the inputs, oldest first.
@@ -183,5 +177,31 @@ impl Model {
             pool.add(own);
         }
         Ok(())
+    }
+}
+
+/// The first `most` of `tokens`; where they end with `added_eos`, the cut ones do too.
+fn cut(tokens: &[u32], most: usize, added_eos: Option<u32>) -> Cow<'_, [u32]> {
+    match tokens {
+        _ if tokens.len() <= most => tokens.into(),
+        [.., last] if Some(*last) == added_eos && most > 0 => {
+            [&tokens[..most - 1], &[*last]].concat().into()
+        }
+        _ => tokens[..most].into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_keeps_the_end_of_sequence_that_the_vocabulary_added() {
+        let tokens = [1, 5, 6, 7, 2];
+        assert_eq!(*cut(&tokens, 5, Some(2)), tokens);
+        assert_eq!(*cut(&tokens, 3, Some(2)), [1, 5, 2]);
+        assert_eq!(*cut(&tokens, 1, Some(2)), [2]);
+        assert_eq!(*cut(&tokens, 3, None), [1, 5, 6]);
+        assert_eq!(*cut(&tokens[..4], 3, Some(2)), [1, 5, 6]);
     }
 }
