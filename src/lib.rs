@@ -40,6 +40,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod bench;
 
+pub use engine::{EmbedOptions, Embedding, Pooling};
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;

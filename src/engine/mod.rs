@@ -1,1 +1,9 @@
 //! Many conversations with one model at once.
+
+#[allow(dead_code, reason = "the worker will use it")]
+mod draft;
+mod embed;
+mod pooling;
+
+pub use embed::{EmbedOptions, Embedding};
+pub use pooling::Pooling;

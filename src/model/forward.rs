@@ -23,15 +23,27 @@ use super::weights::Layer;
 pub(crate) struct Feed<'a> {
     pub cache: &'a mut KvCache,
     pub tokens: &'a [u32],
-    pub logits: Wanted,
+    pub wanted: Wanted,
 }
 
-/// Which rows of a [`Feed`] need logits.
+/// What a [`Feed`] is computed for, beside its keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     None,
+    /// The logits after the last token.
     Last,
+    /// The logits after every token.
     All,
+    /// The hidden state of every token after the final norm: what the output
+    /// matrix would multiply.
+    Hidden,
+}
+
+/// The rows of a pass that get past the last layer.
+#[derive(Debug, Default)]
+struct WantedRows {
+    logits: Vec<usize>,
+    hidden: Vec<usize>,
 }
 
 /// Buffers of the forward pass, reused from call to call.
@@ -48,13 +60,15 @@ pub(crate) struct State {
     /// `[rows, ffn_dim]`: what `ffn_down` multiplies.
     gated: Vec<f32>,
     turns: Turns,
-    /// `[wanted rows, n_vocab]`
+    /// `[rows that want logits, n_vocab]`
     pub logits: Vec<f32>,
+    /// `[rows that want hidden states, dim]`
+    pub hidden: Vec<f32>,
 }
 
 impl Transformer {
-    /// Runs `feeds`, appends to their caches, and leaves the wanted logits in
-    /// `state.logits`, in the order of the rows.
+    /// Runs `feeds`, appends to their caches, and leaves the wanted logits and
+    /// hidden states in `state`, each in the order of the rows.
     ///
     /// # Errors
     /// [`Error::Limit`] if a cache is full, [`Error::Misuse`] for a token outside
@@ -67,17 +81,18 @@ impl Transformer {
         cancel: &AtomicBool,
     ) -> Result<()> {
         let mut positions = Vec::new();
-        let mut wanted = Vec::new();
-        for Feed { cache, tokens, logits } in feeds.iter_mut() {
+        let mut rows = WantedRows::default();
+        for Feed { cache, tokens, wanted } in feeds.iter_mut() {
             self.check_tokens(tokens)?;
             cache.reserve(tokens.len())?;
-            for (i, _) in tokens.iter().enumerate() {
-                let last = i + 1 == tokens.len();
-                if *logits == Wanted::All || *logits == Wanted::Last && last {
-                    wanted.push(positions.len());
-                }
-                positions.push(cache.len() + i);
+            let (start, end) = (positions.len(), positions.len() + tokens.len());
+            match wanted {
+                Wanted::None => {}
+                Wanted::Last => rows.logits.extend((start..end).last()),
+                Wanted::All => rows.logits.extend(start..end),
+                Wanted::Hidden => rows.hidden.extend(start..end),
             }
+            positions.extend(cache.len()..cache.len() + tokens.len());
         }
         state.reset(self, positions.len());
         self.config.rope.turns(&positions, &mut state.turns);
@@ -89,7 +104,7 @@ impl Transformer {
                 }
                 self.layer(team, state, feeds, index, layer);
             }
-            self.head(team, state, &wanted);
+            self.head(team, state, &rows);
             Ok(())
         })?;
         for feed in feeds {
@@ -150,10 +165,21 @@ impl Transformer {
 
     /// `input ← rms_norm(x) · weight`
     fn norm(&self, team: &Team<'_>, x: &[f32], weight: &[f32], input: &mut Input) {
-        let (dim, epsilon) = (self.config.dim, self.config.rms_epsilon);
+        let dim = self.config.dim;
         input.reset(x.len() / dim, dim);
-        let mut rows: Vec<_> =
-            x.chunks_exact(dim).zip(input.values.chunks_exact_mut(dim)).collect();
+        self.norm_rows(team, x.chunks_exact(dim), weight, &mut input.values);
+    }
+
+    /// `out ← rms_norm(x) · weight`, `out`: as many rows as `x`.
+    fn norm_rows<'x>(
+        &self,
+        team: &Team<'_>,
+        x: impl Iterator<Item = &'x [f32]>,
+        weight: &[f32],
+        out: &mut [f32],
+    ) {
+        let epsilon = self.config.rms_epsilon;
+        let mut rows: Vec<_> = x.zip(out.chunks_exact_mut(self.config.dim)).collect();
         team.for_each(&mut rows, |_, (x, out)| {
             self.isa.run(RmsNorm { x, weight, epsilon, out });
         });
@@ -194,20 +220,22 @@ impl Transformer {
     }
 
     /// Final norm and output matrix, for the wanted rows only.
-    fn head(&self, team: &Team<'_>, state: &mut State, wanted: &[usize]) {
+    fn head(&self, team: &Team<'_>, state: &mut State, wanted: &WantedRows) {
         let dim = self.config.dim;
-        let State { x, input, logits, .. } = state;
-        for (to, &from) in wanted.iter().enumerate() {
-            x.copy_within(from * dim..(from + 1) * dim, to * dim);
+        let State { x, input, logits, hidden, .. } = state;
+        let row = |&row: &usize| &x[row * dim..][..dim];
+        let norm = &self.weights.output_norm;
+        hidden.resize(wanted.hidden.len() * dim, 0.0);
+        if !wanted.hidden.is_empty() {
+            self.norm_rows(team, wanted.hidden.iter().map(row), norm, hidden);
         }
-        x.truncate(wanted.len() * dim);
-        logits.resize(wanted.len() * self.config.n_vocab, 0.0);
-        if wanted.is_empty() {
-            return;
+        logits.resize(wanted.logits.len() * self.config.n_vocab, 0.0);
+        if !wanted.logits.is_empty() {
+            input.reset(wanted.logits.len(), dim);
+            self.norm_rows(team, wanted.logits.iter().map(row), norm, &mut input.values);
+            let output = Weight::from(&self.weights.output);
+            self.multiply(team, input, &mut [Product::Store(output, logits)]);
         }
-        self.norm(team, x, &self.weights.output_norm, input);
-        let output = Weight::from(&self.weights.output);
-        self.multiply(team, input, &mut [Product::Store(output, logits)]);
     }
 }
 
@@ -220,5 +248,51 @@ impl State {
         self.k.resize(rows * config.kv_dim(), 0.0);
         self.v.resize(rows * config.kv_dim(), 0.0);
         self.gated.resize(rows * config.ffn_dim, 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+    use super::*;
+    use crate::kv_cache::KvType;
+    use crate::model::Model;
+
+    #[test]
+    fn hidden_states_are_what_the_output_matrix_multiplies_whatever_rides_along() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/models/storyteller-q4_k_m.gguf");
+        let model = Model::open(file).unwrap();
+        let transformer = model.transformer();
+        let tokens: Vec<u32> = (1..30).collect();
+        let wanted = [Wanted::Last, Wanted::Hidden, Wanted::None, Wanted::All, Wanted::Hidden];
+        let mut caches = wanted.map(|_| transformer.cache(tokens.len(), KvType::I16));
+        let feeds = caches.iter_mut().zip(wanted);
+        let mut feeds: Vec<_> =
+            feeds.map(|(cache, wanted)| Feed { cache, tokens: &tokens, wanted }).collect();
+        let mut state = State::default();
+        transformer.forward(&mut state, &mut feeds, &AtomicBool::new(false)).unwrap();
+
+        let (dim, n_vocab) = (transformer.config.dim, transformer.config.n_vocab);
+        let (first, second) = state.hidden.split_at(tokens.len() * dim);
+        assert_eq!(first, second);
+        let mut input = Input::default();
+        input.reset(tokens.len(), dim);
+        input.values.copy_from_slice(first);
+        let mut logits = vec![0.0; tokens.len() * n_vocab];
+        let output = Weight::from(&transformer.weights.output);
+        transformer.pool.region(|team| {
+            transformer.multiply(team, &mut input, &mut [Product::Store(output, &mut logits)]);
+        });
+        let (last, all) = state.logits.split_at(n_vocab);
+        assert_eq!(all, logits);
+        assert_eq!(last, &logits[logits.len() - n_vocab..]);
+
+        // Buffers of the pass before leave no trace.
+        let first = all[..n_vocab].to_vec();
+        let mut cache = transformer.cache(1, KvType::I16);
+        let feed = Feed { cache: &mut cache, tokens: &tokens[..1], wanted: Wanted::Last };
+        transformer.forward(&mut state, &mut [feed], &AtomicBool::new(false)).unwrap();
+        assert_eq!((&*state.logits, &*state.hidden), (&*first, &[][..]));
     }
 }

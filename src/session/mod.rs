@@ -73,13 +73,8 @@ impl Model {
     /// # Errors
     /// [`Error::Misuse`] for a context or batch length of 0.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        let num_ctx = options.num_ctx.unwrap_or(self.context_length().min(DEFAULT_NUM_CTX));
-        let num_batch = options.num_batch.unwrap_or(512);
-        for (name, value) in [("num_ctx", num_ctx), ("num_batch", num_batch)] {
-            if value == 0 {
-                return Err(Error::misuse(format!("option \"{name}\" must be at least 1")));
-            }
-        }
+        let num_ctx = self.num_ctx(options.num_ctx)?;
+        let num_batch = num_batch(options.num_batch)?;
         Ok(Session {
             model: self.clone(),
             cache: self.transformer().cache(num_ctx, options.kv_type),
@@ -89,6 +84,24 @@ impl Model {
             num_batch,
             canceller: Canceller::default(),
         })
+    }
+
+    /// Positions of a context: what was asked for, or the default.
+    pub(crate) fn num_ctx(&self, asked: Option<usize>) -> Result<usize> {
+        let default = self.context_length().min(DEFAULT_NUM_CTX);
+        at_least_1("num_ctx", asked.unwrap_or(default))
+    }
+}
+
+/// Rows of a pass: what was asked for, or the default.
+pub(crate) fn num_batch(asked: Option<usize>) -> Result<usize> {
+    at_least_1("num_batch", asked.unwrap_or(512))
+}
+
+fn at_least_1(name: &str, value: usize) -> Result<usize> {
+    match value {
+        0 => Err(Error::misuse(format!("option \"{name}\" must be at least 1"))),
+        _ => Ok(value),
     }
 }
 
@@ -184,8 +197,8 @@ impl Session {
         Ok(())
     }
 
-    fn step(&mut self, tokens: &[u32], logits: Wanted) -> Result<()> {
-        let mut feeds = [Feed { cache: &mut self.cache, tokens, logits }];
+    fn step(&mut self, tokens: &[u32], wanted: Wanted) -> Result<()> {
+        let mut feeds = [Feed { cache: &mut self.cache, tokens, wanted }];
         let transformer = self.model.transformer();
         let result = transformer.forward(&mut self.state, &mut feeds, &self.canceller.0);
         if let Err(Error::Cancelled) = result {

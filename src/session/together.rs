@@ -45,11 +45,7 @@ pub fn feed_together(feeds: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32
         for ((session, _), (tokens, &len)) in feeds.iter_mut().zip(rest.iter().zip(&lens)) {
             if len > 0 {
                 let wanted = if len == tokens.len() { Wanted::Last } else { Wanted::None };
-                pass.push(Feed {
-                    cache: &mut session.cache,
-                    tokens: &tokens[..len],
-                    logits: wanted,
-                });
+                pass.push(Feed { cache: &mut session.cache, tokens: &tokens[..len], wanted });
             }
         }
         let result = model.transformer().forward(&mut state, &mut pass, &canceller.0);

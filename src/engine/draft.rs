@@ -1,0 +1,402 @@
+//! Drafts for speculative decoding, looked up in the sequence itself.
+//!
+//! Text that copies (edited code, quotes, lists) repeats what it or its prompt
+//! has said. [`Lookup`] finds where the last tokens stood before and proposes what
+//! followed there; the model checks all of it in one pass. A wrong draft costs time,
+//! never a token: [`Pace`] decides how many tokens are worth checking.
+//!
+//! ```text
+//! tokens   … the cat sat on the mat . So the cat sat ▮
+//!              └──matched──┘└─draft──┘   └──matched──┘
+//! ```
+
+/// The fewest equal tokens that make a match.
+const LEAST: usize = 2;
+
+/// Matches are compared up to this length; of equal ones the latest wins.
+const MOST: usize = 32;
+
+/// Earlier places looked at per draft, so that "0 0 0 0 …" costs no more than prose.
+const PLACES: usize = 16;
+
+/// The tokens of one sequence and where each run of [`LEAST`] of them ended before.
+///
+/// Ends with the same hash form a chain, the latest first: a lookup walks it and
+/// compares tokens, so a collision costs a comparison. Up to 16 bytes per token.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lookup {
+    tokens: Vec<u32>,
+    /// `[tokens]`: per end of a run, the one before it in its chain; 0 = none.
+    earlier: Vec<u32>,
+    /// `[a power of two from tokens on]`: per hash, the latest end; 0 = none.
+    latest: Vec<u32>,
+}
+
+/// An earlier place whose tokens equal the last ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Match {
+    /// Where the continuation starts.
+    pub place: usize,
+    /// Equal tokens before it, `LEAST..=MOST`.
+    pub length: usize,
+}
+
+impl Lookup {
+    /// Appends a token.
+    pub fn push(&mut self, token: u32) {
+        // The run that ends here has a continuation now.
+        let end = self.tokens.len();
+        self.earlier.push(0);
+        self.tokens.push(token);
+        if self.tokens.len() > self.latest.len() {
+            self.grow();
+        } else {
+            self.index(end);
+        }
+    }
+
+    /// Appends tokens.
+    pub fn extend(&mut self, tokens: &[u32]) {
+        tokens.iter().for_each(|&token| self.push(token));
+    }
+
+    /// Doubles the table. Every token is indexed again: once per doubling.
+    fn grow(&mut self) {
+        let buckets = self.tokens.len().next_power_of_two().max(64);
+        self.latest = vec![0; buckets];
+        (0..self.tokens.len()).for_each(|end| self.index(end));
+    }
+
+    /// Puts the run that ends before `end` in front of its chain.
+    fn index(&mut self, end: usize) {
+        // Contexts end far below the 2³² that a place can name.
+        if let (Some(bucket), Ok(place)) = (self.bucket(end), u32::try_from(end)) {
+            self.earlier[end] = std::mem::replace(&mut self.latest[bucket], place);
+        }
+    }
+
+    /// The chain of the run that ends before `end`; `None` if it is too short.
+    fn bucket(&self, end: usize) -> Option<usize> {
+        let run = &self.tokens[end.checked_sub(LEAST)?..end];
+        let hash = run.iter().fold(0u64, |hash, &token| {
+            (hash ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+        });
+        Some((hash >> 7) as usize & (self.latest.len() - 1))
+    }
+
+    /// The longest match of the last tokens, of equal ones the latest.
+    pub fn longest(&self) -> Option<Match> {
+        let end = self.tokens.len();
+        let mut best: Option<Match> = None;
+        let mut place = self.latest[self.bucket(end)?] as usize;
+        for _ in 0..PLACES {
+            if place == 0 {
+                break;
+            }
+            let (old, new) = (self.tokens[..place].iter().rev(), self.tokens.iter().rev());
+            let length = old.zip(new).take(MOST).take_while(|(old, new)| old == new).count();
+            if length >= LEAST && best.is_none_or(|best| length > best.length) {
+                best = Some(Match { place, length });
+                if length == MOST {
+                    break;
+                }
+            }
+            place = self.earlier[place] as usize;
+        }
+        best
+    }
+
+    /// The `count` tokens after a match. Where it reaches the end of the sequence the
+    /// continuation repeats itself, as the sequence did.
+    pub fn draft(&self, found: Match, count: usize) -> Vec<u32> {
+        let period = self.tokens.get(found.place..).unwrap_or_default();
+        period.iter().copied().cycle().take(count).collect()
+    }
+}
+
+/// Acceptance expected of a token before any was drafted.
+const FIRST_RATE: f32 = 0.5;
+
+/// The weight of the newest token in the measured acceptance.
+const NEWEST: f32 = 0.125;
+
+/// A draft after a pause is of so many tokens: the most that cost least.
+const TRIAL: usize = 3;
+
+/// The longest pause, in tokens, between trials: a failed one costs a tenth of a step.
+const LONGEST_PAUSE: usize = 8;
+
+/// What a pass of so many rows costs, in passes of one row. Kernels take up to four
+/// rows in the time that the weights need to arrive anyway, and then four at a time.
+fn cost(rows: usize) -> f32 {
+    match rows {
+        0..=1 => 1.0,
+        _ => 1.1 + 0.5 * ((rows - 1) / 4) as f32,
+    }
+}
+
+/// How many drafted tokens a sequence has checked per pass.
+///
+/// The acceptance of drafted tokens is measured, and the length taken that promises
+/// the most tokens for their cost. Where none promises more than a plain step there
+/// is a pause, which doubles while the trials after it fail.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
+    /// The longest draft.
+    most: usize,
+    /// The share of drafted tokens, up to the first wrong one, that were right; newer
+    /// ones weigh more.
+    rate: f32,
+    /// Tokens to come without a draft.
+    pause: usize,
+    /// How many they will be the next time.
+    next_pause: usize,
+    drafted: u64,
+    accepted: u64,
+}
+
+impl Default for Pace {
+    /// Drafts of at most 7 tokens: 8 rows with the pending one.
+    fn default() -> Self {
+        Pace::new(7)
+    }
+}
+
+impl Pace {
+    /// Drafts of at most `most` tokens.
+    pub fn new(most: usize) -> Self {
+        Pace { most, rate: FIRST_RATE, pause: 0, next_pause: 1, drafted: 0, accepted: 0 }
+    }
+
+    /// How many tokens to draft for the next pass.
+    pub fn length(&self) -> usize {
+        if self.pause > 0 {
+            return 0;
+        }
+        match best_length(self.rate, self.most) {
+            0 => TRIAL.min(self.most),
+            length => length,
+        }
+    }
+
+    /// To be called after every pass: `accepted` of `drafted` tokens were right (0 of
+    /// 0 without a draft).
+    pub fn record(&mut self, drafted: usize, accepted: usize) {
+        self.pause = self.pause.saturating_sub(accepted + 1);
+        if drafted == 0 {
+            return;
+        }
+        self.drafted += drafted as u64;
+        self.accepted += accepted as u64;
+        for _ in 0..accepted {
+            self.rate += (1.0 - self.rate) * NEWEST;
+        }
+        if accepted < drafted {
+            self.rate -= self.rate * NEWEST;
+        }
+        if best_length(self.rate, self.most) > 0 {
+            self.next_pause = 1;
+        } else {
+            self.pause = self.next_pause;
+            self.next_pause = (2 * self.next_pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Tokens drafted so far, and how many of them were right.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.drafted, self.accepted)
+    }
+}
+
+/// The length, up to `most`, with the most tokens for their cost; 0 if none promises
+/// more than a plain step. Of `n` drafted tokens `rate + rate² + … + rateⁿ` are right.
+fn best_length(rate: f32, most: usize) -> usize {
+    let (mut best, mut best_gain) = (0, 1.0);
+    let (mut tokens, mut all_right) = (1.0, 1.0);
+    for length in 1..=most {
+        all_right *= rate;
+        tokens += all_right;
+        let gain = tokens / cost(length + 1);
+        if gain > best_gain {
+            (best, best_gain) = (length, gain);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    /// A text in which nothing repeats by design: xorshift.
+    fn noise(seed: u64, tokens: Range<u32>, count: usize) -> Vec<u32> {
+        let mut state = seed;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            tokens.start + (state % u64::from(tokens.end - tokens.start)) as u32
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Lets a model that is sure to say `output` do so after `prompt`; returns the cost.
+    fn say(lookup: &mut Lookup, pace: &mut Pace, output: &[u32]) -> f32 {
+        let (mut said, mut total) = (0, 0.0);
+        while said < output.len() {
+            // A pass computes the token after the pending one and checks the draft.
+            let found = lookup.longest();
+            let length = pace.length().min(output.len() - said - 1);
+            let draft = found.map_or(Vec::new(), |found| lookup.draft(found, length));
+            let pairs = draft.iter().zip(&output[said..]);
+            let accepted = pairs.take_while(|(draft, true_one)| draft == true_one).count();
+            pace.record(draft.len(), accepted);
+            lookup.extend(&output[said..=said + accepted]);
+            said += accepted + 1;
+            total += cost(1 + draft.len());
+        }
+        total
+    }
+
+    fn speed_up(prompt: &[u32], output: &[u32]) -> f32 {
+        let (mut lookup, mut pace) = (Lookup::default(), Pace::default());
+        lookup.extend(prompt);
+        output.len() as f32 / say(&mut lookup, &mut pace, output)
+    }
+
+    /// What `Lookup` should find, by looking everywhere.
+    fn longest(tokens: &[u32]) -> Option<Match> {
+        let mut best: Option<Match> = None;
+        for place in (1..tokens.len()).rev() {
+            let pairs = tokens[..place].iter().rev().zip(tokens.iter().rev());
+            let length = pairs.take(MOST).take_while(|(a, b)| a == b).count();
+            if length >= LEAST && best.is_none_or(|best| length > best.length) {
+                best = Some(Match { place, length });
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn the_longest_and_latest_match_is_found() {
+        // Few kinds of tokens: many matches. Fewer places than are looked at.
+        for (kinds, count) in [(9, 400), (40, 2000), (3, 20)] {
+            let tokens = noise(7, 0..kinds, count);
+            let mut lookup = Lookup::default();
+            let mut matches = 0;
+            for (i, &token) in tokens.iter().enumerate() {
+                lookup.push(token);
+                assert_eq!(lookup.longest(), longest(&tokens[..=i]), "{kinds} kinds, at {i}");
+                matches += usize::from(lookup.longest().is_some());
+            }
+            assert!(matches > 5, "the test is blind");
+        }
+    }
+
+    #[test]
+    fn a_match_proposes_what_followed_it() {
+        let mut lookup = Lookup::default();
+        assert_eq!(lookup.longest(), None);
+        lookup.extend(&[1, 2, 3, 4, 5, 6, 7, 2, 3, 9, 8, 1, 2, 3]);
+        let found = lookup.longest();
+        assert_eq!(found, Some(Match { place: 3, length: 3 }), "not the later, shorter one");
+        assert_eq!(lookup.draft(Match { place: 3, length: 3 }, 4), [4, 5, 6, 7]);
+        assert!(lookup.draft(Match { place: 3, length: 3 }, 0).is_empty());
+    }
+
+    #[test]
+    fn a_repetition_goes_on_repeating() {
+        let mut lookup = Lookup::default();
+        lookup.extend(&[5, 1, 2, 3, 1, 2, 3, 1, 2, 3]);
+        let draft = lookup.longest().map(|found| lookup.draft(found, 7));
+        assert_eq!(draft, Some(vec![1, 2, 3, 1, 2, 3, 1]));
+        let mut same = Lookup::default();
+        same.extend(&[4; 1000]);
+        assert_eq!(same.longest(), Some(Match { place: 999, length: MOST }));
+        assert_eq!(same.draft(Match { place: 999, length: MOST }, 3), [4; 3]);
+    }
+
+    #[test]
+    fn memory_is_16_bytes_per_token() {
+        let mut lookup = Lookup::default();
+        for count in [1usize, 64, 65, 1000, 4097] {
+            lookup.extend(&noise(count as u64, 0..50, count - lookup.tokens.len()));
+            let words = lookup.tokens.len() + lookup.earlier.len() + lookup.latest.len();
+            assert!(words <= 4 * count.max(32), "{words} words of 4 bytes for {count} tokens");
+        }
+    }
+
+    #[test]
+    fn copied_text_is_at_least_twice_as_fast() {
+        let prompt = noise(1, 0..32000, 1000);
+        assert!(speed_up(&prompt, &prompt) > 4.0, "{}", speed_up(&prompt, &prompt));
+        // Every 20th token is another one, as in an edited text.
+        let mut edited = prompt.clone();
+        edited.iter_mut().step_by(20).for_each(|token| *token += 1);
+        assert!(speed_up(&prompt, &edited) > 2.0, "{}", speed_up(&prompt, &edited));
+    }
+
+    #[test]
+    fn text_that_does_not_copy_loses_under_3_percent() {
+        for seed in 1..6 {
+            // Nearly no matches; many that are wrong; as good as always one.
+            for kinds in [32000, 64, 16] {
+                let gain = speed_up(&[], &noise(seed, 0..kinds, 3000));
+                assert!(gain > 0.97, "{kinds} kinds of tokens: {gain}");
+            }
+        }
+        // Always a draft, never right.
+        let mut pace = Pace::default();
+        let mut total = 0.0;
+        for _ in 0..1000 {
+            let length = pace.length();
+            total += cost(1 + length);
+            pace.record(length, 0);
+        }
+        assert!(total < 1030.0 && pace.counts().0 > 100, "{total}, {:?}", pace.counts());
+        assert_eq!(pace.counts().1, 0);
+    }
+
+    #[test]
+    fn copying_is_noticed_within_few_tokens_and_its_end_too() {
+        let prompt = noise(1, 0..32000, 600);
+        let (mut lookup, mut pace) = (Lookup::default(), Pace::default());
+        lookup.extend(&prompt);
+        // A long stretch of wrong drafts: 64 kinds of tokens that the prompt lacks.
+        let plain = noise(2, 40000..40064, 2000);
+        assert!(say(&mut lookup, &mut pace, &plain) < 2060.0);
+        let copied = say(&mut lookup, &mut pace, &prompt[..40]);
+        assert!(copied < 20.0, "40 copied tokens took {copied}");
+        assert_eq!(
+            {
+                say(&mut lookup, &mut pace, &prompt[40..300]);
+                pace.length()
+            },
+            7
+        );
+        let after = say(&mut lookup, &mut pace, &noise(3, 40000..40064, 1000));
+        assert!(after < 1030.0, "{after}");
+    }
+
+    #[test]
+    fn drafts_grow_with_success_and_never_exceed_the_most() {
+        let mut pace = Pace::default();
+        let first = pace.length();
+        assert_eq!(first, 3);
+        for _ in 0..10 {
+            let length = pace.length();
+            pace.record(length, length);
+        }
+        assert_eq!(pace.length(), 7);
+        assert_eq!(pace.counts().0, pace.counts().1);
+        for most in 0..12 {
+            let mut pace = Pace::new(most);
+            for i in 0..100 {
+                assert!(pace.length() <= most);
+                pace.record(pace.length(), if i < 50 { pace.length() } else { 0 });
+            }
+        }
+    }
+}
