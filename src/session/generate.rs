@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::sampler::{Sampled, Sampler, SamplerOptions, TokenLogprob};
+use crate::sampler::{SamplerOptions, TokenLogprob};
 use crate::tokenizer::DecodeStream;
 
-use super::stop::StopGate;
-use super::{Session, Timings};
+use super::answer::Answer;
+use super::{ContextFull, Session, Timings};
 
 /// What to generate and when to end.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,25 +22,6 @@ pub struct GenerateOptions {
     pub context_full: ContextFull,
     /// Goes on after the model's end-of-text token: for benchmarks.
     pub ignore_eos: bool,
-}
-
-/// What to do when the context is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum ContextFull {
-    /// End with [`FinishReason::ContextFull`]; a prompt that does not fit is an
-    /// error.
-    #[default]
-    Stop,
-    /// Fail with [`Error::Limit`].
-    Error,
-    /// Drop the older half of the conversation but its first `num_keep` tokens,
-    /// compute the rest anew and go on; [`Summary::dropped_tokens`] tells.
-    Shift {
-        /// Tokens at the start that are never dropped (system prompt); at most
-        /// half the context.
-        num_keep: usize,
-    },
 }
 
 /// Why a generation ended.
@@ -88,10 +69,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Generation<'s> {
     session: &'s mut Session,
-    sampler: Sampler,
-    decoder: DecodeStream,
-    stop: StopGate,
-    options: GenerateOptions,
+    answer: Answer,
     summary: Summary,
     clock: Instant,
     failed: bool,
@@ -107,9 +85,10 @@ impl<'s> Generation<'s> {
         options: &GenerateOptions,
     ) -> Result<Self> {
         let mut clock = Instant::now();
-        let mut sampler = Sampler::new(options.sampler.clone(), session.model.n_vocab())?;
-        let dropped_tokens = session.feed_prompt(prompt, options.context_full)?;
-        session.tokens.iter().for_each(|&token| sampler.accept(token));
+        // Impossible options are noticed before anything is fed.
+        Answer::new(&session.model, &[], decoder.clone(), options)?;
+        let dropped_tokens = session.feed_prompt(prompt, options)?;
+        let answer = Answer::new(&session.model, &session.tokens, decoder, options)?;
         let timings = Timings {
             load: session.model.load_time(),
             prompt_tokens: if dropped_tokens > 0 { session.tokens.len() } else { prompt.len() },
@@ -117,16 +96,8 @@ impl<'s> Generation<'s> {
             prompt: Session::lap(&mut clock),
             ..Timings::default()
         };
-        Ok(Generation {
-            decoder,
-            stop: StopGate::new(&options.stop),
-            sampler,
-            session,
-            options: options.clone(),
-            summary: Summary { finish_reason: None, dropped_tokens, timings },
-            clock,
-            failed: false,
-        })
+        let summary = Summary { finish_reason: None, dropped_tokens, timings };
+        Ok(Generation { session, answer, summary, clock, failed: false })
     }
 
     /// What happened so far; complete after the last piece.
@@ -136,66 +107,42 @@ impl<'s> Generation<'s> {
 
     /// The seed in use, to repeat this generation.
     pub fn seed(&self) -> u64 {
-        self.sampler.seed()
+        self.answer.seed()
     }
 
     fn step(&mut self) -> Result<Option<Piece>> {
-        if self.options.num_predict == Some(0) {
+        if self.answer.options().num_predict == Some(0) {
             self.summary.finish_reason = Some(FinishReason::Length);
             return Ok(None);
         }
-        if self.summary.timings.generated_tokens > 0 {
+        if self.answer.generated() > 0 {
             self.feed_pending()?;
         } else if self.session.canceller.take() {
             return Err(Error::Cancelled);
         }
-        let Sampled { token, logprob, top_logprobs } =
-            self.sampler.sample(&self.session.state.logits)?;
-        self.sampler.accept(token);
-        self.session.pending = Some(token);
+        let Session { model, state, .. } = &*self.session;
+        let (piece, reason) = self.answer.next(model, &state.logits, self.is_full())?;
+        self.session.pending = Some(piece.token);
         self.summary.timings.generated_tokens += 1;
-        let text = self.text_of(token);
-        Ok(Some(Piece { text, token, logprob, top_logprobs }))
+        self.summary.finish_reason = reason;
+        Ok(Some(piece))
     }
 
     /// Computes the token generated last, making room if that is the policy.
     fn feed_pending(&mut self) -> Result<()> {
-        if let (true, ContextFull::Shift { num_keep }) = (self.is_full(), self.options.context_full)
-        {
+        if self.is_full() {
             let tokens = [&self.session.tokens, self.session.pending.as_slice()].concat();
-            self.summary.dropped_tokens += self.session.refeed(&tokens, num_keep)?;
-        } else {
-            self.session.feed(&[])?;
+            let full = self.answer.options().context_full;
+            if let Some(kept) = full.shift(&tokens, self.session.num_ctx()) {
+                self.summary.dropped_tokens += kept.dropped;
+                return self.session.start_again(&kept.tokens);
+            }
         }
-        Ok(())
+        self.session.feed(&[]).map(|_| ())
     }
 
     fn is_full(&self) -> bool {
         self.session.cache.len() >= self.session.cache.capacity()
-    }
-
-    /// Decodes `token` and notices ends.
-    fn text_of(&mut self, token: u32) -> String {
-        let tokenizer = self.session.model.tokenizer();
-        let ends = tokenizer.is_end_of_generation(token) && !self.options.ignore_eos;
-        let decoded = if ends { String::new() } else { self.decoder.push(tokenizer, token) };
-        let mut text = self.stop.push(&decoded);
-        let reason = if self.stop.stopped() {
-            FinishReason::StopString
-        } else if ends {
-            FinishReason::EndOfText
-        } else if self.options.num_predict == Some(self.summary.timings.generated_tokens) {
-            FinishReason::Length
-        } else if self.is_full() && self.options.context_full == ContextFull::Stop {
-            FinishReason::ContextFull
-        } else {
-            return text;
-        };
-        // The last piece brings what was held back, unless a stop string cut it.
-        text += &self.stop.push(&self.decoder.finish());
-        text += &self.stop.finish();
-        self.summary.finish_reason = Some(reason);
-        text
     }
 }
 

@@ -1,6 +1,8 @@
 //! One conversation: feed tokens, read logits, generate text.
 
+pub(crate) mod answer;
 mod generate;
+pub(crate) mod overflow;
 mod stop;
 mod timings;
 mod together;
@@ -10,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use generate::{ContextFull, FinishReason, GenerateOptions, Generation, Piece, Summary};
+pub use generate::{FinishReason, GenerateOptions, Generation, Piece, Summary};
+pub use overflow::ContextFull;
 pub use timings::Timings;
 pub use together::feed_together;
 
@@ -300,32 +303,19 @@ impl Session {
 
     /// Feeds a prompt that may be longer than the context allows; returns how
     /// many tokens were left out.
-    fn feed_prompt(&mut self, prompt: &[u32], full: ContextFull) -> Result<usize> {
-        let all = self.tokens.len() + prompt.len() + usize::from(self.pending.is_some());
-        match full {
-            ContextFull::Shift { num_keep } if all > self.cache.capacity() => {
-                let pending = self.pending.as_slice();
-                let tokens = [&self.tokens, pending, prompt].concat();
-                self.refeed(&tokens, num_keep)
-            }
-            _ => self.feed(prompt).map(|_| 0),
+    fn feed_prompt(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<usize> {
+        let all = [&self.tokens, self.pending.as_slice(), prompt].concat();
+        match options.context_full.fit_prompt(&all, self.num_ctx(), options.num_predict) {
+            Some(kept) => self.start_again(&kept.tokens).map(|()| kept.dropped),
+            None => self.feed(prompt).map(|_| 0),
         }
     }
 
-    /// Starts again with the first `num_keep` of `tokens` and the newest half of
-    /// what else fits; returns how many were dropped. Everything is computed
-    /// anew, so the state is that of a conversation which never had the dropped
-    /// tokens.
-    fn refeed(&mut self, tokens: &[u32], num_keep: usize) -> Result<usize> {
-        let capacity = self.cache.capacity();
-        let keep = num_keep.min(capacity / 2).min(tokens.len());
-        let tail = ((capacity - keep) / 2).max(1).min(tokens.len() - keep);
-        let dropped = tokens.len() - keep - tail;
-        let mut kept = tokens[..keep].to_vec();
-        kept.extend_from_slice(&tokens[tokens.len() - tail..]);
+    /// Starts again with `tokens`. Everything is computed anew, so the state is that
+    /// of a conversation which never had others.
+    fn start_again(&mut self, tokens: &[u32]) -> Result<()> {
         self.clear();
-        self.feed(&kept)?;
-        Ok(dropped)
+        self.feed(tokens).map(|_| ())
     }
 
     /// Time since `start`, and a new start.
