@@ -102,7 +102,7 @@ fn compare(texts: &[String], embeddings: &[Embedding]) {
         let cosines = embeddings[..i].iter().map(|other| cosine(vector, &other.vector));
         let cosines: Vec<String> = cosines.map(|cosine| format!("{cosine:.3}")).collect();
         if i > 0 {
-            println!("     cosine with 1 to {i}: {}", cosines.join("  "));
+            println!("     cosine with those before: {}", cosines.join("  "));
         }
     }
 }
