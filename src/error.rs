@@ -59,6 +59,17 @@ pub enum Error {
     /// The work was cancelled from another thread.
     #[error("cancelled")]
     Cancelled,
+    /// The engine has as many waiting requests as it is allowed to; try again later.
+    #[error("{waiting} requests are waiting, {allowed} may; try again later")]
+    QueueFull {
+        /// Requests in the queue.
+        waiting: usize,
+        /// How many may be.
+        allowed: usize,
+    },
+    /// The engine was stopped before the request ended.
+    #[error("the engine was stopped")]
+    Closed,
 }
 
 /// What the operating system said, and what to do about the usual cases.

@@ -41,6 +41,7 @@ pub mod engine;
 pub mod bench;
 
 pub use engine::{EmbedOptions, Embedding, Pooling};
+pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Place, Result};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;

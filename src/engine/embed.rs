@@ -49,6 +49,13 @@ impl Default for EmbedOptions {
     }
 }
 
+impl EmbedOptions {
+    /// The pooling that was asked for, or the file's.
+    pub(super) fn pooling_of(&self, model: &Model) -> Result<Pooling> {
+        self.pooling.map_or_else(|| Pooling::of(model.metadata()), Ok)
+    }
+}
+
 /// The vector of an input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
@@ -98,7 +105,7 @@ impl Model {
         inputs: &[impl AsRef<[u32]>],
         options: &EmbedOptions,
     ) -> Result<Vec<Embedding>> {
-        let pooling = options.pooling.map_or_else(|| Pooling::of(self.metadata()), Ok)?;
+        let pooling = options.pooling_of(self)?;
         let (num_ctx, num_batch) = (self.num_ctx(options.num_ctx)?, num_batch(options.num_batch)?);
         let inputs = inputs
             .iter()
@@ -135,7 +142,7 @@ impl Model {
     }
 
     /// The tokens of input number `index` to be used, checked.
-    fn fitting<'a>(
+    pub(super) fn fitting<'a>(
         &self,
         index: usize,
         tokens: &'a [u32],

@@ -46,12 +46,16 @@ impl Transformer {
 
     /// An empty cache for up to `capacity` positions.
     pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
-        let shape = KvShape {
+        KvCache::new(Arc::new(self.kv_shape(kv_type)), capacity)
+    }
+
+    /// The shape of its caches.
+    pub fn kv_shape(&self, kv_type: KvType) -> KvShape {
+        KvShape {
             windows: self.config.windows.clone(),
             kv_heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
             kv_type,
-        };
-        KvCache::new(Arc::new(shape), capacity)
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Timings {
     /// Opening the model.
     pub load: Duration,
+    /// From handing in a request to the start of its work; 0 in a session.
+    pub waited: Duration,
     /// Prompt tokens that were computed.
     pub prompt_tokens: usize,
     /// Prompt tokens that were already in the cache.
@@ -15,6 +17,10 @@ pub struct Timings {
     pub prompt: Duration,
     /// Tokens generated.
     pub generated_tokens: usize,
+    /// Tokens guessed ahead.
+    pub drafted_tokens: usize,
+    /// Guesses that were right: so many tokens cost no pass of their own.
+    pub accepted_tokens: usize,
     /// Generating them, sampling included.
     pub generation: Duration,
 }
