@@ -26,6 +26,7 @@ mod worker;
 #[cfg(test)]
 mod desk_tests;
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -132,7 +133,6 @@ struct Parts {
 /// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Engine {
     model: Model,
     desk: Desk<Job, Piece, Outcome>,
@@ -280,6 +280,12 @@ impl Engine {
             Refusal::QueueFull { waiting, allowed } => Error::QueueFull { waiting, allowed },
             Refusal::Closed => Error::Closed,
         })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 

@@ -14,7 +14,7 @@ use super::pooling::Pool;
 use super::stream::{End, Stream};
 
 /// A text to generate.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Request {
     /// The whole prompt: what an earlier request computed is found and not computed

@@ -6,7 +6,7 @@
 //! It sleeps when there is nothing to compute; the desk's bell wakes it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
 use crate::session::Piece;
 
+use super::Parts;
 use super::desk::{Clerk, Verdict, Woken};
 use super::prefix::{self, Prefixes};
 use super::request::{Job, Outcome};
@@ -24,7 +25,6 @@ use super::saved;
 use super::sequence::{Generating, Next, Sequence, Task};
 use super::stats::EngineStats;
 use super::stream::Sink;
-use super::Parts;
 
 /// Passes of more rows than this are given up when somebody cancels; the one after
 /// such a pass has no more rows than this and is not, so there is always progress.
@@ -193,8 +193,7 @@ impl Worker {
         for (job, sink) in admitted {
             match job {
                 Job::Generate(text) => {
-                    let (tokens, text) =
-                        Generating::new(text, &self.model, self.options.speculate);
+                    let (tokens, text) = Generating::new(text, &self.model, self.options.speculate);
                     self.begin(starts.next(), tokens, Task::Generate(Box::new(text)), sink);
                 }
                 Job::Embed(input) => {
@@ -245,35 +244,40 @@ impl Worker {
     fn follow_leaders(&mut self) {
         for index in 0..self.sequences.len() {
             let Some((id, common)) = self.sequences[index].leader else { continue };
-            let leader = self.sequences.iter().find(|sequence| sequence.id == id);
-            let source = match leader {
-                Some(leader) if leader.cache.len() < common && leader.granted => continue,
-                Some(leader) => Some(leader.cache.fork()),
-                // It ended: what it left may have been kept.
-                None => {
-                    let tokens = &self.sequences[index].tokens;
-                    self.prefixes.find(tokens).and_then(|found| self.prefixes.take(found))
+            let tokens = &self.sequences[index].tokens;
+            let source = match self.sequences.iter().find(|sequence| sequence.id == id) {
+                // It may have dropped a part of its text meanwhile.
+                Some(leader) => {
+                    let common = common.min(prefix::common(&leader.tokens, tokens));
+                    if leader.cache.len() < common && leader.granted && !leader.decodes() {
+                        continue;
+                    }
+                    let mut fork = leader.cache.fork();
+                    fork.truncate(common.min(fork.len())).ok().map(|()| fork)
                 }
+                // It ended; what it computed may have been kept.
+                None => self.prefixes.find(tokens).and_then(|found| self.prefixes.take(found)),
             };
-            let sequence = &mut self.sequences[index];
-            sequence.leader = None;
-            let Some(mut fork) = source else { continue };
-            let common = common.min(fork.len());
-            if fork.truncate(common).is_err()
-                || prefix::common(&sequence.tokens, &sequence.tokens[..common]) < common
-            {
-                continue;
+            self.sequences[index].leader = None;
+            if let Some(cache) = source {
+                self.change_cache(index, cache);
             }
-            sequence.cache.end_grant();
-            let (batch, positions) = (self.options.num_batch, sequence.positions);
-            if grant(&mut self.prefixes, &mut fork, positions, batch) {
-                sequence.adopt(fork);
-                self.count(|stats| stats.reused_tokens += common as u64);
-            } else {
-                // Its own memory was just given back, so this is there.
-                drop(fork);
-                sequence.granted = false;
-            }
+        }
+    }
+
+    /// Gives a sequence a cache that has computed more of its tokens than its own.
+    fn change_cache(&mut self, index: usize, mut cache: KvCache) {
+        let Worker { sequences, prefixes, options, .. } = self;
+        let sequence = &mut sequences[index];
+        let found = cache.len();
+        sequence.cache.end_grant();
+        if grant(prefixes, &mut cache, sequence.positions, options.num_batch) {
+            sequence.adopt(cache);
+            self.count(|stats| stats.reused_tokens += found as u64);
+        } else {
+            prefixes.insert(sequence.tokens[..found].to_vec(), cache);
+            // What it had set aside was just given back.
+            sequence.granted = false;
         }
     }
 
@@ -422,9 +426,10 @@ impl Worker {
     }
 
     fn save(&mut self, tokens: &[u32], path: &Path) -> Outcome {
-        let live = self.sequences.iter().find(|s| {
-            s.cache.len() >= tokens.len() && s.tokens.starts_with(tokens)
-        });
+        let live = self
+            .sequences
+            .iter()
+            .find(|s| s.cache.len() >= tokens.len() && s.tokens.starts_with(tokens));
         let live = live.and_then(|sequence| {
             let mut fork = sequence.cache.fork();
             fork.truncate(tokens.len()).ok().map(|()| fork)

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::kernel::pool::Pool;
 use crate::kernel::threads::default_threads;
-use crate::kv_cache::{KvCache, KvShape, KvType};
+use crate::kv_cache::{KvBudget, KvCache, KvShape, KvType};
 use crate::simd::Isa;
 
 use super::config::Config;
@@ -47,6 +47,16 @@ impl Transformer {
     /// An empty cache for up to `capacity` positions.
     pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
         KvCache::new(Arc::new(self.kv_shape(kv_type)), capacity)
+    }
+
+    /// The same, with memory that is part of `budget`.
+    pub fn cache_within(
+        &self,
+        budget: &Arc<KvBudget>,
+        capacity: usize,
+        kv_type: KvType,
+    ) -> KvCache {
+        KvCache::within(Arc::new(self.kv_shape(kv_type)), capacity, budget.clone())
     }
 
     /// The shape of its caches.
