@@ -84,7 +84,8 @@ impl DraftModel {
             let mut feeds = Vec::new();
             for (want, input) in wants.iter_mut().zip(&inputs) {
                 if !input.is_empty() {
-                    let wanted = if want.reaches(input.len()) { Wanted::Last } else { Wanted::None };
+                    let wanted =
+                        if want.reaches(input.len()) { Wanted::Last } else { Wanted::None };
                     feeds.push(Feed { cache: &mut want.shadow.cache, tokens: input, wanted });
                 }
             }

@@ -13,10 +13,14 @@ use crate::session::answer::Answer;
 use crate::session::{FinishReason, Piece, Summary, Timings};
 
 use super::draft::{Lookup, Pace};
+use super::draft_model::{Shadow, Want};
 use super::embed::Embedding;
 use super::pooling::Pool;
 use super::request::{Input, Outcome, Text, no_room};
 use super::stream::Sink;
+
+/// Guesses of a draft model at a time at most: each costs a pass of it.
+const MODEL_GUESSES: usize = 4;
 
 pub(super) struct Sequence {
     /// Counts up with the order of arrival.
@@ -54,6 +58,15 @@ pub(super) struct Generating {
 struct Speculation {
     lookup: Lookup,
     pace: Pace,
+    /// Where the text has nothing to look up.
+    by_model: Option<(Shadow, Pace)>,
+}
+
+/// Tokens that may come next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guess {
+    pub tokens: Vec<u32>,
+    pub by_model: bool,
 }
 
 /// Whether a sequence goes on.
@@ -76,7 +89,7 @@ impl Generating {
         let speculation = (speculate && wanted).then(|| {
             let mut lookup = Lookup::default();
             lookup.extend(&tokens);
-            Speculation { lookup, pace: Pace::default() }
+            Speculation { lookup, pace: Pace::default(), by_model: None }
         });
         (tokens, Generating { answer, num_ctx, summary, clock, speculation })
     }
@@ -110,18 +123,47 @@ impl Sequence {
         }
     }
 
-    /// Up to `room` guesses of the tokens after the last one.
-    pub fn draft(&self, room: usize) -> Vec<u32> {
-        let Task::Generate(text) = &self.task else { return Vec::new() };
-        let Some(Speculation { lookup, pace }) = &text.speculation else { return Vec::new() };
-        let left = text.answer.options().num_predict.map_or(usize::MAX, |most| {
-            most.saturating_sub(text.answer.generated() + 1) // the pass brings one anyway
-        });
-        let positions = self.positions.saturating_sub(self.tokens.len());
-        match pace.length().min(room).min(left).min(positions) {
+    /// Up to `room` guesses of the tokens after the last one, looked up in the text.
+    pub fn look_up(&self, room: usize) -> Guess {
+        let room = room.min(self.room_for_guesses());
+        let Task::Generate(text) = &self.task else { return Guess::default() };
+        let Some(Speculation { lookup, pace, .. }) = &text.speculation else {
+            return Guess::default();
+        };
+        let tokens = match pace.length().min(room) {
             0 => Vec::new(),
             most => lookup.longest().map_or_else(Vec::new, |found| lookup.draft(found, most)),
+        };
+        Guess { tokens, by_model: false }
+    }
+
+    /// What to ask the draft model for: up to `room` guesses.
+    pub fn want(&mut self, room: usize) -> Option<Want<'_>> {
+        let room = room.min(self.room_for_guesses());
+        let Task::Generate(text) = &mut self.task else { return None };
+        let (shadow, pace) = text.speculation.as_mut()?.by_model.as_mut()?;
+        let count = pace.length().min(room);
+        (count > 0).then(|| Want { shadow, tokens: &self.tokens, count, guesses: Vec::new() })
+    }
+
+    /// Gives it a draft model's guesses.
+    pub fn follow(&mut self, shadow: Option<Shadow>) {
+        if let Task::Generate(text) = &mut self.task
+            && let Some(speculation) = &mut text.speculation
+        {
+            speculation.by_model = shadow.map(|shadow| (shadow, Pace::new(MODEL_GUESSES)));
         }
+    }
+
+    /// Guesses that could be used: the pass brings one token anyway.
+    fn room_for_guesses(&self) -> usize {
+        let Task::Generate(text) = &self.task else { return 0 };
+        let left = text
+            .answer
+            .options()
+            .num_predict
+            .map_or(usize::MAX, |most| most.saturating_sub(text.answer.generated() + 1));
+        left.min(self.positions.saturating_sub(self.tokens.len()))
     }
 
     /// Makes room if the context is full and the request wants to go on.
@@ -148,9 +190,9 @@ impl Sequence {
         Ok(())
     }
 
-    /// Takes what a pass computed after the last of the tokens and after each guess of
-    /// `draft`: rows of `logits`. Returns how many guesses were right, too.
-    pub fn take_logits(&mut self, model: &Model, draft: &[u32], logits: &[f32]) -> (Next, usize) {
+    /// Takes what a pass computed after the last of the tokens and after each
+    /// guess: rows of `logits`. Returns how many guesses were right, too.
+    pub fn take_logits(&mut self, model: &Model, guess: &Guess, logits: &[f32]) -> (Next, usize) {
         let Task::Generate(text) = &mut self.task else { return (Next::More, 0) };
         let start = self.tokens.len();
         let (mut right, mut end) = (0, None);
@@ -168,17 +210,23 @@ impl Sequence {
             self.tokens.push(token);
             self.sink.send(piece);
             end = reason;
-            if end.is_some() || draft.get(right) != Some(&token) {
+            if end.is_some() || guess.tokens.get(right) != Some(&token) {
                 break;
             }
             right += 1;
         }
-        if let Some(Speculation { lookup, pace }) = &mut text.speculation {
-            pace.record(draft.len(), right);
+        if let Some(Speculation { lookup, pace, by_model }) = &mut text.speculation {
+            let (count, none) = ((guess.tokens.len(), right), (0, 0));
+            let looked_up = if guess.by_model { none } else { count };
+            pace.record(looked_up.0, looked_up.1);
+            if let Some((_, pace)) = by_model {
+                let modelled = if guess.by_model { count } else { none };
+                pace.record(modelled.0, modelled.1);
+            }
             lookup.extend(&self.tokens[start..]);
         }
         text.summary.timings.generated_tokens = text.answer.generated();
-        text.summary.timings.drafted_tokens += draft.len();
+        text.summary.timings.drafted_tokens += guess.tokens.len();
         text.summary.timings.accepted_tokens += right;
         // All but the newest token is computed; wrong guesses are forgotten.
         if let Err(error) = self.cache.truncate(self.tokens.len() - 1) {

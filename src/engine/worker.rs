@@ -18,11 +18,12 @@ use crate::session::Piece;
 
 use super::Parts;
 use super::desk::{Clerk, Verdict, Woken};
+use super::draft_model::DraftModel;
 use super::prefix::{self, Prefixes};
 use super::request::{Job, Outcome};
 use super::rhythm::Rhythm;
 use super::saved;
-use super::sequence::{Generating, Next, Sequence, Task};
+use super::sequence::{Generating, Guess, Next, Sequence, Task};
 use super::stats::EngineStats;
 use super::stream::Sink;
 
@@ -43,6 +44,7 @@ pub(super) struct Worker {
     /// In order of arrival.
     sequences: Vec<Sequence>,
     prefixes: Prefixes,
+    draft_model: Option<DraftModel>,
     state: State,
     rhythm: Rhythm,
     next_id: u64,
@@ -56,7 +58,7 @@ struct Share {
     /// Tokens that it owes.
     rows: usize,
     /// Guesses after the last of them.
-    draft: Vec<u32>,
+    guess: Guess,
 }
 
 /// A request that can start.
@@ -69,6 +71,7 @@ struct Start {
 impl Worker {
     pub fn new(
         model: Model,
+        draft_model: Option<DraftModel>,
         options: Parts,
         clerk: Clerk<Job, Piece, Outcome>,
         budget: Arc<KvBudget>,
@@ -82,6 +85,7 @@ impl Worker {
             stats,
             sequences: Vec::new(),
             prefixes: Prefixes::default(),
+            draft_model,
             state: State::default(),
             rhythm: Rhythm::default(),
             next_id: 0,
@@ -235,6 +239,9 @@ impl Worker {
             task,
         };
         sequence.adopt(cache);
+        if let Some(draft_model) = &self.draft_model {
+            sequence.follow(draft_model.shadow(positions));
+        }
         self.count(|stats| stats.reused_tokens += sequence.found as u64);
         self.sequences.push(sequence);
     }
@@ -290,7 +297,7 @@ impl Worker {
         let mut plan = Vec::new();
         for (index, sequence) in self.sequences.iter().enumerate() {
             if sequence.decodes() && ready(sequence) {
-                plan.push(Share { sequence: index, rows: 1, draft: Vec::new() });
+                plan.push(Share { sequence: index, rows: 1, guess: Guess::default() });
             }
         }
         let streams = plan.len();
@@ -301,7 +308,7 @@ impl Worker {
             if room > 0 && !sequence.decodes() && ready(sequence) {
                 let rows = sequence.owed().min(room);
                 room -= rows;
-                plan.push(Share { sequence: index, rows, draft: Vec::new() });
+                plan.push(Share { sequence: index, rows, guess: Guess::default() });
             }
         }
         plan
@@ -309,12 +316,28 @@ impl Worker {
 
     /// Guesses share the rows that a pass has cheaply: up to [`CHEAP`] in all, and as
     /// many again where there are that many streams.
-    fn guess(&self, plan: &mut [Share]) {
-        let streams = plan.len();
+    fn guess(&mut self, plan: &mut [Share]) {
+        let streams = plan.len().max(1);
         let room = if streams <= CHEAP / 2 { CHEAP - streams } else { CHEAP };
-        for share in plan {
-            let each = (room / streams).max(1);
-            share.draft = self.sequences[share.sequence].draft(each);
+        let each = (room / streams).max(1);
+        for share in &mut *plan {
+            share.guess = self.sequences[share.sequence].look_up(each);
+        }
+        let Worker { draft_model: Some(model), sequences, .. } = self else { return };
+        let mut all: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
+        let (mut wants, mut of) = (Vec::new(), Vec::new());
+        for (index, share) in plan.iter().enumerate() {
+            let without = share.guess.tokens.is_empty();
+            let sequence = all[share.sequence].take().filter(|_| without);
+            if let Some(want) = sequence.and_then(|sequence| sequence.want(each)) {
+                wants.push(want);
+                of.push(index);
+            }
+        }
+        // What goes wrong there costs guesses, no answers.
+        let _ = model.guess(&mut wants);
+        for (want, index) in wants.into_iter().zip(of) {
+            plan[index].guess = Guess { tokens: want.guesses, by_model: true };
         }
     }
 
@@ -330,7 +353,7 @@ impl Worker {
 
     fn pass(&mut self, plan: &[Share]) {
         let start = Instant::now();
-        let rows: usize = plan.iter().map(|share| share.rows + share.draft.len()).sum();
+        let rows: usize = plan.iter().map(|share| share.rows + share.guess.tokens.len()).sum();
         let result = self.forward(plan, rows);
         let given_up = matches!(result, Err(Error::Cancelled));
         self.given_up = given_up;
@@ -339,7 +362,7 @@ impl Worker {
                 let streams =
                     plan.iter().filter(|share| self.sequences[share.sequence].is_stream());
                 let (streams, guessed) =
-                    streams.fold((0, 0), |(n, guessed), s| (n + 1, guessed + s.draft.len()));
+                    streams.fold((0, 0), |(n, guessed), s| (n + 1, guessed + s.guess.tokens.len()));
                 self.rhythm.record(streams, rows - streams - guessed, start.elapsed());
                 self.deliver(plan);
             }
@@ -355,7 +378,7 @@ impl Worker {
             .iter()
             .map(|share| {
                 let Sequence { tokens, cache, .. } = &sequences[share.sequence];
-                [&tokens[cache.len()..cache.len() + share.rows], &share.draft].concat()
+                [&tokens[cache.len()..cache.len() + share.rows], &share.guess.tokens].concat()
             })
             .collect();
         let mut caches: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
@@ -366,7 +389,7 @@ impl Worker {
             let wanted = match sequence.task {
                 Task::Embed { .. } => Wanted::Hidden,
                 Task::Generate(_) if !last => Wanted::None,
-                Task::Generate(_) if share.draft.is_empty() => Wanted::Last,
+                Task::Generate(_) if share.guess.tokens.is_empty() => Wanted::Last,
                 Task::Generate(_) => Wanted::All,
             };
             feeds.push(Feed { cache: &mut sequence.cache, tokens, wanted });
@@ -397,10 +420,10 @@ impl Worker {
                 if sequence.cache.len() < sequence.tokens.len() {
                     continue;
                 }
-                (own, logits) = logits.split_at((1 + share.draft.len()) * n_vocab);
-                let (next, right) = sequence.take_logits(&self.model, &share.draft, own);
+                (own, logits) = logits.split_at((1 + share.guess.tokens.len()) * n_vocab);
+                let (next, right) = sequence.take_logits(&self.model, &share.guess, own);
                 counts.generated_tokens += 1 + right as u64;
-                counts.drafted_tokens += share.draft.len() as u64;
+                counts.drafted_tokens += share.guess.tokens.len() as u64;
                 counts.accepted_tokens += right as u64;
                 next
             };
