@@ -3,21 +3,35 @@
 //! A layer's cache is a queue of slabs of a few pages, and a page is [`PAGE`]
 //! positions, aligned to absolute positions. A layer with a sliding window drops
 //! slabs that have left the window: the queue is a ring whose capacity is the
-//! window (plus the rows of one batch and one slab). Slabs are shared between
-//! [forks](KvCache::fork) and copied when one of them writes.
+//! window (plus what a truncation may show again, the rows of one batch and one
+//! slab). Slabs are shared between [forks](KvCache::fork) and copied when one of
+//! them writes.
+//!
+//! Slabs are paid from a budget (`budget.rs`), which a cache can have set aside
+//! for its growth (`grant.rs`).
 
+mod budget;
+mod check;
+#[allow(dead_code, reason = "the engine's worker will use it")]
+mod grant;
 mod page;
 mod slab;
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+pub(crate) use budget::KvBudget;
+pub(crate) use check::{check_part, clear_slots};
+#[allow(unused_imports, reason = "the engine's worker will use it")]
+pub(crate) use grant::Short;
 pub(crate) use page::{
-    ByteLine, Codes, Head, HeadMut, Line, PAGE, Ratios, Scales, head_bytes, max_code, place_of_key,
-    place_of_value,
+    ByteLine, Codes, Head, HeadMut, Line, MIN_SCALE, PAGE, Ratios, Scales, head_bytes, max_code,
+    place_of_key, place_of_value,
 };
 
+use budget::{Promise, over_budget};
+use grant::Target;
 use slab::Slab;
 
 use crate::error::{Error, Result};
@@ -65,12 +79,16 @@ impl KvShape {
 }
 
 /// The cache of one conversation.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct KvCache {
     shape: Arc<KvShape>,
     layers: Vec<Layer>,
     len: usize,
     capacity: usize,
+    /// Memory set aside for slabs not made yet.
+    promise: Promise,
+    /// How far the promise reaches, if it was granted.
+    target: Option<Target>,
 }
 
 /// One layer's slabs, the first of them number `first`.
@@ -78,16 +96,28 @@ pub struct KvCache {
 struct Layer {
     slabs: VecDeque<Arc<Slab>>,
     first: usize,
+    /// Number of the first page held: in slab `first` or, of a cache that was
+    /// read from a file, behind it.
+    begin: usize,
     /// Number of the first page not made yet.
     end: usize,
 }
 
 impl KvCache {
+    /// A [`truncate`](KvCache::truncate) by up to as many positions works also
+    /// where sliding windows have moved on: rejected drafts are taken back so.
+    pub(crate) const MOST_BACK: usize = 64;
+
     /// An empty cache for up to `capacity` positions. Memory is taken as
     /// positions come.
     pub(crate) fn new(shape: Arc<KvShape>, capacity: usize) -> Self {
+        KvCache::within(shape, capacity, KvBudget::unlimited())
+    }
+
+    /// An empty cache whose memory is part of `budget`.
+    pub(crate) fn within(shape: Arc<KvShape>, capacity: usize, budget: Arc<KvBudget>) -> Self {
         let layers = vec![Layer::default(); shape.windows.len()];
-        KvCache { shape, layers, len: 0, capacity }
+        KvCache { shape, layers, len: 0, capacity, promise: Promise::new(budget), target: None }
     }
 
     /// Positions held: the next token gets this position.
@@ -113,32 +143,41 @@ impl KvCache {
         Ok(())
     }
 
-    /// A second cache with the same content. Memory is shared until one of
-    /// the two writes to it.
+    /// A second cache with the same content and budget, without the grant. Memory
+    /// is shared until one of the two writes to it.
     pub fn fork(&self) -> KvCache {
-        self.clone()
+        KvCache {
+            shape: self.shape.clone(),
+            layers: self.layers.clone(),
+            len: self.len,
+            capacity: self.capacity,
+            promise: Promise::new(self.promise.budget().clone()),
+            target: None,
+        }
     }
 
-    /// Forgets all positions.
+    /// Forgets all positions, and ends the grant.
     pub fn clear(&mut self) {
         self.layers.fill(Layer::default());
         self.len = 0;
+        self.target = None;
+        self.promise.lower(0);
     }
 
-    /// Forgets the positions from `len` on.
+    /// Forgets the positions from `len` on. Slabs freed return to the grant.
     ///
     /// # Errors
     /// [`Error::Misuse`] if `len` is more than is held, or if a sliding window
-    /// has already dropped positions that the token at `len` would see. Nothing
+    /// has already dropped positions that the token at `len` would see: never for
+    /// the last [`MOST_BACK`](KvCache::MOST_BACK) of the most ever held. Nothing
     /// is changed then; [`clear`](KvCache::clear) and feed again.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len > self.len {
             let held = self.len;
             return Err(Error::misuse(format!("cannot truncate {held} positions to {len}")));
         }
-        let of_slab = slab::positions(&self.shape);
         for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
-            let held = layer.first * of_slab;
+            let held = layer.begin * PAGE;
             if held > first_seen(len, *window) {
                 return Err(Error::misuse(format!(
                     "cannot truncate to {len} positions: the sliding window has dropped those \
@@ -146,18 +185,32 @@ impl KvCache {
                 )));
             }
         }
+        let of_slab = slab::positions(&self.shape);
+        let mut freed = Vec::new();
         for layer in &mut self.layers {
-            layer.slabs.truncate(len.div_ceil(of_slab).saturating_sub(layer.first));
+            let kept = len.div_ceil(of_slab).saturating_sub(layer.first);
+            freed.extend(layer.slabs.drain(kept.min(layer.slabs.len())..));
             layer.end = layer.end.min(len.div_ceil(PAGE));
         }
         self.len = len;
+        self.give_back(freed);
         Ok(())
+    }
+
+    /// Returns slabs that nobody else holds to the grant, if there is one.
+    fn give_back(&mut self, freed: Vec<Arc<Slab>>) {
+        if self.target.is_none() || freed.is_empty() {
+            return;
+        }
+        for slab in freed.into_iter().filter_map(Arc::into_inner) {
+            self.promise.regain(slab.unmap());
+        }
+        self.settle();
     }
 
     /// Bytes of all pages held, shared ones included.
     pub fn bytes(&self) -> usize {
-        let of_slab = slab::pages(&self.shape);
-        let pages: usize = self.layers.iter().map(|layer| layer.end - layer.first * of_slab).sum();
+        let pages: usize = self.layers.iter().map(|layer| layer.end - layer.begin).sum();
         pages * slab::page_bytes(&self.shape)
     }
 
@@ -165,7 +218,9 @@ impl KvCache {
     /// written, so that the forward pass cannot fail half-way.
     ///
     /// # Errors
-    /// [`Error::Limit`] if they do not fit the capacity or memory is short.
+    /// [`Error::Limit`] if they do not fit the capacity or, beyond what was
+    /// granted, the budget; nothing is changed then. The same if the system has no
+    /// memory; what was made until then stays for the next call.
     pub(crate) fn reserve(&mut self, rows: usize) -> Result<()> {
         let end = self.len.saturating_add(rows);
         if end > self.capacity {
@@ -175,19 +230,49 @@ impl KvCache {
                 allowed: self.capacity as u64,
             });
         }
-        let shape = &*self.shape;
+        self.fill(end)
+    }
+
+    /// Pays for and makes what is missing up to position `end`.
+    fn fill(&mut self, end: usize) -> Result<()> {
+        let bytes = self.unmade(end).saturating_mul(slab::bytes(&self.shape));
+        if bytes > self.promise.bytes() {
+            self.promise.set(bytes).map_err(|free| over_budget(bytes, free))?;
+        }
+        let made = self.make(end);
+        if made.is_err() {
+            self.settle();
+        }
+        made
+    }
+
+    /// Slabs that [`make`](KvCache::make) would make.
+    fn unmade(&self, end: usize) -> usize {
+        let of_slab = slab::positions(&self.shape);
+        let of_layer = |layer: &Layer| {
+            let written = layer.slabs.iter().skip(self.len / of_slab - layer.first);
+            let shared = written.filter(|slab| Arc::strong_count(slab) > 1).count();
+            let new = end.div_ceil(of_slab).saturating_sub(layer.first + layer.slabs.len());
+            shared.saturating_add(new)
+        };
+        self.layers.iter().map(of_layer).fold(0, usize::saturating_add)
+    }
+
+    /// Makes slabs up to position `end`, and copies those that are shared from the
+    /// one on that is written next.
+    fn make(&mut self, end: usize) -> Result<()> {
+        let KvCache { shape, layers, promise, len, .. } = self;
         let of_slab = slab::positions(shape);
-        let first_written = self.len / of_slab;
-        for layer in &mut self.layers {
-            let written = (layer.first..).zip(&mut layer.slabs).skip(first_written - layer.first);
+        for layer in layers {
+            let written = (layer.first..).zip(&mut layer.slabs).skip(*len / of_slab - layer.first);
             for (number, slab) in written {
                 if Arc::get_mut(slab).is_none() {
-                    let used = self.len.saturating_sub(number * of_slab).div_ceil(PAGE);
-                    *slab = Arc::new(slab.copied(shape, used)?);
+                    let used = len.saturating_sub(number * of_slab).div_ceil(PAGE);
+                    *slab = Arc::new(slab.copied(shape, used, promise)?);
                 }
             }
             while layer.first + layer.slabs.len() < end.div_ceil(of_slab) {
-                layer.slabs.push_back(Arc::new(Slab::new(shape)?));
+                layer.slabs.push_back(Arc::new(Slab::new(shape, promise)?));
             }
             layer.end = layer.end.max(end.div_ceil(PAGE));
         }
@@ -229,16 +314,19 @@ impl KvCache {
     }
 
     /// Counts `rows` written positions as held, and drops slabs that no later
-    /// position can see.
+    /// position can see, nor one up to [`MOST_BACK`](KvCache::MOST_BACK) earlier.
     pub(crate) fn commit(&mut self, rows: usize) {
         self.len += rows;
-        let of_slab = slab::positions(&self.shape);
+        let (of_slab, pages) = (slab::positions(&self.shape), slab::pages(&self.shape));
+        let mut freed = Vec::new();
         for (layer, window) in self.layers.iter_mut().zip(&self.shape.windows) {
-            while (layer.first + 1) * of_slab <= first_seen(self.len, *window) {
-                layer.slabs.pop_front();
+            while (layer.first + 1) * of_slab <= first_kept(self.len, *window) {
+                freed.extend(layer.slabs.pop_front());
                 layer.first += 1;
+                layer.begin = layer.begin.max(layer.first * pages);
             }
         }
+        self.give_back(freed);
     }
 
     /// What the row at `position` sees in `layer`.
@@ -254,6 +342,56 @@ impl KvCache {
         let (slab, page) = slab::place(&self.shape, number);
         let slab = layer.slabs.get(slab.checked_sub(layer.first)?)?;
         Some(slab.head(&self.shape, page, kv_head))
+    }
+
+    /// The pages of `layer` that a copy of this cache needs: those that the next
+    /// position sees, or one up to [`MOST_BACK`](KvCache::MOST_BACK) earlier.
+    pub(crate) fn pages(&self, layer: usize) -> Range<usize> {
+        let kept = *kept_pages(self.len, self.shape.windows[layer]).start();
+        kept.max(self.layers[layer].begin)..self.len.div_ceil(PAGE)
+    }
+
+    /// The bytes of one KV head's part of a page; `None` if it is not held.
+    pub(crate) fn part(&self, layer: usize, number: usize, kv_head: usize) -> Option<&[u8]> {
+        let layer = &self.layers[layer];
+        let (slab, page) = slab::place(&self.shape, number);
+        let slab = layer.slabs.get(slab.checked_sub(layer.first)?)?;
+        Some(slab.part(&self.shape, page, kv_head))
+    }
+
+    /// As [`part`](KvCache::part), to be written; `None` also if it is shared.
+    pub(crate) fn part_mut(
+        &mut self,
+        layer: usize,
+        number: usize,
+        kv_head: usize,
+    ) -> Option<&mut [u8]> {
+        let layer = &mut self.layers[layer];
+        let (slab, page) = slab::place(&self.shape, number);
+        let slab = layer.slabs.get_mut(slab.checked_sub(layer.first)?)?;
+        Some(Arc::get_mut(slab)?.part_mut(&self.shape, page, kv_head))
+    }
+
+    /// A cache of `len` positions, all zero, for [`part_mut`](KvCache::part_mut):
+    /// layer i holds the pages from `begin[i]` on.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the budget or the system has not the memory.
+    pub(crate) fn blank(
+        shape: Arc<KvShape>,
+        budget: Arc<KvBudget>,
+        len: usize,
+        begin: &[usize],
+    ) -> Result<Self> {
+        let mut cache = KvCache::within(shape, len, budget);
+        let pages = slab::pages(&cache.shape);
+        for (layer, &begin) in cache.layers.iter_mut().zip(begin) {
+            (layer.first, layer.begin) = (begin / pages, begin);
+        }
+        // With `len` at the end no slab counts as written, so all are made.
+        cache.len = len;
+        cache.fill(len)?;
+        Ok(cache)
     }
 }
 
@@ -271,6 +409,17 @@ pub(crate) struct Reserved<'a> {
 /// sees j while i − j < W.
 fn first_seen(position: usize, window: Option<usize>) -> usize {
     window.map_or(0, |window| (position + 1).saturating_sub(window))
+}
+
+/// Where the pages of a layer with `len` positions may begin: the first that a
+/// truncation may show again, to the first that the next position sees.
+pub(crate) fn kept_pages(len: usize, window: Option<usize>) -> RangeInclusive<usize> {
+    first_kept(len, window) / PAGE..=first_seen(len, window) / PAGE
+}
+
+/// The first position that a layer must keep at `len` positions.
+fn first_kept(len: usize, window: Option<usize>) -> usize {
+    first_seen(len.saturating_sub(KvCache::MOST_BACK), window)
 }
 
 #[cfg(test)]
@@ -315,7 +464,8 @@ mod tests {
         let mut cache = cache(Some(10), 10_000);
         for _ in 0..1000 {
             feed(&mut cache, 7, 0.0);
-            assert!(cache.layers[0].slabs.len() <= 2);
+            // 10 positions, 64 for a truncation, 7 rows: two pages or three.
+            assert!(cache.layers[0].slabs.len() <= 3);
         }
         let expected: Vec<f32> = (6990..7000).map(|p| (p * 8 + 4) as f32).collect();
         assert_eq!(seen(&cache, 0, 6999), expected);
@@ -351,11 +501,24 @@ mod tests {
         assert_eq!(full.bytes(), 0);
 
         let mut windowed = cache(Some(10), 5000);
-        let of_slab = slab::positions(windowed.shape());
-        feed(&mut windowed, of_slab + 100, 0.0);
-        assert!(windowed.truncate(of_slab).is_err(), "positions before are gone");
-        assert_eq!(windowed.len(), of_slab + 100);
-        windowed.truncate(of_slab + 99).unwrap();
+        feed(&mut windowed, 400, 0.0);
+        assert!(windowed.truncate(200).is_err(), "positions before are gone");
+        assert_eq!(windowed.len(), 400);
+        windowed.truncate(399).unwrap();
+    }
+
+    #[test]
+    fn the_last_positions_of_a_window_can_be_taken_back_at_any_length() {
+        for len in 1..400 {
+            let mut windowed = cache(Some(10), 5000);
+            feed(&mut windowed, len, 0.0);
+            let back = len.saturating_sub(KvCache::MOST_BACK);
+            windowed.truncate(back).unwrap();
+            feed(&mut windowed, 1, 0.0);
+            let first = (back + 1).saturating_sub(10);
+            let expected: Vec<f32> = (first..=back).map(|p| (p * 8 + 4) as f32).collect();
+            assert_eq!(seen(&windowed, 0, back), expected, "from {len} to {back}");
+        }
     }
 
     #[test]
@@ -381,5 +544,32 @@ mod tests {
         assert!(cache.set_capacity(9).is_err());
         cache.set_capacity(11).unwrap();
         cache.reserve(1).unwrap();
+    }
+
+    #[test]
+    fn a_budget_is_a_limit_and_a_refusal_changes_nothing() {
+        let shape = cache(None, 1).shape;
+        let slab = slab::bytes(&shape);
+        // Two layers: four slabs are two of each, and one byte less is one of each.
+        let budget = KvBudget::new(4 * slab - 1);
+        let of_slab = slab::positions(&shape);
+        let mut a = KvCache::within(shape.clone(), 10_000, budget.clone());
+        feed(&mut a, of_slab, 0.0);
+        let before = seen(&a, 1, of_slab - 1);
+        let error = a.reserve(1).unwrap_err();
+        assert!(matches!(error, Error::Limit { needed, allowed, .. }
+            if (needed, allowed) == (2 * slab as u64, 2 * slab as u64 - 1)));
+        assert_eq!((a.len(), budget.used(), budget.promised()), (of_slab, 2 * slab, 0));
+        assert_eq!(seen(&a, 1, of_slab - 1), before);
+        a.truncate(of_slab - 3).unwrap();
+        feed(&mut a, 3, 0.0);
+        let b = a.fork();
+        assert_eq!(budget.used(), 2 * slab, "shared slabs count once");
+        a.truncate(1).unwrap();
+        assert!(matches!(a.reserve(1), Err(Error::Limit { .. })), "the copy does not fit");
+        drop(b);
+        feed(&mut a, 1, 0.0);
+        drop(a);
+        assert_eq!((budget.used(), budget.promised()), (0, 0));
     }
 }

@@ -43,6 +43,10 @@ pub(crate) fn max_code(head_dim: usize) -> i16 {
     most.min(4095) as i16
 }
 
+/// The smallest scale of a position. A row smaller than this (10⁻¹⁵) counts as
+/// zero, so that no quotient of scales overflows.
+pub(crate) const MIN_SCALE: f32 = 1.0 / (1u64 << 60) as f32;
+
 /// 32 codes in one cache line.
 pub(crate) type Line = [i16; 32];
 

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use memmap2::MmapMut;
 
+use super::budget::{Charge, Promise};
 use super::page::{Head, HeadMut, head_bytes};
 use super::{KvShape, PAGE};
 use crate::error::{Error, Result};
@@ -33,41 +34,67 @@ pub(crate) fn pages(shape: &KvShape) -> usize {
 
 /// Pages of one layer.
 #[derive(Debug)]
-pub(crate) struct Slab(MmapMut);
+pub(crate) struct Slab {
+    // In this order: the memory is given back before its bytes count as free.
+    map: MmapMut,
+    charge: Charge,
+}
 
 impl Slab {
-    /// Pages of zeros.
-    pub fn new(shape: &KvShape) -> Result<Self> {
-        let page = shape.kv_heads.checked_mul(head_bytes(shape));
-        let bytes = page.and_then(|page| page.checked_mul(pages(shape))).unwrap_or(usize::MAX);
-        let map = MmapMut::map_anon(bytes).map_err(|_| Error::Limit {
-            what: "bytes for the KV cache",
-            needed: bytes as u64,
-            allowed: 0,
-        })?;
-        // Without huge pages all still works.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Slab(map))
+    /// Pages of zeros, paid by `promise` or, beyond that, by its budget.
+    pub fn new(shape: &KvShape, promise: &mut Promise) -> Result<Self> {
+        let bytes = bytes(shape);
+        let charge = promise.spend(bytes)?;
+        match MmapMut::map_anon(bytes) {
+            Ok(map) => {
+                // Without huge pages all still works.
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                Ok(Slab { map, charge })
+            }
+            Err(_) => {
+                promise.regain(charge);
+                let what = "bytes for the KV cache";
+                Err(Error::Limit { what, needed: bytes as u64, allowed: 0 })
+            }
+        }
     }
 
     /// A second slab whose first `used` pages are the same.
-    pub fn copied(&self, shape: &KvShape, used: usize) -> Result<Self> {
-        let mut copy = Slab::new(shape)?;
+    pub fn copied(&self, shape: &KvShape, used: usize, promise: &mut Promise) -> Result<Self> {
+        let mut copy = Slab::new(shape, promise)?;
         let of_head = pages(shape) * head_bytes(shape);
         let used = used.min(pages(shape)) * head_bytes(shape);
-        let heads = self.0.chunks_exact(of_head).zip(copy.0.chunks_exact_mut(of_head));
+        let heads = self.map.chunks_exact(of_head).zip(copy.map.chunks_exact_mut(of_head));
         for (from, to) in heads {
             to[..used].copy_from_slice(&from[..used]);
         }
         Ok(copy)
     }
 
+    /// Gives the memory back and leaves what it cost.
+    pub fn unmap(self) -> Charge {
+        drop(self.map);
+        self.charge
+    }
+
+    /// The bytes of KV head `head`'s part of page `page`.
+    #[inline]
+    pub fn part(&self, shape: &KvShape, page: usize, head: usize) -> &[u8] {
+        let len = head_bytes(shape);
+        &self.map[(head * pages(shape) + page) * len..][..len]
+    }
+
+    /// As [`part`](Slab::part), to be written.
+    pub fn part_mut(&mut self, shape: &KvShape, page: usize, head: usize) -> &mut [u8] {
+        let len = head_bytes(shape);
+        &mut self.map[(head * pages(shape) + page) * len..][..len]
+    }
+
     /// KV head `head`'s part of page `page`.
     #[inline]
     pub fn head(&self, shape: &KvShape, page: usize, head: usize) -> Head<'_> {
-        let len = head_bytes(shape);
-        Head::new(shape, &self.0[(head * pages(shape) + page) * len..][..len])
+        Head::new(shape, self.part(shape, page, head))
     }
 
     /// Every KV head's parts of some pages, to be written: `[pages][kv_heads]`.
@@ -75,7 +102,7 @@ impl Slab {
         let len = head_bytes(shape);
         let mut all = Vec::new();
         all.resize_with(which.len(), Vec::new);
-        for head in self.0.chunks_exact_mut(pages(shape) * len) {
+        for head in self.map.chunks_exact_mut(pages(shape) * len) {
             let parts = head[which.start * len..which.end * len].chunks_exact_mut(len);
             for (heads, part) in all.iter_mut().zip(parts) {
                 heads.push(HeadMut::new(shape, part));
@@ -88,6 +115,12 @@ impl Slab {
 /// Bytes of one page of `shape`.
 pub(crate) fn page_bytes(shape: &KvShape) -> usize {
     shape.kv_heads * head_bytes(shape)
+}
+
+/// Bytes of a slab of `shape`; `usize::MAX` if the number does not fit.
+pub(crate) fn bytes(shape: &KvShape) -> usize {
+    let page = shape.kv_heads.checked_mul(head_bytes(shape));
+    page.and_then(|page| page.checked_mul(pages(shape))).unwrap_or(usize::MAX)
 }
 
 /// The slab of page `number`, and the page's place in it.

@@ -44,14 +44,18 @@ impl Transformer {
         Ok(Transformer { config, weights, pool, isa })
     }
 
-    /// An empty cache for up to `capacity` positions.
-    pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
-        let shape = KvShape {
+    /// The shape of its caches.
+    pub fn kv_shape(&self, kv_type: KvType) -> Arc<KvShape> {
+        Arc::new(KvShape {
             windows: self.config.windows.clone(),
             kv_heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
             kv_type,
-        };
-        KvCache::new(Arc::new(shape), capacity)
+        })
+    }
+
+    /// An empty cache for up to `capacity` positions.
+    pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
+        KvCache::new(self.kv_shape(kv_type), capacity)
     }
 }

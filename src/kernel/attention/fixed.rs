@@ -1,10 +1,7 @@
 //! Rows of f32 as integers with a common scale.
 
+use crate::kv_cache::MIN_SCALE;
 use crate::simd::Simd;
-
-/// The smallest scale. A row smaller than this (10⁻¹⁵) counts as zero, so that
-/// no quotient of scales overflows.
-const MIN_SCALE: f32 = 1.0 / (1u64 << 60) as f32;
 
 /// Values of a group of Q8_0.
 const GROUP: usize = 32;

@@ -1,0 +1,410 @@
+//! Grants: memory set aside so that a cache can grow without asking.
+//!
+//! A cache with a grant to P positions owns, at any later moment, at most
+//! ```text
+//! peak = min(ring, sole slabs before the write point + slabs from there to P)
+//! ```
+//! slabs of a layer alone; `ring` is the most that a window ever spans (no bound
+//! for full attention). The grant is `peak` less what it owns alone already.
+//! Shared slabs before the write point are never written, so they cost nothing;
+//! the one at the write point is copied, so it counts. Making a slab, dropping
+//! one that left the window and truncating keep the sum of slabs and grant.
+
+use std::sync::Arc;
+
+use super::budget::over_budget;
+use super::{KvCache, KvShape, slab};
+use crate::error::Error;
+
+/// How far a grant reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    pub positions: usize,
+    /// Most rows of one forward pass.
+    pub rows: usize,
+}
+
+/// A grant that was refused: bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Short {
+    /// What the cache needs beside the slabs that it holds.
+    pub needed: usize,
+    /// The slabs that it holds, shared or not.
+    pub held: usize,
+    /// What it could have now, its own grant included.
+    pub free: usize,
+    /// The whole budget.
+    pub limit: usize,
+}
+
+impl Short {
+    /// Whether waiting for others cannot help: it would not fit an otherwise
+    /// empty budget.
+    pub fn never_fits(&self) -> bool {
+        self.needed.saturating_add(self.held) > self.limit
+    }
+}
+
+impl From<Short> for Error {
+    fn from(short: Short) -> Error {
+        match short.never_fits() {
+            true => over_budget(short.needed.saturating_add(short.held), short.limit),
+            false => over_budget(short.needed, short.free),
+        }
+    }
+}
+
+impl KvShape {
+    /// The most bytes that a cache takes while it grows from nothing to
+    /// `positions`, by passes of at most `rows` rows; `usize::MAX` if the number
+    /// does not fit.
+    pub fn bytes_for(&self, positions: usize, rows: usize) -> usize {
+        let of_slab = slab::positions(self);
+        let most = positions.div_ceil(of_slab);
+        let slabs = self.windows.iter().map(|window| ring(*window, rows, of_slab).min(most));
+        slabs.fold(0usize, usize::saturating_add).saturating_mul(slab::bytes(self))
+    }
+}
+
+/// The most slabs that one layer holds at once: those of the rows being written,
+/// and those that a truncation by [`KvCache::MOST_BACK`] may show again.
+fn ring(window: Option<usize>, rows: usize, of_slab: usize) -> usize {
+    let Some(window) = window else { return usize::MAX };
+    let span = (window - 1).saturating_add(KvCache::MOST_BACK).saturating_add(rows.max(1));
+    // A span of n positions touches at most 1 + ⌈(n − 1) / slab⌉ slabs.
+    1 + (span - 1).div_ceil(of_slab)
+}
+
+impl KvCache {
+    /// Sets memory aside so that this cache can grow to `positions` positions, by
+    /// passes of at most `rows` rows, and [`reserve`](KvCache::reserve) does not
+    /// fail on the budget: not after a [`truncate`](KvCache::truncate) to no less
+    /// than what it holds now either, since slabs freed by it return to the grant.
+    /// A second grant takes the place of the first.
+    ///
+    /// What is not used goes back with [`end_grant`](KvCache::end_grant),
+    /// [`clear`](KvCache::clear) and the cache itself. [`fork`](KvCache::fork)
+    /// makes slabs shared that this grant counts as its own: use
+    /// [`share`](KvCache::share), or grant again.
+    ///
+    /// # Errors
+    /// What is missing; nothing is changed then.
+    pub(crate) fn grant(&mut self, positions: usize, rows: usize) -> Result<(), Short> {
+        self.grant_beside(Target { positions, rows }, |slab| Arc::strong_count(slab) == 1)
+    }
+
+    /// Gives back what was granted and not used.
+    pub(crate) fn end_grant(&mut self) {
+        self.target = None;
+        self.promise.lower(0);
+    }
+
+    /// A [`fork`](KvCache::fork) that leaves this cache's grant whole: what the
+    /// cache must copy because of it is added.
+    ///
+    /// # Errors
+    /// What is missing for that; nothing is changed then.
+    pub(crate) fn share(&mut self) -> Result<KvCache, Short> {
+        if let Some(target) = self.target {
+            self.grant_beside(target, |_| false)?;
+        }
+        Ok(self.fork())
+    }
+
+    fn grant_beside(
+        &mut self,
+        target: Target,
+        sole: impl Fn(&Arc<slab::Slab>) -> bool,
+    ) -> Result<(), Short> {
+        let needed = self.missing(target, sole);
+        let result = self.promise.set(needed);
+        result.map_err(|free| Short {
+            needed,
+            held: self.slabs_held().saturating_mul(slab::bytes(&self.shape)),
+            free,
+            limit: self.promise.budget().limit(),
+        })?;
+        self.target = Some(target);
+        Ok(())
+    }
+
+    fn slabs_held(&self) -> usize {
+        self.layers.iter().map(|layer| layer.slabs.len()).sum()
+    }
+
+    /// Bytes of the slabs that this cache still has to make on its way to
+    /// `target`; `sole` tells which slabs are its own.
+    fn missing(&self, target: Target, sole: impl Fn(&Arc<slab::Slab>) -> bool) -> usize {
+        let of_slab = slab::positions(&self.shape);
+        let written = self.len / of_slab;
+        let ahead = target.positions.div_ceil(of_slab).saturating_sub(written);
+        let mut slabs = 0usize;
+        for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
+            let numbers = (layer.first..).zip(&layer.slabs);
+            let (before, behind) =
+                numbers.filter(|(_, slab)| sole(slab)).fold((0, 0), |(b, a), (number, _)| {
+                    match number < written {
+                        true => (b + 1, a),
+                        false => (b, a + 1),
+                    }
+                });
+            let peak = ring(*window, target.rows, of_slab).min(ahead.saturating_add(before));
+            slabs = slabs.saturating_add(peak.saturating_sub(before + behind));
+        }
+        slabs.saturating_mul(slab::bytes(&self.shape))
+    }
+
+    /// Gives back what the grant no longer needs: after slabs returned to it.
+    pub(super) fn settle(&mut self) {
+        let sole = |slab: &Arc<slab::Slab>| Arc::strong_count(slab) == 1;
+        let needed = self.target.map_or(0, |target| self.missing(target, sole));
+        self.promise.lower(needed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{KvBudget, KvType};
+    use super::*;
+
+    fn shape(windows: &[Option<usize>]) -> Arc<KvShape> {
+        let windows = windows.to_vec();
+        Arc::new(KvShape { windows, kv_heads: 1, head_dim: 4, kv_type: KvType::F32 })
+    }
+
+    fn feed(cache: &mut KvCache, rows: usize) {
+        cache.reserve(rows).unwrap();
+        cache.commit(rows);
+    }
+
+    #[test]
+    fn a_grant_is_the_worst_case_and_no_more() {
+        let shape = shape(&[None, Some(100)]);
+        let slab = slab::bytes(&shape);
+        assert_eq!(slab::positions(&shape), 64, "one page, because of the window");
+        // Full: 16 slabs. Window: 99 + 64 + 32 positions touch at most 5.
+        assert_eq!(shape.bytes_for(1000, 32), 21 * slab);
+        assert_eq!(shape.bytes_for(65, 32), 4 * slab);
+        assert_eq!(shape.bytes_for(0, 32), 0);
+        assert_eq!(shape.bytes_for(usize::MAX, usize::MAX), usize::MAX);
+
+        let budget = KvBudget::new(21 * slab);
+        let mut cache = KvCache::within(shape.clone(), 5000, budget.clone());
+        cache.grant(1000, 32).unwrap();
+        assert_eq!((budget.used(), budget.free()), (0, 0));
+        let mut most = 0;
+        while cache.len() < 1000 {
+            let rows = 32.min(1000 - cache.len());
+            feed(&mut cache, rows);
+            most = most.max(budget.used());
+        }
+        assert_eq!(most, 20 * slab, "passes of 32 meet pages better than the worst case");
+        cache.clear();
+        assert_eq!((budget.used(), budget.promised()), (0, 0));
+    }
+
+    #[test]
+    fn a_refused_grant_says_what_is_missing_and_whether_to_wait() {
+        let shape = shape(&[None]);
+        let (slab, of_slab) = (slab::bytes(&shape), slab::positions(&shape));
+        let budget = KvBudget::new(10 * slab);
+        let new = || KvCache::within(shape.clone(), usize::MAX, budget.clone());
+        let (mut a, mut b) = (new(), new());
+        a.grant(6 * of_slab, 1).unwrap();
+        let short = b.grant(5 * of_slab, 1).unwrap_err();
+        let expected = Short { needed: 5 * slab, held: 0, free: 4 * slab, limit: 10 * slab };
+        assert_eq!(short, expected);
+        assert!(!short.never_fits());
+        assert!(b.grant(11 * of_slab, 1).unwrap_err().never_fits());
+        assert!(b.grant(usize::MAX, usize::MAX).unwrap_err().never_fits());
+        b.grant(4 * of_slab, 1).unwrap();
+        assert!(b.grant(5 * of_slab, 1).is_err());
+        assert_eq!(budget.promised(), 10 * slab, "the first grant stays");
+        b.grant(of_slab, 1).unwrap();
+        a.end_grant();
+        assert_eq!(budget.promised(), slab);
+        feed(&mut b, 2 * of_slab);
+        assert!(b.grant(11 * of_slab, 1).unwrap_err().never_fits(), "with what it holds");
+        drop(b);
+        assert_eq!((budget.used(), budget.promised()), (0, 0));
+    }
+
+    #[test]
+    fn sharing_costs_the_copy_of_the_slab_that_is_written_next() {
+        let shape = shape(&[None]);
+        let (slab, of_slab) = (slab::bytes(&shape), slab::positions(&shape));
+        let budget = KvBudget::new(5 * slab);
+        let mut a = KvCache::within(shape, usize::MAX, budget.clone());
+        a.grant(4 * of_slab, of_slab).unwrap();
+        feed(&mut a, of_slab);
+        assert_eq!((budget.used(), budget.promised()), (slab, 3 * slab));
+        let whole = a.share().unwrap();
+        assert_eq!(budget.promised(), 3 * slab, "nothing is written at the end of a slab");
+        feed(&mut a, 1);
+        let part = a.share().unwrap();
+        assert_eq!(budget.promised(), 3 * slab, "two to come and a copy");
+        assert!(a.fork().grant(2 * of_slab, 1).is_err(), "nothing is left");
+        feed(&mut a, 3 * of_slab - 1);
+        assert_eq!((budget.used(), budget.free()), (5 * slab, 0));
+        assert!(matches!(a.share().map(|_| ()), Ok(())), "full: nothing more to copy");
+        drop((whole, part));
+        assert_eq!(budget.used(), 4 * slab);
+        drop(a);
+        assert_eq!((budget.used(), budget.promised()), (0, 0));
+    }
+
+    /// What happens to one of several caches.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Feed(usize),
+        /// A pass that was cancelled.
+        Reserve(usize),
+        Truncate(usize),
+        Grant(usize, usize),
+        EndGrant,
+        Fork,
+        Share,
+        Clear,
+        Drop,
+    }
+
+    fn act() -> impl Strategy<Value = (usize, Act)> {
+        let act = prop_oneof![
+            8 => (1usize..=150).prop_map(Act::Feed),
+            2 => (1usize..=150).prop_map(Act::Reserve),
+            4 => (0usize..=64).prop_map(Act::Truncate),
+            1 => (0usize..=3000).prop_map(Act::Truncate),
+            3 => (0usize..3000, 1usize..=150).prop_map(|(p, r)| Act::Grant(p, r)),
+            1 => Just(Act::EndGrant),
+            2 => Just(Act::Fork),
+            2 => Just(Act::Share),
+            1 => Just(Act::Clear),
+            1 => Just(Act::Drop),
+        ];
+        (0usize..6, act)
+    }
+
+    /// A cache, and what its grant promises: the target, and the length down to
+    /// which it may be truncated.
+    struct Granted {
+        cache: KvCache,
+        promise: Option<(Target, usize)>,
+    }
+
+    impl Granted {
+        /// Whether growing by `rows` must not fail.
+        fn covers(&self, rows: usize) -> bool {
+            self.promise.is_some_and(|(target, floor)| {
+                let len = self.cache.len();
+                rows <= target.rows && len >= floor && len + rows <= target.positions
+            })
+        }
+    }
+
+    /// The bytes of all slabs alive, each once.
+    fn alive(caches: &[Granted]) -> usize {
+        let slabs = caches.iter().flat_map(|c| &c.cache.layers).flat_map(|l| &l.slabs);
+        let alive: std::collections::HashSet<_> = slabs.map(Arc::as_ptr).collect();
+        alive.len()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn a_granted_cache_never_fails_and_the_budget_is_never_exceeded(
+            acts in proptest::collection::vec(act(), 1..120),
+            windows in prop_oneof![
+                Just(vec![None]), Just(vec![Some(70), None]), Just(vec![Some(1200), Some(100)]),
+                Just(vec![Some(1)]), Just(vec![Some(2048), None]),
+            ],
+            slabs in 4usize..60,
+        ) {
+            let shape = shape(&windows);
+            let slab = slab::bytes(&shape);
+            let budget = KvBudget::new(slabs * slab + 17);
+            let new = || Granted {
+                cache: KvCache::within(shape.clone(), usize::MAX, budget.clone()),
+                promise: None,
+            };
+            let mut caches = vec![new()];
+            for (which, act) in acts {
+                let which = which % caches.len();
+                let one = &mut caches[which];
+                match act {
+                    Act::Feed(rows) | Act::Reserve(rows) => {
+                        let covered = one.covers(rows);
+                        let used = budget.used();
+                        match one.cache.reserve(rows) {
+                            Ok(()) if matches!(act, Act::Feed(_)) => one.cache.commit(rows),
+                            Ok(()) => {}
+                            Err(error) => {
+                                prop_assert!(!covered, "{error}");
+                                prop_assert!(matches!(error, Error::Limit { .. }), "{error}");
+                                prop_assert_eq!(budget.used(), used);
+                            }
+                        }
+                        // A pass beyond the grant may have used what was for later.
+                        if !covered {
+                            one.promise = None;
+                        }
+                    }
+                    Act::Truncate(back) => {
+                        let len = one.cache.len().saturating_sub(back);
+                        _ = one.cache.truncate(len);
+                    }
+                    Act::Grant(positions, rows) => {
+                        if one.cache.grant(positions, rows).is_ok() {
+                            one.promise = Some((Target { positions, rows }, one.cache.len()));
+                        }
+                    }
+                    Act::EndGrant => {
+                        one.cache.end_grant();
+                        one.promise = None;
+                    }
+                    Act::Fork => {
+                        // Its slabs are no longer its own.
+                        one.promise = None;
+                        let cache = one.cache.fork();
+                        caches.push(Granted { cache, promise: None });
+                    }
+                    Act::Share => {
+                        let len = one.cache.len();
+                        match one.cache.share() {
+                            Ok(cache) => {
+                                if let Some((_, floor)) = &mut one.promise {
+                                    *floor = len.max(*floor);
+                                }
+                                caches.push(Granted { cache, promise: None });
+                            }
+                            Err(_) => prop_assert!(one.cache.target.is_some()),
+                        }
+                    }
+                    Act::Clear => {
+                        one.cache.clear();
+                        one.promise = None;
+                    }
+                    Act::Drop => {
+                        caches.swap_remove(which);
+                        if caches.is_empty() {
+                            caches.push(new());
+                        }
+                    }
+                }
+                if caches.len() > 8 {
+                    caches.remove(0);
+                }
+                prop_assert_eq!(budget.used(), alive(&caches) * slab);
+                let promised: usize = caches.iter().map(|c| c.cache.promise.bytes()).sum();
+                prop_assert_eq!(budget.promised(), promised);
+                prop_assert!(budget.used() + budget.promised() <= budget.limit());
+                for one in &caches {
+                    prop_assert!(one.cache.target.is_some() || one.cache.promise.bytes() == 0);
+                }
+            }
+            drop(caches);
+            prop_assert_eq!((budget.used(), budget.promised()), (0, 0));
+        }
+    }
+}
