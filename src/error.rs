@@ -83,7 +83,7 @@ fn io_sentence(source: &std::io::Error) -> String {
     }
 }
 
-/// A place in a GGUF file, for error texts.
+/// A place in a file, mostly GGUF, for error texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
@@ -99,6 +99,8 @@ pub enum Place {
     Token(u32),
     /// One file of a split model.
     Shard(String),
+    /// A saved prefix, by its file's name.
+    Prefix(String),
 }
 
 impl fmt::Display for Place {
@@ -111,6 +113,7 @@ impl fmt::Display for Place {
             Place::Tensor(name) => write!(f, "tensor {:?}", shorten(name)),
             Place::Token(id) => write!(f, "token {id}"),
             Place::Shard(file) => write!(f, "split file {:?}", shorten(file)),
+            Place::Prefix(file) => write!(f, "saved prefix {:?}", shorten(file)),
         }
     }
 }

@@ -196,10 +196,11 @@ mod tests {
         assert_eq!((budget.used(), budget.free()), (0, 0));
         let mut most = 0;
         while cache.len() < 1000 {
-            feed(&mut cache, 32.min(1000 - cache.len()));
+            let rows = 32.min(1000 - cache.len());
+            feed(&mut cache, rows);
             most = most.max(budget.used());
         }
-        assert_eq!(most, budget.used().max(20 * slab), "what was granted is what it takes");
+        assert_eq!(most, 20 * slab, "passes of 32 meet pages better than the worst case");
         cache.clear();
         assert_eq!((budget.used(), budget.promised()), (0, 0));
     }

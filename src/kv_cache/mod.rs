@@ -12,18 +12,16 @@
 
 mod budget;
 mod check;
-#[allow(dead_code, reason = "the engine's worker will use it")]
 mod grant;
 mod page;
 mod slab;
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 pub(crate) use budget::KvBudget;
 pub(crate) use check::{check_part, clear_slots};
-#[allow(unused_imports, reason = "the engine's worker will use it")]
 pub(crate) use grant::Short;
 pub(crate) use page::{
     ByteLine, Codes, Head, HeadMut, Line, MIN_SCALE, PAGE, Ratios, Scales, head_bytes, max_code,
@@ -347,7 +345,7 @@ impl KvCache {
     /// The pages of `layer` that a copy of this cache needs: those that the next
     /// position sees, or one up to [`MOST_BACK`](KvCache::MOST_BACK) earlier.
     pub(crate) fn pages(&self, layer: usize) -> Range<usize> {
-        let kept = first_kept(self.len, self.shape.windows[layer]) / PAGE;
+        let kept = *kept_pages(self.len, self.shape.windows[layer]).start();
         kept.max(self.layers[layer].begin)..self.len.div_ceil(PAGE)
     }
 
@@ -409,6 +407,12 @@ pub(crate) struct Reserved<'a> {
 /// sees j while i − j < W.
 fn first_seen(position: usize, window: Option<usize>) -> usize {
     window.map_or(0, |window| (position + 1).saturating_sub(window))
+}
+
+/// Where the pages of a layer with `len` positions may begin: the first that a
+/// truncation may show again, to the first that the next position sees.
+pub(crate) fn kept_pages(len: usize, window: Option<usize>) -> RangeInclusive<usize> {
+    first_kept(len, window) / PAGE..=first_seen(len, window) / PAGE
 }
 
 /// The first position that a layer must keep at `len` positions.

@@ -2,12 +2,13 @@
 
 pub(crate) mod arch;
 pub(crate) mod config;
+mod digest;
 pub(crate) mod forward;
 pub(crate) mod transformer;
 mod weights;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -58,6 +59,8 @@ pub(crate) struct Parts {
     control_pieces: Vec<String>,
     file: Gguf,
     load_time: Duration,
+    /// Computed when it is asked for.
+    digest: OnceLock<[u8; 32]>,
 }
 
 impl Model {
@@ -97,7 +100,9 @@ impl Model {
         let template = ChatTemplate::from_gguf(metadata, bos, eos).transpose();
         let control_pieces = tokenizer.control_pieces().map(str::to_owned).collect();
         let load_time = start.elapsed();
-        let parts = Parts { transformer, tokenizer, template, control_pieces, file, load_time };
+        let digest = OnceLock::new();
+        let parts =
+            Parts { transformer, tokenizer, template, control_pieces, file, load_time, digest };
         Ok(Model(Arc::new(parts)))
     }
 

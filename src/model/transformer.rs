@@ -46,7 +46,7 @@ impl Transformer {
 
     /// An empty cache for up to `capacity` positions.
     pub fn cache(&self, capacity: usize, kv_type: KvType) -> KvCache {
-        KvCache::new(Arc::new(self.kv_shape(kv_type)), capacity)
+        KvCache::new(self.kv_shape(kv_type), capacity)
     }
 
     /// The same, with memory that is part of `budget`.
@@ -56,16 +56,16 @@ impl Transformer {
         capacity: usize,
         kv_type: KvType,
     ) -> KvCache {
-        KvCache::within(Arc::new(self.kv_shape(kv_type)), capacity, budget.clone())
+        KvCache::within(self.kv_shape(kv_type), capacity, budget.clone())
     }
 
     /// The shape of its caches.
-    pub fn kv_shape(&self, kv_type: KvType) -> KvShape {
-        KvShape {
+    pub fn kv_shape(&self, kv_type: KvType) -> Arc<KvShape> {
+        Arc::new(KvShape {
             windows: self.config.windows.clone(),
             kv_heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
             kv_type,
-        }
+        })
     }
 }
