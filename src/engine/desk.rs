@@ -174,11 +174,6 @@ impl<R, E, D: End> Clerk<R, E, D> {
         admitted
     }
 
-    /// Requests that wait.
-    pub fn waiting(&self) -> usize {
-        self.0.waiting()
-    }
-
     /// Whether [`Desk::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.0.lock().closed

@@ -82,13 +82,13 @@ fn requests_are_taken_in_order_and_the_first_may_hold_up_the_rest() {
 
 #[test]
 fn the_queue_is_bounded_and_cancelled_requests_do_not_count() {
-    let (desk, clerk) = desk(3, 8);
+    let (desk, _clerk) = desk(3, 8);
     let mut streams: Vec<_> = (0..3).map(|request| desk.submit(request).unwrap()).collect();
     let reason = Refusal::QueueFull { waiting: 3, allowed: 3 };
     assert_eq!(desk.submit(7).unwrap_err(), Refused { request: 7, reason });
     streams.remove(1);
     streams[0].cancel();
-    assert_eq!((desk.waiting(), clerk.waiting()), (1, 1));
+    assert_eq!(desk.waiting(), 1);
     let _more = [desk.submit(8).unwrap(), desk.submit(9).unwrap()];
     assert_eq!(desk.submit(7).unwrap_err(), Refused { request: 7, reason });
     desk.close();

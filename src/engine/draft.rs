@@ -151,7 +151,9 @@ pub(crate) struct Pace {
     pause: usize,
     /// How many they will be the next time.
     next_pause: usize,
+    #[cfg(test)]
     drafted: u64,
+    #[cfg(test)]
     accepted: u64,
 }
 
@@ -165,7 +167,16 @@ impl Default for Pace {
 impl Pace {
     /// Drafts of at most `most` tokens.
     pub fn new(most: usize) -> Self {
-        Pace { most, rate: FIRST_RATE, pause: 0, next_pause: 1, drafted: 0, accepted: 0 }
+        Pace {
+            most,
+            rate: FIRST_RATE,
+            pause: 0,
+            next_pause: 1,
+            #[cfg(test)]
+            drafted: 0,
+            #[cfg(test)]
+            accepted: 0,
+        }
     }
 
     /// How many tokens to draft for the next pass.
@@ -186,8 +197,11 @@ impl Pace {
         if drafted == 0 {
             return;
         }
-        self.drafted += drafted as u64;
-        self.accepted += accepted as u64;
+        #[cfg(test)]
+        {
+            self.drafted += drafted as u64;
+            self.accepted += accepted as u64;
+        }
         for _ in 0..accepted {
             self.rate += (1.0 - self.rate) * NEWEST;
         }
@@ -203,6 +217,7 @@ impl Pace {
     }
 
     /// Tokens drafted so far, and how many of them were right.
+    #[cfg(test)]
     pub fn counts(&self) -> (u64, u64) {
         (self.drafted, self.accepted)
     }

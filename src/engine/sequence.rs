@@ -96,8 +96,8 @@ impl Generating {
 }
 
 impl Task {
-    pub fn embed(input: Box<Input>) -> (Vec<u32>, Self) {
-        let Input { tokens, pool, normalize } = *input;
+    pub fn embed(input: Input) -> (Vec<u32>, Self) {
+        let Input { tokens, pool, normalize } = input;
         (tokens, Task::Embed { pool, normalize })
     }
 }

@@ -201,7 +201,7 @@ impl Worker {
                     self.begin(starts.next(), tokens, Task::Generate(Box::new(text)), sink);
                 }
                 Job::Embed(input) => {
-                    let (tokens, task) = Task::embed(input);
+                    let (tokens, task) = Task::embed(*input);
                     self.begin(starts.next(), tokens, task, sink);
                 }
                 Job::Save { tokens, path } => sink.finish(self.save(&tokens, &path)),
@@ -468,7 +468,14 @@ impl Worker {
     }
 
     fn restore(&mut self, path: &Path) -> Outcome {
-        match saved::read(path, &self.model, &self.budget, self.options.kv_type) {
+        let Worker { model, budget, options, prefixes, .. } = &mut *self;
+        let restored = loop {
+            match saved::read(path, model, budget, options.kv_type) {
+                Err(Error::Limit { .. }) if prefixes.evict() => {}
+                restored => break restored,
+            }
+        };
+        match restored {
             Ok((tokens, cache)) => {
                 let count = tokens.len();
                 self.prefixes.insert(tokens, cache);

@@ -52,6 +52,7 @@ impl KvBudget {
     }
 
     /// Bytes neither used nor promised.
+    #[cfg(test)]
     pub fn free(&self) -> usize {
         self.taken().free(self.limit)
     }

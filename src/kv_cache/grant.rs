@@ -84,8 +84,8 @@ impl KvCache {
     ///
     /// What is not used goes back with [`end_grant`](KvCache::end_grant),
     /// [`clear`](KvCache::clear) and the cache itself. [`fork`](KvCache::fork)
-    /// makes slabs shared that this grant counts as its own: use
-    /// [`share`](KvCache::share), or grant again.
+    /// makes slabs shared that this grant counts as its own: grant again, or have the
+    /// fork copy the one that both would write ([`reserve`](KvCache::reserve)) at once.
     ///
     /// # Errors
     /// What is missing; nothing is changed then.
@@ -97,18 +97,6 @@ impl KvCache {
     pub(crate) fn end_grant(&mut self) {
         self.target = None;
         self.promise.lower(0);
-    }
-
-    /// A [`fork`](KvCache::fork) that leaves this cache's grant whole: what the
-    /// cache must copy because of it is added.
-    ///
-    /// # Errors
-    /// What is missing for that; nothing is changed then.
-    pub(crate) fn share(&mut self) -> Result<KvCache, Short> {
-        if let Some(target) = self.target {
-            self.grant_beside(target, |_| false)?;
-        }
-        Ok(self.fork())
     }
 
     fn grant_beside(
@@ -231,30 +219,6 @@ mod tests {
         assert_eq!((budget.used(), budget.promised()), (0, 0));
     }
 
-    #[test]
-    fn sharing_costs_the_copy_of_the_slab_that_is_written_next() {
-        let shape = shape(&[None]);
-        let (slab, of_slab) = (slab::bytes(&shape), slab::positions(&shape));
-        let budget = KvBudget::new(5 * slab);
-        let mut a = KvCache::within(shape, usize::MAX, budget.clone());
-        a.grant(4 * of_slab, of_slab).unwrap();
-        feed(&mut a, of_slab);
-        assert_eq!((budget.used(), budget.promised()), (slab, 3 * slab));
-        let whole = a.share().unwrap();
-        assert_eq!(budget.promised(), 3 * slab, "nothing is written at the end of a slab");
-        feed(&mut a, 1);
-        let part = a.share().unwrap();
-        assert_eq!(budget.promised(), 3 * slab, "two to come and a copy");
-        assert!(a.fork().grant(2 * of_slab, 1).is_err(), "nothing is left");
-        feed(&mut a, 3 * of_slab - 1);
-        assert_eq!((budget.used(), budget.free()), (5 * slab, 0));
-        assert!(matches!(a.share().map(|_| ()), Ok(())), "full: nothing more to copy");
-        drop((whole, part));
-        assert_eq!(budget.used(), 4 * slab);
-        drop(a);
-        assert_eq!((budget.used(), budget.promised()), (0, 0));
-    }
-
     /// What happens to one of several caches.
     #[derive(Debug, Clone)]
     enum Act {
@@ -265,7 +229,6 @@ mod tests {
         Grant(usize, usize),
         EndGrant,
         Fork,
-        Share,
         Clear,
         Drop,
     }
@@ -279,7 +242,6 @@ mod tests {
             3 => (0usize..3000, 1usize..=150).prop_map(|(p, r)| Act::Grant(p, r)),
             1 => Just(Act::EndGrant),
             2 => Just(Act::Fork),
-            2 => Just(Act::Share),
             1 => Just(Act::Clear),
             1 => Just(Act::Drop),
         ];
@@ -368,18 +330,6 @@ mod tests {
                         one.promise = None;
                         let cache = one.cache.fork();
                         caches.push(Granted { cache, promise: None });
-                    }
-                    Act::Share => {
-                        let len = one.cache.len();
-                        match one.cache.share() {
-                            Ok(cache) => {
-                                if let Some((_, floor)) = &mut one.promise {
-                                    *floor = len.max(*floor);
-                                }
-                                caches.push(Granted { cache, promise: None });
-                            }
-                            Err(_) => prop_assert!(one.cache.target.is_some()),
-                        }
                     }
                     Act::Clear => {
                         one.cache.clear();

@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 pub(crate) use budget::KvBudget;
 pub(crate) use check::{check_part, clear_slots};
-pub(crate) use grant::Short;
 pub(crate) use page::{
     ByteLine, Codes, Head, HeadMut, Line, MIN_SCALE, PAGE, Ratios, Scales, head_bytes, max_code,
     place_of_key, place_of_value,
