@@ -96,6 +96,10 @@ impl KvCache {
     /// Gives back what was granted and not used.
     pub(crate) fn end_grant(&mut self) {
         self.target = None;
+        let needed = self.len.div_ceil(slab::positions(&self.shape));
+        for layer in &mut self.layers {
+            layer.slabs.truncate(needed.saturating_sub(layer.first));
+        }
         self.promise.lower(0);
     }
 
