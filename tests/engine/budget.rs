@@ -1,0 +1,192 @@
+//! Memory for keys and values: never over the budget, and nobody is lost for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tramontane::engine::{Engine, Request};
+use tramontane::{
+    ContextFull, EngineOptions, Error, GenerateOptions, KvType, Model,
+};
+
+use crate::{
+    Answer, Dice, alone, cost, greedy, is_empty_after_forgetting, piece, read, shared, stories,
+    text, tiny,
+};
+
+/// A text that may come to use `num_ctx` positions, and uses few.
+fn reserving(prompt: &[u32], num_ctx: usize, num_predict: usize) -> Request {
+    let context_full = ContextFull::Shift { num_keep: 4 };
+    let options = GenerateOptions { context_full, ..greedy(num_predict) };
+    let mut request = Request::new(prompt.to_vec(), options);
+    request.num_ctx = Some(num_ctx);
+    request
+}
+
+/// Hands in everything at once and compares; all the while somebody looks at the memory.
+fn serve(model: &Model, options: &EngineOptions, known: &[(Request, Answer)]) {
+    let engine = Engine::new(model, options).unwrap();
+    let (limit, done) = (options.kv_bytes.unwrap(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let (mut looks, mut most) = (0, 0);
+            while !done.load(Ordering::Relaxed) {
+                let stats = engine.stats();
+                most = most.max(stats.kv_bytes + stats.kv_granted);
+                assert!(most <= limit, "{stats:?}, allowed {limit}");
+                looks += 1;
+                std::thread::sleep(Duration::from_micros(20));
+            }
+            (looks, most)
+        });
+        let replies: Vec<_> =
+            known.iter().map(|(request, _)| engine.submit(request.clone()).unwrap()).collect();
+        for (mut reply, (request, answer)) in replies.into_iter().zip(known) {
+            assert_eq!(read(&mut reply), *answer, "{options:?}, {request:?}");
+        }
+        done.store(true, Ordering::Relaxed);
+        let (looks, most) = watch.join().unwrap();
+        assert!(looks > 10 && most > limit / 2, "{looks} looks saw up to {most} of {limit}");
+    });
+    is_empty_after_forgetting(&engine);
+}
+
+#[test]
+fn a_hundred_requests_share_a_small_budget() {
+    let _guard = shared();
+    let model = stories();
+    let mut options = EngineOptions { num_batch: Some(64), ..EngineOptions::default() };
+    // A few pages at once, so that costs grow in steps.
+    let limit = cost(&model, 3000, &options);
+    let costs = [400, 1500, 2500, 3000].map(|positions| cost(&model, positions, &options));
+    assert!(costs.is_sorted() && costs[0] * 2 <= limit && costs[0] * 4 > limit, "{costs:?}");
+    options.kv_bytes = Some(limit);
+    let (story, mut dice) = (text(&model, 500), Dice(3));
+    let known: Vec<_> = (0..100)
+        .map(|_| {
+            let start = 100 * dice.below(3);
+            let prompt = &story[start..start + 1 + dice.below(150)];
+            let num_ctx = dice.pick(&[400, 1500, 2500, 3000]);
+            let request = reserving(prompt, num_ctx, dice.below(40));
+            let answer = alone(&model, &request, KvType::default(), 0);
+            (request, answer)
+        })
+        .collect();
+    for keep_prefixes in [true, false] {
+        serve(&model, &EngineOptions { keep_prefixes, ..options.clone() }, &known);
+    }
+}
+
+/// Windows take their pages by turns: guesses and what is made ready ahead must be
+/// among what was set aside, also where a pass is meant to have one row.
+#[test]
+fn a_window_lives_within_its_share() {
+    let _guard = shared();
+    for window in [32, 64, 65, 100, 128] {
+        let model = tiny("Q4_0", Some(window));
+        // Repeats itself, so that there are guesses.
+        let prompt: Vec<u32> = text(&model, 30).repeat(4);
+        let known: Vec<_> = [700, 350, 520]
+            .map(|positions| {
+                let request = reserving(&prompt, positions, 900);
+                let answer = alone(&model, &request, KvType::default(), 0);
+                (request, answer)
+            })
+            .to_vec();
+        for (num_batch, shares) in [(1, 1), (7, 1), (1, 2), (512, 1)] {
+            let num_batch = Some(num_batch);
+            let mut options = EngineOptions { num_batch, ..EngineOptions::default() };
+            options.kv_bytes = Some(shares * cost(&model, 700, &options));
+            serve(&model, &options, &known);
+        }
+    }
+}
+
+/// What it drops to make room may be shared with others, so it may have to wait for
+/// new memory: small requests that keep coming do not take it all.
+#[test]
+fn a_request_that_starts_again_is_not_starved() {
+    let _guard = shared();
+    let model = stories();
+    let mut options = EngineOptions::default();
+    options.kv_bytes = Some(cost(&model, 1000, &options) * 3);
+    let story = text(&model, 400);
+    let long = reserving(&story[..90], 100, 300);
+    let answer = alone(&model, &long, KvType::default(), 0);
+    let engine = Engine::new(&model, &options).unwrap();
+    let mut reply = engine.submit(long).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (engine, done, story) = (&engine, &done, &story);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    // The same beginning: they share pages with it.
+                    let prompt = [&story[..85], &[thread + 10]].concat();
+                    let mut reply = engine.submit(Request::new(prompt, greedy(3))).unwrap();
+                    assert_eq!(read(&mut reply).pieces.len(), 3);
+                }
+            });
+        }
+        let got = read(&mut reply);
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(got, answer);
+    });
+    is_empty_after_forgetting(&engine);
+}
+
+#[test]
+fn what_can_never_fit_is_refused_at_once() {
+    let _guard = shared();
+    let model = stories();
+    let mut options = EngineOptions::default();
+    options.kv_bytes = Some(cost(&model, 1000, &options));
+    let engine = Engine::new(&model, &options).unwrap();
+    let error = engine.submit(reserving(&[1, 2], 5000, 3)).unwrap_err();
+    let Error::Limit { what, needed, allowed } = error else { panic!("{error}") };
+    assert!(what.contains("kv_bytes") && what.contains("keys and values"), "{what}");
+    assert_eq!((needed, allowed), (
+        cost(&model, 5000, &options) as u64,
+        options.kv_bytes.unwrap() as u64,
+    ));
+    let prompt = vec![5; 5000];
+    assert!(matches!(engine.embed(&prompt, &tramontane::EmbedOptions {
+        num_ctx: Some(6000),
+        ..Default::default()
+    }), Err(Error::Limit { .. })));
+    assert!(matches!(engine.submit(reserving(&[], 10, 3)), Err(Error::Misuse(_))));
+    assert!(matches!(engine.submit(reserving(&[999_999], 10, 3)), Err(Error::Misuse(_))));
+    assert_eq!(engine.stats().waiting, 0);
+    let mut reply = engine.submit(reserving(&[1, 2], 1000, 3)).unwrap();
+    assert_eq!(read(&mut reply).pieces.len(), 3);
+}
+
+#[test]
+fn a_full_queue_refuses_and_loses_nobody() {
+    let _guard = shared();
+    let model = stories();
+    let options = EngineOptions {
+        max_running: 1,
+        max_queue: 4,
+        num_ctx: Some(2000),
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(&model, &options).unwrap();
+    // It is not read, so it pauses and stays.
+    let mut first = engine.submit(Request::new(vec![1, 2, 3], greedy(800))).unwrap();
+    piece(&mut first);
+    let request = || Request::new(vec![1, 7], greedy(5));
+    let mut waiting: Vec<_> = (0..4).map(|_| engine.submit(request()).unwrap()).collect();
+    assert_eq!(engine.stats().waiting, 4);
+    for _ in 0..3 {
+        let error = engine.submit(request()).unwrap_err();
+        assert!(matches!(error, Error::QueueFull { waiting: 4, allowed: 4 }), "{error}");
+    }
+    // A place is free as soon as one gives up.
+    drop(waiting.pop());
+    assert_eq!(engine.stats().waiting, 3);
+    waiting.push(engine.submit(request()).unwrap());
+    assert!(matches!(engine.submit(request()), Err(Error::QueueFull { .. })));
+    assert_eq!(read(&mut first).pieces.len(), 799);
+    let answer = alone(&model, &request(), KvType::default(), 2000);
+    waiting.iter_mut().for_each(|reply| assert_eq!(read(reply), answer));
+}

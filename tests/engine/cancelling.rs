@@ -1,0 +1,146 @@
+//! Clients that go, wait too long, or find the engine gone.
+
+use std::time::{Duration, Instant};
+
+use tramontane::engine::{Engine, Item, Outcome, Request};
+use tramontane::{EngineOptions, Error, FinishReason, KvType};
+
+use crate::{
+    End, alone, ending, exclusive, greedy, is_empty_after_forgetting, piece, read, shared, stories,
+    storyteller, text, wait_for,
+};
+
+/// What a client is promised.
+const SOON: Duration = Duration::from_millis(250);
+
+fn long_prompt() -> Request {
+    let mut request = Request::new(text(&storyteller(), 20_000), greedy(5));
+    request.num_ctx = Some(30_000);
+    request
+}
+
+#[test]
+fn dropping_a_stream_ends_its_work_and_gives_the_memory_back() {
+    let _alone = exclusive();
+    let model = storyteller();
+    let options = EngineOptions { num_ctx: Some(30_000), ..EngineOptions::default() };
+    let engine = Engine::new(&model, &options).unwrap();
+    for wait in [1, 20, 60, 150] {
+        let reply = engine.submit(long_prompt()).unwrap();
+        wait_for(Duration::from_secs(5), "the start", || engine.stats().running == 1);
+        std::thread::sleep(Duration::from_millis(wait));
+        assert_eq!(engine.stats().running, 1, "still at its prompt");
+        drop(reply);
+        wait_for(SOON, "ending", || {
+            let stats = engine.stats();
+            (stats.running, stats.kv_bytes, stats.kv_granted) == (0, 0, 0)
+        });
+    }
+    assert_eq!(engine.stats().generated_tokens, 0);
+}
+
+#[test]
+fn cancelling_says_so_whether_it_waits_computes_or_writes() {
+    let _alone = exclusive();
+    let options =
+        EngineOptions { num_ctx: Some(30_000), max_running: 1, ..EngineOptions::default() };
+    let engine = Engine::new(&storyteller(), &options).unwrap();
+    let mut computing = engine.submit(long_prompt()).unwrap();
+    let mut waiting = engine.submit(long_prompt()).unwrap();
+    let cancelled = |outcome: Option<Item<_, Outcome>>| match outcome {
+        Some(Item::End(Outcome::Done(summary))) => {
+            assert_eq!(summary.finish_reason, Some(FinishReason::Cancelled));
+        }
+        other => panic!("{other:?}"),
+    };
+    let start = Instant::now();
+    waiting.cancel();
+    cancelled(waiting.next());
+    assert!(waiting.next().is_none() && start.elapsed() < SOON);
+    let canceller = computing.canceller();
+    canceller.cancel();
+    cancelled(computing.next());
+    assert!(computing.next().is_none() && start.elapsed() < SOON, "{:?}", start.elapsed());
+
+    let mut writing = engine.generate("Once upon a time", &greedy(2000)).unwrap();
+    let first = piece(&mut writing);
+    writing.cancel();
+    let rest = read(&mut writing);
+    assert_eq!(rest.end, End::Done(FinishReason::Cancelled, 0));
+    assert!(rest.pieces.len() < 1000 && !first.text.is_empty());
+    canceller.cancel(); // of one that ended: nothing
+    let mut last = engine.generate("Once", &greedy(3)).unwrap();
+    assert_eq!(read(&mut last).pieces.len(), 3);
+    is_empty_after_forgetting(&engine);
+}
+
+#[test]
+fn an_engine_that_goes_ends_all_streams() {
+    let _alone = exclusive();
+    let options =
+        EngineOptions { num_ctx: Some(30_000), max_running: 2, ..EngineOptions::default() };
+    let engine = Engine::new(&storyteller(), &options).unwrap();
+    let mut writing = engine.generate("Once upon a time", &greedy(5000)).unwrap();
+    piece(&mut writing);
+    let mut others = vec![
+        engine.submit(long_prompt()).unwrap(),
+        engine.submit(long_prompt()).unwrap(),
+        engine.embed(&[1, 2, 3], &Default::default()).unwrap(),
+        engine.forget_prefixes().unwrap(),
+    ];
+    let start = Instant::now();
+    drop(engine);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    others.push(writing);
+    for mut reply in others {
+        let end = reply.find_map(|item| match item {
+            Item::Event(_) => None,
+            Item::End(outcome) => Some(outcome),
+        });
+        assert!(matches!(end, Some(Outcome::Failed(Error::Closed))), "{end:?}");
+        assert!(reply.next().is_none());
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_up_nobody_and_loses_nothing() {
+    let _guard = shared();
+    let model = stories();
+    let options = EngineOptions { num_ctx: Some(2000), ..EngineOptions::default() };
+    let engine = Engine::new(&model, &options).unwrap();
+    let slow = Request::new(text(&model, 30), greedy(900));
+    let mut reply = engine.submit(slow.clone()).unwrap();
+    let other = Request::new(text(&model, 50), greedy(500));
+    let answer = alone(&model, &other, KvType::default(), 2000);
+    for _ in 0..3 {
+        assert_eq!(read(&mut engine.submit(other.clone()).unwrap()), answer);
+    }
+    let stats = engine.stats();
+    let by_slow = stats.generated_tokens - 1500;
+    assert!((256..300).contains(&by_slow), "{by_slow} tokens for nobody");
+    assert_eq!(stats.running, 1);
+    // Half is not enough to go on, and then it is.
+    for _ in 0..100 {
+        piece(&mut reply);
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(engine.stats().generated_tokens, stats.generated_tokens);
+    let (mut tokens, mut end) = (Vec::new(), None);
+    for item in reply {
+        match item {
+            Item::Event(piece) => tokens.push(piece.token),
+            Item::End(outcome) => end = Some(ending(outcome)),
+        }
+    }
+    let known = alone(&model, &slow, KvType::default(), 2000);
+    assert_eq!((&tokens[..], end), (&known.tokens()[100..], Some(known.end)));
+
+    // One that is not read at all does not keep the engine from ending it.
+    let reply = engine.submit(slow).unwrap();
+    wait_for(Duration::from_secs(10), "pausing", || {
+        engine.stats().generated_tokens >= stats.generated_tokens + 644 + 256
+    });
+    drop(reply);
+    wait_for(Duration::from_secs(5), "ending", || engine.stats().running == 0);
+    is_empty_after_forgetting(&engine);
+}

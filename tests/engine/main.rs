@@ -1,0 +1,208 @@
+//! The engine: what rides along, what is found and what is guessed never shows.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+
+mod budget;
+mod cancelling;
+mod company;
+mod load;
+mod mixes;
+mod prefixes;
+mod speculation;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use support::Way;
+use tramontane::engine::{Engine, EngineStats, Item, MemoryBill, Outcome, Reply, Request};
+use tramontane::{
+    EncodeOptions, EngineOptions, FinishReason, GenerateOptions, KvType, Model, Piece,
+    SamplerOptions, SessionOptions,
+};
+
+/// Tests that look at the clock or at the memory of the process run alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+fn shared() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn exclusive() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Trained, full attention, 260 thousand weights.
+fn stories() -> Model {
+    Way::whole().model("models/stories260K.gguf")
+}
+
+/// Trained, a sliding window of 128.
+fn storyteller() -> Model {
+    Way::whole().model("../../models/storyteller-q4_k_m.gguf")
+}
+
+/// Random weights.
+fn tiny(kind: &str, window: Option<usize>) -> Model {
+    Way { window, ..Way::whole() }.model(&format!("tiny-mistral/tiny-{kind}.gguf"))
+}
+
+/// Tokens of real text.
+fn text(model: &Model, tokens: usize) -> Vec<u32> {
+    let story = std::fs::read(support::data("corpora/tinystories-val.txt")).unwrap();
+    let story = String::from_utf8_lossy(&story[..(tokens * 8).min(story.len())]).into_owned();
+    let mut all = model.tokenizer().encode(&story, EncodeOptions { bos: true, special: false });
+    assert!(all.len() >= tokens, "{} tokens", all.len());
+    all.truncate(tokens);
+    all
+}
+
+fn greedy(num_predict: usize) -> GenerateOptions {
+    GenerateOptions {
+        sampler: SamplerOptions::greedy(),
+        num_predict: Some(num_predict),
+        ignore_eos: true,
+        ..GenerateOptions::default()
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq)]
+enum End {
+    /// With so many tokens dropped.
+    Done(FinishReason, usize),
+    Failed(String),
+    /// Before it began.
+    Refused(String),
+}
+
+/// All of an answer that must not depend on the company it was computed in.
+#[derive(Debug, Clone, PartialEq)]
+struct Answer {
+    pieces: Vec<Piece>,
+    end: End,
+}
+
+impl Answer {
+    fn tokens(&self) -> Vec<u32> {
+        self.pieces.iter().map(|piece| piece.token).collect()
+    }
+
+    fn text(&self) -> String {
+        self.pieces.iter().map(|piece| &*piece.text).collect()
+    }
+}
+
+/// What a session alone answers; `num_ctx`: if the request does not say.
+fn alone(model: &Model, request: &Request, kv_type: KvType, num_ctx: usize) -> Answer {
+    let num_ctx = Some(request.num_ctx.unwrap_or(num_ctx));
+    let options = SessionOptions { num_ctx, kv_type, ..SessionOptions::default() };
+    let mut session = model.session(&options).unwrap();
+    let mut pieces = Vec::new();
+    let mut generation = match session.generate_from(&request.prompt, &request.options) {
+        Ok(generation) => generation,
+        Err(error) => return Answer { pieces, end: End::Refused(error.to_string()) },
+    };
+    let mut failed = None;
+    for piece in generation.by_ref() {
+        match piece {
+            Ok(piece) => pieces.push(piece),
+            Err(error) => failed = Some(error.to_string()),
+        }
+    }
+    let summary = generation.summary();
+    let end = match failed {
+        Some(error) => End::Failed(error),
+        None => End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens),
+    };
+    Answer { pieces, end }
+}
+
+fn ending(outcome: Outcome) -> End {
+    match outcome {
+        Outcome::Done(summary) => {
+            End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens)
+        }
+        Outcome::Failed(error) => End::Failed(error.to_string()),
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+/// Reads to the end, which is one and the last.
+fn read(reply: &mut Reply) -> Answer {
+    let (mut pieces, mut end) = (Vec::new(), None);
+    for item in reply {
+        assert!(end.is_none(), "the end is the last");
+        match item {
+            Item::Event(piece) => pieces.push(piece),
+            Item::End(outcome) => end = Some(ending(outcome)),
+        }
+    }
+    Answer { pieces, end: end.expect("every request ends") }
+}
+
+/// The next piece; panics at the end.
+fn piece(reply: &mut Reply) -> Piece {
+    match reply.next() {
+        Some(Item::Event(piece)) => piece,
+        other => panic!("no piece: {other:?}"),
+    }
+}
+
+/// The outcome of a request without a text.
+fn outcome(reply: tramontane::Result<Reply>) -> Outcome {
+    match reply.unwrap().next() {
+        Some(Item::End(outcome)) => outcome,
+        other => panic!("no outcome: {other:?}"),
+    }
+}
+
+/// Drops what is kept, and sees that nothing is left.
+fn is_empty_after_forgetting(engine: &Engine) {
+    assert!(matches!(outcome(engine.forget_prefixes()), Outcome::Prefix(0)));
+    let EngineStats { running, waiting, kv_bytes, kv_granted, prefixes, prefix_tokens, .. } =
+        engine.stats();
+    let left = [running, waiting, kv_bytes, kv_granted, prefixes, prefix_tokens];
+    assert_eq!(left, [0; 6], "running, waiting, bytes, granted, prefixes and their tokens");
+}
+
+/// Bytes that one conversation of `positions` needs.
+fn cost(model: &Model, positions: usize, options: &EngineOptions) -> usize {
+    let options =
+        EngineOptions { num_ctx: Some(positions), kv_bytes: None, ..options.clone() };
+    MemoryBill::of(model, &options).unwrap().kv / 4
+}
+
+/// Waits for `done`, no longer than `patience`; how long it took.
+fn wait_for(patience: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < patience, "{what} took over {patience:?}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    start.elapsed()
+}
+
+/// Chance that a seed repeats (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        (self.roll() % count as u64) as usize
+    }
+
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+}
