@@ -29,7 +29,7 @@ use super::stream::Sink;
 
 /// Passes of more rows than this are given up when somebody cancels; the one after
 /// such a pass has no more rows than this and is not, so there is always progress.
-const SHORT: usize = 16;
+const SHORT: usize = 8;
 
 /// In a pass of up to this many rows weights are multiplied where they lie, so that
 /// guesses are cheap.
