@@ -1,6 +1,6 @@
 //! Memory for keys and values: never over the budget, and nobody is lost for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tramontane::engine::{Engine, Request};
@@ -101,36 +101,49 @@ fn a_window_lives_within_its_share() {
     }
 }
 
-/// What it drops to make room may be shared with others, so it may have to wait for
-/// new memory: small requests that keep coming do not take it all.
+/// What a text drops to make room may be shared, so it may have to wait for new memory:
+/// small requests that keep coming do not take it all.
 #[test]
-fn a_request_that_starts_again_is_not_starved() {
+fn a_text_that_starts_again_is_not_starved() {
     let _guard = shared();
     let model = stories();
-    let mut options = EngineOptions::default();
-    options.kv_bytes = Some(cost(&model, 1000, &options) * 3);
-    let story = text(&model, 400);
-    let long = reserving(&story[..90], 100, 300);
+    let mut options = EngineOptions { num_ctx: Some(2400), ..EngineOptions::default() };
+    let set = cost(&model, 1000, &options);
+    assert_eq!([2370, 1400].map(|positions| cost(&model, positions, &options)), [3 * set, 2 * set]);
+    options.kv_bytes = Some(5 * set);
+    let story = text(&model, 2300);
+    // Its context is full when 70 tokens are generated.
+    let long = reserving(&story, 2370, 120);
     let answer = alone(&model, &long, KvType::default(), 0);
     let engine = Engine::new(&model, &options).unwrap();
-    let mut reply = engine.submit(long).unwrap();
-    let done = AtomicBool::new(false);
+    let mut long = engine.submit(long).unwrap();
+    piece(&mut long);
+    // Shares the first of the three sets of pages, and stays: nobody reads it.
+    let beginning = Request::new([&story[..1030], &[9]].concat(), greedy(350));
+    let mut sharing = engine.submit(beginning).unwrap();
+    piece(&mut sharing);
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for thread in 0..8 {
-            let (engine, done, story) = (&engine, &done, &story);
+            let (engine, done, served) = (&engine, &done, &served);
             scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) {
-                    // The same beginning: they share pages with it.
-                    let prompt = [&story[..85], &[thread + 10]].concat();
-                    let mut reply = engine.submit(Request::new(prompt, greedy(3))).unwrap();
-                    assert_eq!(read(&mut reply).pieces.len(), 3);
+                while !done.load(Ordering::Relaxed) && served.load(Ordering::Relaxed) < 3000 {
+                    let request = Request::new(vec![50 + thread; 3], greedy(10 + thread as usize));
+                    let mut reply = engine.submit(request).unwrap();
+                    assert_eq!(read(&mut reply).pieces.len(), 10 + thread as usize);
+                    served.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        let got = read(&mut reply);
+        let reader = scope.spawn(move || read(&mut long));
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(read(&mut sharing).pieces.len(), 349);
+        let got = reader.join().unwrap();
         done.store(true, Ordering::Relaxed);
-        assert_eq!(got, answer);
+        assert_eq!((&got.pieces[..], got.end), (&answer.pieces[1..], answer.end));
     });
+    let served = served.into_inner();
+    assert!(served < 3000, "{served} others first");
     is_empty_after_forgetting(&engine);
 }
 

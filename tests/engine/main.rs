@@ -87,10 +87,6 @@ impl Answer {
     fn tokens(&self) -> Vec<u32> {
         self.pieces.iter().map(|piece| piece.token).collect()
     }
-
-    fn text(&self) -> String {
-        self.pieces.iter().map(|piece| &*piece.text).collect()
-    }
 }
 
 /// What a session alone answers; `num_ctx`: if the request does not say.

@@ -225,21 +225,21 @@ impl World {
 
 #[test]
 fn mixes_with_full_attention() {
-    World::new(stories(), Some(stories()), KvType::I16, 120).run(160);
+    World::new(stories(), Some(stories()), KvType::I16, 120).run(220);
 }
 
 #[test]
 fn mixes_with_a_short_window() {
     let (model, draft) = (tiny("Q4_0", Some(64)), tiny("Q2_K", Some(32)));
-    World::new(model, Some(draft), KvType::F32, 100).run(80);
+    World::new(model, Some(draft), KvType::F32, 80).run(40);
 }
 
 #[test]
 fn mixes_with_8_bit_keys_and_values() {
-    World::new(tiny("Q8_0", None), Some(tiny("Q4_0", None)), KvType::Q8_0, 100).run(80);
+    World::new(tiny("Q8_0", None), Some(tiny("Q4_0", None)), KvType::Q8_0, 80).run(30);
 }
 
 #[test]
 fn mixes_of_stories() {
-    World::new(storyteller(), None, KvType::I16, 60).run(30);
+    World::new(storyteller(), None, KvType::I16, 60).run(20);
 }
