@@ -7,6 +7,7 @@ use crate::model::Model;
 use crate::session::Piece;
 
 use super::Parts;
+use super::bill;
 use super::desk::Verdict;
 use super::prefix::{self, Found, Prefixes};
 use super::request::{Job, Outcome};
@@ -19,6 +20,16 @@ struct Start {
     cache: KvCache,
     positions: usize,
     leader: Option<(u64, usize)>,
+}
+
+/// What became of a beginning that was found.
+enum Taken {
+    /// It is there, and so is memory to go on.
+    Granted(KvCache),
+    /// There is no memory yet.
+    Short,
+    /// Its sliding window does not reach back so far.
+    MovedOn,
 }
 
 /// What decides who may start.
@@ -39,7 +50,9 @@ impl Door<'_> {
             Job::Embed(input) => (&input.tokens, input.tokens.len(), false),
             Job::Save { .. } | Job::Restore(_) | Job::Forget => return Verdict::Take,
         };
-        if self.start.is_some() || self.sequences.len() >= self.options.max_running {
+        // Who has to start again has waited longest.
+        let first = self.sequences.iter().all(|sequence| sequence.granted);
+        if !first || self.sequences.len() >= self.options.max_running {
             return Verdict::Leave;
         }
         // A vector needs the hidden states of all its tokens.
@@ -47,12 +60,14 @@ impl Door<'_> {
         let leader = reuse.then(|| leader(self.sequences, tokens)).flatten();
         let shared = leader.map_or(0, |(_, common)| common);
         if reuse && let Some(found) = self.find(tokens, shared) {
-            if let Some(cache) = self.take(found, tokens, positions) {
-                self.start = Some(Start { cache, positions, leader: None });
-                return Verdict::Take;
-            }
-            if !self.sequences.is_empty() {
-                return Verdict::Leave; // what was found stays until there is memory
+            match self.take(found, tokens, positions) {
+                Taken::Granted(cache) => {
+                    self.start = Some(Start { cache, positions, leader: None });
+                    return Verdict::Take;
+                }
+                // What was found stays until there is memory.
+                Taken::Short if !self.sequences.is_empty() => return Verdict::Leave,
+                Taken::Short | Taken::MovedOn => {}
             }
         }
         let transformer = self.model.transformer();
@@ -70,14 +85,14 @@ impl Door<'_> {
     }
 
     /// What was found, if there is memory to go on from there.
-    fn take(&mut self, found: Found, tokens: &[u32], positions: usize) -> Option<KvCache> {
-        let mut cache = self.prefixes.take(found)?;
+    fn take(&mut self, found: Found, tokens: &[u32], positions: usize) -> Taken {
+        let Some(mut cache) = self.prefixes.take(found) else { return Taken::MovedOn };
         let kept = tokens[..cache.len()].to_vec();
         if grant(self.prefixes, &mut cache, positions, self.options.num_batch) {
-            return Some(cache);
+            return Taken::Granted(cache);
         }
         self.prefixes.insert(kept, cache);
-        None
+        Taken::Short
     }
 }
 
@@ -95,12 +110,20 @@ impl Worker {
         while self.start_next() {}
     }
 
-    /// Starts what comes next, one text at most: the next one may follow it.
+    /// Starts or does what comes next, one at a time: what follows may find it done.
     fn start_next(&mut self) -> bool {
         let Worker { clerk, sequences, prefixes, options, budget, model, .. } = self;
         let mut door = Door { model, options, budget, sequences, prefixes, start: None };
-        let admitted = clerk.admit(|job| door.admit(job));
-        let (mut start, any) = (door.start, !admitted.is_empty());
+        let mut any = false;
+        let admitted = clerk.admit(|job| match any {
+            true => Verdict::Leave,
+            false => {
+                let verdict = door.admit(job);
+                any = verdict == Verdict::Take;
+                verdict
+            }
+        });
+        let mut start = door.start;
         for (job, sink) in admitted {
             match job {
                 Job::Generate(text) => {
@@ -164,7 +187,8 @@ impl Worker {
                 // It may have dropped a part of its text meanwhile.
                 Some(leader) => {
                     let common = common.min(prefix::common(&leader.tokens, tokens));
-                    if leader.cache.len() < common && leader.granted && !leader.decodes() {
+                    let computes = leader.granted && !leader.decodes() && !leader.sink.must_pause();
+                    if leader.cache.len() < common && computes {
                         continue;
                     }
                     let mut fork = leader.cache.fork();
@@ -211,7 +235,8 @@ fn leader(sequences: &[Sequence], tokens: &[u32]) -> Option<(u64, usize)> {
 
 /// Sets memory aside for `positions`, and makes `cache` the owner of the pages that it
 /// will write. Kept prefixes make room.
-fn grant(prefixes: &mut Prefixes, cache: &mut KvCache, positions: usize, rows: usize) -> bool {
+fn grant(prefixes: &mut Prefixes, cache: &mut KvCache, positions: usize, num_batch: usize) -> bool {
+    let rows = bill::rows_ahead(num_batch);
     if cache.set_capacity(positions.max(cache.len())).is_err() {
         return false;
     }

@@ -61,8 +61,22 @@ pub(super) fn kv_limit(model: &Model, options: &EngineOptions) -> Result<usize> 
 }
 
 /// The most that one conversation of `positions` takes.
-pub(super) fn kv_bytes(model: &Model, positions: usize, kv_type: KvType, rows: usize) -> usize {
-    model.transformer().kv_shape(kv_type).bytes_for(positions, rows)
+pub(super) fn kv_bytes(
+    model: &Model,
+    positions: usize,
+    kv_type: KvType,
+    num_batch: usize,
+) -> usize {
+    model.transformer().kv_shape(kv_type).bytes_for(positions, rows_ahead(num_batch))
+}
+
+/// Positions ahead of a stream for which memory is made ready; more than a pass checks
+/// guesses.
+pub(super) const AHEAD: usize = 128;
+
+/// So far ahead of what it has computed a sequence holds memory.
+pub(super) fn rows_ahead(num_batch: usize) -> usize {
+    num_batch.max(AHEAD)
 }
 
 /// Buffers of [`State`](crate::model::forward::State), and of every thread.

@@ -278,7 +278,7 @@ impl Engine {
     pub fn stats(&self) -> EngineStats {
         let mut stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         stats.waiting = self.desk.waiting();
-        stats.kv_bytes = self.budget.used();
+        (stats.kv_bytes, stats.kv_granted) = self.budget.used_and_promised();
         stats
     }
 

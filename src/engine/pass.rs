@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::model::forward::{Feed, Wanted};
 
+use super::bill::AHEAD;
 use super::request::Outcome;
 use super::sequence::{Guess, Next, Sequence, Task};
 use super::stats::EngineStats;
@@ -21,9 +22,6 @@ const CHEAP: usize = 8;
 
 /// Slabs made ready before a pass at most: a few milliseconds each.
 const PREPARED: usize = 6;
-
-/// Positions ahead of a sequence for which they are.
-const AHEAD: usize = 128;
 
 /// What of a sequence is in a pass.
 pub(super) struct Share {
@@ -66,7 +64,9 @@ impl Worker {
         let most = if self.given_up { SHORT } else { self.options.num_batch };
         let mut room = self.rhythm.slice(streams, most);
         for (index, sequence) in self.sequences.iter().enumerate() {
-            let rows = sequence.owed().min(room);
+            // Beside streams no more than is made ready, however much the clock allows.
+            let most = if streams == 0 { room } else { room.min(AHEAD) };
+            let rows = sequence.owed().min(most);
             let ready = sequence.is_ready() && (streams == 0 || sequence.cache.is_prepared(rows));
             if room > 0 && !sequence.decodes() && ready {
                 room -= rows;
@@ -183,8 +183,9 @@ impl Worker {
                     continue;
                 }
                 (own, logits) = logits.split_at((1 + share.guess.tokens.len()) * n_vocab);
+                let before = sequence.tokens.len();
                 let (next, right) = sequence.take_logits(&self.model, &share.guess, own);
-                counts.generated_tokens += 1 + right as u64;
+                counts.generated_tokens += (sequence.tokens.len() - before) as u64;
                 counts.drafted_tokens += share.guess.tokens.len() as u64;
                 counts.accepted_tokens += right as u64;
                 next

@@ -165,8 +165,6 @@ impl Worker {
         let running = self.sequences.len();
         self.count(|stats| {
             stats.running = running;
-            stats.kv_bytes = self.budget.used();
-            stats.kv_granted = self.budget.promised();
             (stats.prefixes, stats.prefix_tokens) = (entries, tokens);
         });
     }

@@ -42,13 +42,21 @@ impl KvBudget {
     }
 
     /// Bytes of the slabs alive.
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.taken().used
     }
 
     /// Bytes set aside for caches with a grant.
+    #[cfg(test)]
     pub fn promised(&self) -> usize {
         self.taken().promised
+    }
+
+    /// Bytes of the slabs alive, and bytes set aside, at one moment.
+    pub fn used_and_promised(&self) -> (usize, usize) {
+        let Taken { used, promised } = *self.taken();
+        (used, promised)
     }
 
     /// Bytes neither used nor promised.

@@ -81,18 +81,18 @@ fn a_hundred_requests_share_a_small_budget() {
 #[test]
 fn a_window_lives_within_its_share() {
     let _guard = shared();
-    for window in [32, 64, 65, 100, 128] {
+    for window in [64, 65, 128] {
         let model = tiny("Q4_0", Some(window));
         // Repeats itself, so that there are guesses.
         let prompt: Vec<u32> = text(&model, 30).repeat(4);
         let known: Vec<_> = [700, 350, 520]
             .map(|positions| {
-                let request = reserving(&prompt, positions, 900);
+                let request = reserving(&prompt, positions, 300);
                 let answer = alone(&model, &request, KvType::default(), 0);
                 (request, answer)
             })
             .to_vec();
-        for (num_batch, shares) in [(1, 1), (7, 1), (1, 2), (512, 1)] {
+        for (num_batch, shares) in [(1, 1), (7, 1), (1, 2)] {
             let num_batch = Some(num_batch);
             let mut options = EngineOptions { num_batch, ..EngineOptions::default() };
             options.kv_bytes = Some(shares * cost(&model, 700, &options));
@@ -127,10 +127,10 @@ fn a_text_that_starts_again_is_not_starved() {
         for thread in 0..8 {
             let (engine, done, served) = (&engine, &done, &served);
             scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) && served.load(Ordering::Relaxed) < 3000 {
-                    let request = Request::new(vec![50 + thread; 3], greedy(10 + thread as usize));
+                while !done.load(Ordering::Relaxed) && served.load(Ordering::Relaxed) < 150 {
+                    let request = Request::new(vec![50 + thread; 3], greedy(60 + 7 * thread as usize));
                     let mut reply = engine.submit(request).unwrap();
-                    assert_eq!(read(&mut reply).pieces.len(), 10 + thread as usize);
+                    assert_eq!(read(&mut reply).pieces.len(), 60 + 7 * thread as usize);
                     served.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -143,7 +143,7 @@ fn a_text_that_starts_again_is_not_starved() {
         assert_eq!((&got.pieces[..], got.end), (&answer.pieces[1..], answer.end));
     });
     let served = served.into_inner();
-    assert!(served < 3000, "{served} others first");
+    assert!(served < 150, "{served} others first");
     is_empty_after_forgetting(&engine);
 }
 

@@ -106,8 +106,9 @@ fn thousand(engine: &Engine, known: &[(Request, Answer)], seed: u64) {
     is_empty_after_forgetting(engine);
 }
 
-/// Each request ends once; afterwards neither the engine nor the process (a second
-/// thousand later, within 2 %) holds more than before.
+/// Each request ends once. Afterwards the engine holds nothing, and after a second
+/// thousand the process has as many pages in memory as before it (Linux: `VmRSS`), within
+/// 2 % or a kilobyte per request.
 #[test]
 fn thousands_of_requests_leave_nothing() {
     let _alone = exclusive();
@@ -118,7 +119,9 @@ fn thousands_of_requests_leave_nothing() {
     let first = resident();
     thousand(&engine, &known, 1000);
     if let (Some(first), Some(second)) = (first, resident()) {
-        assert!(second * 100 <= first * 102, "{first} KiB resident, then {second}");
+        // A megabyte is what the allocator's arenas for 64 threads vary by.
+        let allowed = first + (first / 50).max(1024);
+        assert!(second <= allowed, "{first} KiB resident, then {second}");
     }
     assert!(matches!(engine.generate("a", &greedy(0)).unwrap().next(),
         Some(Item::End(Outcome::Done(_)))));

@@ -128,6 +128,10 @@ fn what_a_running_text_computed_is_shared_with_it() {
     let long = Request::new(story.clone(), greedy(1000));
     let mut running = engine.submit(long.clone()).unwrap();
     let begun: Vec<u32> = (0..40).map(|_| piece(&mut running).token).collect();
+    // Until it pauses: all that was read is computed then.
+    crate::wait_for(std::time::Duration::from_secs(20), "pausing", || {
+        engine.stats().generated_tokens >= 40 + 256
+    });
     let prompt = [&story[..], &begun, &[5, 6, 7]].concat();
     let request = Request::new(prompt, greedy(20));
     let (answer, computed) = ask(&engine, &request);
@@ -146,7 +150,10 @@ fn what_a_running_text_computed_is_shared_with_it() {
 fn nobody_waits_for_a_beginning_that_pauses() {
     let _guard = shared();
     let model = stories();
-    let engine = engine(&model);
+    // Memory for all.
+    let mut options = EngineOptions { num_ctx: Some(2048), ..EngineOptions::default() };
+    options.kv_bytes = Some(30 * cost(&model, 1000, &options));
+    let engine = Engine::new(&model, &options).unwrap();
     let story = text(&model, 200);
     let context_full = tramontane::ContextFull::Shift { num_keep: 60 };
     // Drops a part again and again while nobody reads.
@@ -175,6 +182,25 @@ fn nobody_waits_for_a_beginning_that_pauses() {
     is_empty_after_forgetting(&engine);
 }
 
+/// Where the window has moved on, what was found is of no use; that is no reason to wait.
+#[test]
+fn a_beginning_that_is_out_of_reach_is_computed_at_once() {
+    let _guard = shared();
+    let model = tiny("Q4_0", Some(64));
+    let engine = engine(&model);
+    let story = text(&model, 500);
+    ask(&engine, &Request::new(story[..400].to_vec(), greedy(3)));
+    // Nobody reads it, so it stays.
+    let mut other = engine.submit(Request::new(story[420..].to_vec(), greedy(400))).unwrap();
+    piece(&mut other);
+    let request = Request::new([&story[..100], &[5, 6]].concat(), greedy(3));
+    let mut reply = engine.submit(request.clone()).unwrap();
+    let first = reply.next_timeout(std::time::Duration::from_secs(10));
+    assert!(first.is_ready(), "waits for one that waits for its reader");
+    drop((reply, other));
+    check(&model, &request, &ask(&engine, &request).0);
+}
+
 #[test]
 fn making_room_for_others_changes_no_answer() {
     let _guard = shared();
@@ -184,7 +210,7 @@ fn making_room_for_others_changes_no_answer() {
         let engine = Engine::new(&model, &options).unwrap();
         let story = text(&model, 900);
         let mut dice = crate::Dice(5);
-        for _ in 0..60 {
+        for _ in 0..40 {
             let start = 80 * dice.below(6);
             let prompt = story[start..start + 30 + dice.below(300)].to_vec();
             let request = Request::new(prompt, greedy(1 + dice.below(20)));
