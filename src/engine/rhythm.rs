@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What a pass with a slice may take, in usual passes: below the 3 that users are
 /// promised, so that noise has room.
-const LONGEST: f64 = 2.2;
+const LONGEST: f64 = 2.4;
 
 /// The first slice, and the smallest.
 const FIRST: f64 = 8.0;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     /// A machine where a pass takes 80 ms and 5 ms per row of a prompt more: the slice
-    /// settles where a pass takes 2.2 times as long, from any start.
+    /// settles where a pass takes 2.4 times as long, from any start.
     #[test]
     fn the_slice_settles_below_the_promise() {
         let mut rhythm = Rhythm::default();
@@ -86,7 +86,7 @@ mod tests {
             rhythm.record(4, rows, Duration::from_secs_f64(time));
             last = rows.max(last);
         }
-        assert!(longest < 2.4, "{longest}");
-        assert!((17..=22).contains(&last), "{last}");
+        assert!(longest < 2.6, "{longest}");
+        assert!((20..=25).contains(&last), "{last}");
     }
 }

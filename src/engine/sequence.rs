@@ -113,6 +113,11 @@ impl Sequence {
         self.owed() == 1 && matches!(self.task, Task::Generate(_))
     }
 
+    /// Whether it may be in the next pass.
+    pub fn is_ready(&self) -> bool {
+        self.granted && self.leader.is_none() && !self.sink.must_pause()
+    }
+
     /// Takes over `cache`, which has computed the first of its tokens.
     pub fn adopt(&mut self, cache: KvCache) {
         self.found = cache.len();

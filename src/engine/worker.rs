@@ -29,11 +29,17 @@ use super::stream::Sink;
 
 /// Passes of more rows than this are given up when somebody cancels; the one after
 /// such a pass has no more rows than this and is not, so there is always progress.
-const SHORT: usize = 16;
+const SHORT: usize = 8;
 
 /// In a pass of up to this many rows weights are multiplied where they lie, so that
 /// guesses are cheap.
 const CHEAP: usize = 8;
+
+/// Slabs made ready before a pass at most: a few milliseconds each.
+const PREPARED: usize = 6;
+
+/// Positions ahead of a sequence for which they are.
+const AHEAD: usize = 128;
 
 pub(super) struct Worker {
     model: Model,
@@ -104,6 +110,7 @@ impl Worker {
             self.regrant();
             self.start_waiting();
             self.follow_leaders();
+            self.prepare();
             let plan = self.plan();
             self.publish();
             if plan.is_empty() {
@@ -288,15 +295,28 @@ impl Worker {
         }
     }
 
+    /// Memory that will be needed soon is made ready, a little before every pass, while
+    /// there are streams that would notice more at once.
+    fn prepare(&mut self) {
+        if !self.sequences.iter().any(|sequence| sequence.decodes()) {
+            return;
+        }
+        let mut left = PREPARED;
+        for sequence in &mut self.sequences {
+            if sequence.granted && sequence.leader.is_none() {
+                let ahead = sequence.positions.saturating_sub(sequence.cache.len()).min(AHEAD);
+                // An error comes again where the memory is needed, and ends the sequence.
+                left -= sequence.cache.prepare(ahead, left).unwrap_or(0).min(left);
+            }
+        }
+    }
+
     /// One row of every running stream, their guesses, and a slice of what waits.
     fn plan(&mut self) -> Vec<Share> {
         self.make_room();
-        let ready = |sequence: &Sequence| {
-            sequence.granted && sequence.leader.is_none() && !sequence.sink.must_pause()
-        };
         let mut plan = Vec::new();
         for (index, sequence) in self.sequences.iter().enumerate() {
-            if sequence.decodes() && ready(sequence) {
+            if sequence.decodes() && sequence.is_ready() {
                 plan.push(Share { sequence: index, rows: 1, guess: Guess::default() });
             }
         }
@@ -305,8 +325,9 @@ impl Worker {
         let most = if self.given_up { SHORT } else { self.options.num_batch };
         let mut room = self.rhythm.slice(streams, most);
         for (index, sequence) in self.sequences.iter().enumerate() {
-            if room > 0 && !sequence.decodes() && ready(sequence) {
-                let rows = sequence.owed().min(room);
+            let rows = sequence.owed().min(room);
+            let ready = sequence.is_ready() && (streams == 0 || sequence.cache.is_prepared(rows));
+            if room > 0 && !sequence.decodes() && ready {
                 room -= rows;
                 plan.push(Share { sequence: index, rows, guess: Guess::default() });
             }
@@ -526,5 +547,5 @@ fn grant(prefixes: &mut Prefixes, cache: &mut KvCache, positions: usize, rows: u
             return false;
         }
     }
-    positions <= cache.len() || cache.reserve(1).is_ok()
+    cache.reserve(0).is_ok()
 }

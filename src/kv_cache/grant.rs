@@ -96,6 +96,10 @@ impl KvCache {
     /// Gives back what was granted and not used.
     pub(crate) fn end_grant(&mut self) {
         self.target = None;
+        let needed = self.len.div_ceil(slab::positions(&self.shape));
+        for layer in &mut self.layers {
+            layer.slabs.truncate(needed.saturating_sub(layer.first));
+        }
         self.promise.lower(0);
     }
 
@@ -154,7 +158,7 @@ impl KvCache {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{KvBudget, KvType};
+    use super::super::{KvBudget, KvType, Promise};
     use super::*;
 
     fn shape(windows: &[Option<usize>]) -> Arc<KvShape> {
@@ -256,7 +260,7 @@ mod tests {
     }
 
     impl Granted {
-        /// Whether growing by `rows` must not fail.
+        /// Whether growing by `rows` must not fail, whatever others take.
         fn covers(&self, rows: usize) -> bool {
             self.promise.is_some_and(|(target, floor)| {
                 let len = self.cache.len();
@@ -265,7 +269,7 @@ mod tests {
         }
     }
 
-    /// The bytes of all slabs alive, each once.
+    /// How many slabs are alive.
     fn alive(caches: &[Granted]) -> usize {
         let slabs = caches.iter().flat_map(|c| &c.cache.layers).flat_map(|l| &l.slabs);
         let alive: std::collections::HashSet<_> = slabs.map(Arc::as_ptr).collect();
@@ -298,6 +302,11 @@ mod tests {
                     Act::Feed(rows) | Act::Reserve(rows) => {
                         let covered = one.covers(rows);
                         let used = budget.used();
+                        // Somebody else has all that is free: only the grant helps.
+                        let mut other = Promise::new(budget.clone());
+                        if covered {
+                            other.set(budget.free()).unwrap();
+                        }
                         match one.cache.reserve(rows) {
                             Ok(()) if matches!(act, Act::Feed(_)) => one.cache.commit(rows),
                             Ok(()) => {}

@@ -143,14 +143,48 @@ impl KvCache {
     /// A second cache with the same content and budget, without the grant. Memory
     /// is shared until one of the two writes to it.
     pub fn fork(&self) -> KvCache {
+        let mut layers = self.layers.clone();
+        let needed = self.len.div_ceil(slab::positions(&self.shape));
+        for layer in &mut layers {
+            // What is ready for the original's next positions is its own.
+            layer.slabs.truncate(needed.saturating_sub(layer.first));
+        }
         KvCache {
             shape: self.shape.clone(),
-            layers: self.layers.clone(),
+            layers,
             len: self.len,
             capacity: self.capacity,
             promise: Promise::new(self.promise.budget().clone()),
             target: None,
         }
+    }
+
+    /// Makes up to `most` of the slabs that `rows` more positions will need, and has
+    /// the system find their memory, which takes milliseconds each: done a few at a
+    /// time, no forward pass waits for a whole set of them. Returns how many it made.
+    ///
+    /// # Errors
+    /// As [`reserve`](KvCache::reserve); it will say so again.
+    pub(crate) fn prepare(&mut self, rows: usize, most: usize) -> Result<usize> {
+        let KvCache { shape, layers, promise, len, capacity, .. } = self;
+        let end = len.saturating_add(rows).min(*capacity);
+        let needed = end.div_ceil(slab::positions(shape));
+        let mut made = 0;
+        for layer in layers {
+            while made < most && layer.first + layer.slabs.len() < needed {
+                let mut slab = Slab::new(shape, promise)?;
+                slab.touch();
+                layer.slabs.push_back(Arc::new(slab));
+                made += 1;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Whether the slabs for `rows` more positions are there.
+    pub(crate) fn is_prepared(&self, rows: usize) -> bool {
+        let needed = self.len.saturating_add(rows).div_ceil(slab::positions(&self.shape));
+        self.layers.iter().all(|layer| layer.first + layer.slabs.len() >= needed)
     }
 
     /// Forgets all positions, and ends the grant.
@@ -161,7 +195,9 @@ impl KvCache {
         self.promise.lower(0);
     }
 
-    /// Forgets the positions from `len` on. Slabs freed return to the grant.
+    /// Forgets the positions from `len` on. Slabs freed return to the grant; those of
+    /// the last [`MOST_BACK`](KvCache::MOST_BACK) positions stay, they will be needed
+    /// again.
     ///
     /// # Errors
     /// [`Error::Misuse`] if `len` is more than is held, or if a sliding window
@@ -182,10 +218,11 @@ impl KvCache {
                 )));
             }
         }
-        let of_slab = slab::positions(&self.shape);
+        let (of_slab, back) = (slab::positions(&self.shape), self.len - len);
         let mut freed = Vec::new();
         for layer in &mut self.layers {
-            let kept = len.div_ceil(of_slab).saturating_sub(layer.first);
+            let kept = if back > KvCache::MOST_BACK { len } else { usize::MAX };
+            let kept = kept.div_ceil(of_slab).saturating_sub(layer.first);
             freed.extend(layer.slabs.drain(kept.min(layer.slabs.len())..));
             layer.end = layer.end.min(len.div_ceil(PAGE));
         }
