@@ -311,34 +311,44 @@ fn arrival(model: &Model, args: &Args) {
     let (threads, cancellers): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
     cancellers.iter().for_each(|canceller| canceller.cancel());
 
-    let (mut usual, mut beside) = (Vec::new(), Vec::new());
-    for thread in threads {
-        for gap in thread.join().unwrap().windows(2) {
-            let seconds = (gap[1] - gap[0]).as_secs_f64();
-            if gap[0] >= begun && gap[1] <= sent {
-                usual.push(seconds);
-            } else if gap[1] > sent && gap[0] < there {
-                beside.push(seconds);
-            }
-        }
-    }
-    let longest = |gaps: &[f64]| gaps.iter().copied().fold(0.0, f64::max);
-    let (most_usual, most_beside) = (longest(&usual), longest(&beside));
-    let (usual, passes) = (median(usual), beside.len() / STREAMS);
-    println!(
-        "gap between two tokens, usual: {:.1} ms (longest {:.1}) · beside the prompt: {:.1} \
-         (longest {:.1}), × {:.2} (longest × {:.2}), {passes} passes",
-        usual * 1e3,
-        most_usual * 1e3,
-        median(beside.clone()) * 1e3,
-        most_beside * 1e3,
-        median(beside) / usual,
-        most_beside / usual
-    );
+    let times = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    gaps(times, begun, sent, there);
     let seconds = (there - sent).as_secs_f64();
     println!(
         "the prompt took {seconds:.2} s, {:.1} tok/s{}",
         summary.timings.prompt_tokens as f64 / seconds,
         if running < STREAMS { "; some streams ended before it" } else { "" }
+    );
+}
+
+/// How long streams waited between two of their tokens: from `begun` to `sent`, and from
+/// then until the prompt was `there`.
+fn gaps(streams: Vec<Vec<Instant>>, begun: Instant, sent: Instant, there: Instant) {
+    let (mut usual, mut beside) = (Vec::new(), Vec::new());
+    for gap in streams.iter().flat_map(|times| times.windows(2)) {
+        let milliseconds = (gap[1] - gap[0]).as_secs_f64() * 1e3;
+        if gap[0] >= begun && gap[1] <= sent {
+            usual.push(milliseconds);
+        } else if gap[1] > sent && gap[0] < there {
+            beside.push(milliseconds);
+        }
+    }
+    if usual.is_empty() || beside.is_empty() {
+        return println!("the streams ended too soon to tell");
+    }
+    let passes = beside.len() / streams.len();
+    let of = |part: f64, gaps: &mut Vec<f64>| {
+        gaps.sort_by(f64::total_cmp);
+        gaps[((gaps.len() - 1) as f64 * part) as usize]
+    };
+    let gap = of(0.5, &mut usual);
+    println!("usual gap: {gap:.1} ms, longest {:.1}", of(1.0, &mut usual));
+    let [half, most, all] = [0.5, 0.99, 1.0].map(|part| of(part, &mut beside));
+    println!(
+        "beside the prompt: {half:.1} ms (× {:.2}), 99 of 100 up to {most:.1} (× {:.2}), longest \
+         {all:.1} (× {:.2}); {passes} passes",
+        half / gap,
+        most / gap,
+        all / gap
     );
 }

@@ -14,7 +14,7 @@ mod question;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Cursor, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tramontane::{
@@ -57,14 +57,14 @@ fn plan(ordered: bool) -> Plan {
     Plan { defaults: Options { generate, num_ctx: None }, window: 4, ordered, seed: 3 }
 }
 
-fn run(engine: &Engine, ordered: bool, input: &str, path: &PathBuf) -> Progress {
+fn run(engine: &Engine, ordered: bool, input: &str, path: &Path) -> Progress {
     let mut ledger = Ledger::resume(path).unwrap();
     pump::run(engine, &plan(ordered), input.as_bytes(), &mut ledger, |_| {}).unwrap()
 }
 
 /// The answers in the order of the file. How much was reused depends on what ran
 /// before, nothing else does.
-fn answers(path: &PathBuf) -> Vec<Value> {
+fn answers(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     let answers = text.lines().map(|line| serde_json::from_str(line).unwrap());

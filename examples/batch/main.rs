@@ -156,7 +156,7 @@ fn open(path: &Path) -> common::Result<(Box<dyn Read>, Option<u64>)> {
     }
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let data = file.metadata()?;
-    let length = data.is_file().then(|| data.len());
+    let length = data.is_file().then_some(data.len());
     Ok((Box::new(file), length))
 }
 
