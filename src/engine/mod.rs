@@ -9,11 +9,13 @@
 //! guesses of what comes next, and a slice of the prompts that wait. What rides in a
 //! pass, what was found and what was guessed never changes a bit of an answer.
 
+mod admit;
 mod bill;
 mod desk;
 mod draft;
 mod draft_model;
 mod embed;
+mod pass;
 mod pooling;
 mod prefix;
 mod request;

@@ -98,6 +98,11 @@ impl Prefixes {
         any
     }
 
+    /// The most that dropping all of them would give.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.cache.held_bytes()).sum()
+    }
+
     pub fn clear(&mut self) {
         self.entries.clear();
     }

@@ -112,7 +112,7 @@ impl KvCache {
         let result = self.promise.set(needed);
         result.map_err(|free| Short {
             needed,
-            held: self.slabs_held().saturating_mul(slab::bytes(&self.shape)),
+            held: self.held_bytes(),
             free,
             limit: self.promise.budget().limit(),
         })?;
@@ -120,8 +120,10 @@ impl KvCache {
         Ok(())
     }
 
-    fn slabs_held(&self) -> usize {
-        self.layers.iter().map(|layer| layer.slabs.len()).sum()
+    /// Bytes of the slabs that it holds, shared or not.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let slabs: usize = self.layers.iter().map(|layer| layer.slabs.len()).sum();
+        slabs.saturating_mul(slab::bytes(&self.shape))
     }
 
     /// Bytes of the slabs that this cache still has to make on its way to

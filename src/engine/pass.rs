@@ -1,0 +1,212 @@
+//! One forward pass: who is in it, and what becomes of its results.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::model::forward::{Feed, Wanted};
+
+use super::request::Outcome;
+use super::sequence::{Guess, Next, Sequence, Task};
+use super::stats::EngineStats;
+use super::worker::Worker;
+
+/// Passes of more rows than this are given up when somebody cancels; the one after
+/// such a pass has no more rows than this and is not, so there is always progress.
+const SHORT: usize = 8;
+
+/// In a pass of up to this many rows weights are multiplied where they lie, so that
+/// guesses are cheap.
+const CHEAP: usize = 8;
+
+/// Slabs made ready before a pass at most: a few milliseconds each.
+const PREPARED: usize = 6;
+
+/// Positions ahead of a sequence for which they are.
+const AHEAD: usize = 128;
+
+/// What of a sequence is in a pass.
+pub(super) struct Share {
+    /// Index of the sequence.
+    sequence: usize,
+    /// Tokens that it owes.
+    rows: usize,
+    /// Guesses after the last of them.
+    guess: Guess,
+}
+
+impl Worker {
+    /// Memory that will be needed soon is made ready, a little before every pass, while
+    /// there are streams that would notice more at once.
+    pub(super) fn prepare(&mut self) {
+        if !self.sequences.iter().any(|sequence| sequence.decodes()) {
+            return;
+        }
+        let mut left = PREPARED;
+        for sequence in &mut self.sequences {
+            if sequence.granted && sequence.leader.is_none() {
+                let ahead = sequence.positions.saturating_sub(sequence.cache.len()).min(AHEAD);
+                // An error comes again where the memory is needed, and ends the sequence.
+                left -= sequence.cache.prepare(ahead, left).unwrap_or(0).min(left);
+            }
+        }
+    }
+
+    /// One row of every running stream, their guesses, and a slice of what waits.
+    pub(super) fn plan(&mut self) -> Vec<Share> {
+        self.make_room();
+        let mut plan = Vec::new();
+        for (index, sequence) in self.sequences.iter().enumerate() {
+            if sequence.decodes() && sequence.is_ready() {
+                plan.push(Share { sequence: index, rows: 1, guess: Guess::default() });
+            }
+        }
+        let streams = plan.len();
+        self.guess(&mut plan);
+        let most = if self.given_up { SHORT } else { self.options.num_batch };
+        let mut room = self.rhythm.slice(streams, most);
+        for (index, sequence) in self.sequences.iter().enumerate() {
+            let rows = sequence.owed().min(room);
+            let ready = sequence.is_ready() && (streams == 0 || sequence.cache.is_prepared(rows));
+            if room > 0 && !sequence.decodes() && ready {
+                room -= rows;
+                plan.push(Share { sequence: index, rows, guess: Guess::default() });
+            }
+        }
+        plan
+    }
+
+    /// Guesses share the rows that a pass has cheaply: up to [`CHEAP`] in all, and as
+    /// many again where there are that many streams.
+    fn guess(&mut self, plan: &mut [Share]) {
+        let streams = plan.len().max(1);
+        let room = if streams <= CHEAP / 2 { CHEAP - streams } else { CHEAP };
+        let each = (room / streams).max(1);
+        for share in &mut *plan {
+            share.guess = self.sequences[share.sequence].look_up(each);
+        }
+        let Worker { draft_model: Some(model), sequences, .. } = self else { return };
+        let mut all: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
+        let (mut wants, mut of) = (Vec::new(), Vec::new());
+        for (index, share) in plan.iter().enumerate() {
+            let without = share.guess.tokens.is_empty();
+            let sequence = all[share.sequence].take().filter(|_| without);
+            if let Some(want) = sequence.and_then(|sequence| sequence.want(each)) {
+                wants.push(want);
+                of.push(index);
+            }
+        }
+        // What goes wrong there costs guesses, no answers.
+        let _ = model.guess(&mut wants);
+        for (want, index) in wants.into_iter().zip(of) {
+            plan[index].guess = Guess { tokens: want.guesses, by_model: true };
+        }
+    }
+
+    /// Sequences whose context is full drop a part, or end.
+    fn make_room(&mut self) {
+        for index in (0..self.sequences.len()).rev() {
+            if let Err(error) = self.sequences[index].make_room() {
+                self.end(index, Outcome::Failed(error));
+            }
+        }
+        self.regrant();
+    }
+
+    pub(super) fn pass(&mut self, plan: &[Share]) {
+        let start = Instant::now();
+        let rows: usize = plan.iter().map(|share| share.rows + share.guess.tokens.len()).sum();
+        let result = self.forward(plan, rows);
+        let given_up = matches!(result, Err(Error::Cancelled));
+        self.given_up = given_up;
+        match result {
+            Ok(()) => {
+                let streams =
+                    plan.iter().filter(|share| self.sequences[share.sequence].is_stream());
+                let (streams, guessed) =
+                    streams.fold((0, 0), |(n, guessed), s| (n + 1, guessed + s.guess.tokens.len()));
+                self.rhythm.record(streams, rows - streams - guessed, start.elapsed());
+                self.deliver(plan);
+            }
+            Err(Error::Cancelled) => {}
+            // Nothing of this pass can be trusted to go better again.
+            Err(error) => self.fail(plan, &error),
+        }
+    }
+
+    fn forward(&mut self, plan: &[Share], rows: usize) -> Result<()> {
+        let Worker { model, state, sequences, clerk, given_up, .. } = self;
+        let inputs: Vec<Vec<u32>> = plan
+            .iter()
+            .map(|share| {
+                let Sequence { tokens, cache, .. } = &sequences[share.sequence];
+                [&tokens[cache.len()..cache.len() + share.rows], &share.guess.tokens].concat()
+            })
+            .collect();
+        let mut caches: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
+        let mut feeds = Vec::with_capacity(plan.len());
+        for (share, tokens) in plan.iter().zip(&inputs) {
+            let Some(sequence) = caches[share.sequence].take() else { continue };
+            let last = share.rows == sequence.owed();
+            let wanted = match sequence.task {
+                Task::Embed { .. } => Wanted::Hidden,
+                Task::Generate(_) if !last => Wanted::None,
+                Task::Generate(_) if share.guess.tokens.is_empty() => Wanted::Last,
+                Task::Generate(_) => Wanted::All,
+            };
+            feeds.push(Feed { cache: &mut sequence.cache, tokens, wanted });
+        }
+        let never = AtomicBool::new(false);
+        let cancel = if rows > SHORT && !*given_up { clerk.interrupt() } else { &never };
+        model.transformer().forward(state, &mut feeds, cancel)
+    }
+
+    /// Gives every sequence of the pass what was computed for it.
+    fn deliver(&mut self, plan: &[Share]) {
+        let state = std::mem::take(&mut self.state);
+        let (mut logits, mut hidden) = (&*state.logits, &*state.hidden);
+        let (n_vocab, dim) = (self.model.n_vocab(), self.model.transformer().config.dim);
+        let mut ended = Vec::new();
+        let mut counts = EngineStats { passes: 1, ..EngineStats::default() };
+        for share in plan {
+            let sequence = &mut self.sequences[share.sequence];
+            let own;
+            let next = if sequence.is_embedding() {
+                (own, hidden) = hidden.split_at(share.rows * dim);
+                counts.prompt_tokens += share.rows as u64;
+                sequence.take_hidden(own)
+            } else {
+                if !sequence.is_stream() {
+                    counts.prompt_tokens += share.rows as u64;
+                }
+                if sequence.cache.len() < sequence.tokens.len() {
+                    continue;
+                }
+                (own, logits) = logits.split_at((1 + share.guess.tokens.len()) * n_vocab);
+                let (next, right) = sequence.take_logits(&self.model, &share.guess, own);
+                counts.generated_tokens += 1 + right as u64;
+                counts.drafted_tokens += share.guess.tokens.len() as u64;
+                counts.accepted_tokens += right as u64;
+                next
+            };
+            if let Next::Done(outcome) = next {
+                ended.push((share.sequence, outcome));
+            }
+        }
+        self.state = state;
+        self.count(|stats| stats.add(&counts));
+        // From the back, so that the places of the others stay.
+        ended.sort_by_key(|(index, _)| *index);
+        for (index, outcome) in ended.into_iter().rev() {
+            self.end(index, outcome);
+        }
+    }
+
+    fn fail(&mut self, plan: &[Share], error: &Error) {
+        let mut indices: Vec<usize> = plan.iter().map(|share| share.sequence).collect();
+        indices.sort_unstable();
+        for index in indices.into_iter().rev() {
+            self.end(index, Outcome::Failed(Error::misuse(error.to_string())));
+        }
+    }
+}
