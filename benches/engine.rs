@@ -58,6 +58,8 @@ fn main() {
     let model = common::open();
     let (threads, isa) = (model.threads(), model.isa());
     println!("{} · {threads} threads, {isa}", model.name().unwrap_or("model"));
+    // The weights are read once before anything is measured.
+    println!("read bandwidth: {:.1} GB/s", bandwidth(&model) / 1e9);
     let wants = |part| args.parts.is_empty() || args.parts.contains(&part);
     if wants(Part::Streams) {
         streams(&model, &args);
