@@ -16,7 +16,7 @@ const FIRST: f64 = 8.0;
 const LEAST: f64 = 4.0;
 
 /// So many passes with slices, then one without, to know the usual time.
-const REFRESH: u32 = 64;
+const REFRESH: u32 = 16;
 
 #[derive(Debug)]
 pub(super) struct Rhythm {
@@ -51,7 +51,9 @@ impl Rhythm {
             (0, _) => {}
             (_, 0) => {
                 self.sliced = 0;
-                self.usual = if self.usual == 0.0 { time } else { 0.7 * self.usual + 0.3 * time };
+                // Down at once: the first passes read weights from disk.
+                let rises = self.usual > 0.0 && time > self.usual;
+                self.usual = if rises { 0.7 * self.usual + 0.3 * time } else { time };
             }
             _ => {
                 self.sliced += 1;

@@ -1,0 +1,138 @@
+//! What a line asks, with options as Ollama names them.
+
+use serde_json::{Map, Value};
+use tramontane::engine::{Engine, Reply, Request};
+use tramontane::{Chat, EmbedOptions, EncodeOptions, Error, GenerateOptions};
+
+/// How to generate, where a line does not say.
+#[derive(Clone, Default)]
+pub struct Options {
+    pub generate: GenerateOptions,
+    pub num_ctx: Option<usize>,
+}
+
+/// What is asked.
+enum Text {
+    /// To be continued.
+    Prompt(String),
+    /// To be answered.
+    Messages(Vec<Value>),
+    /// To become a vector.
+    Embed(String),
+}
+
+/// One line of the input.
+pub struct Question {
+    text: Text,
+    options: Options,
+}
+
+impl Question {
+    /// Takes a line's fields; those of "options" count as the line's own.
+    pub fn new(fields: &Map<String, Value>, defaults: &Options) -> Result<Question, String> {
+        let mut options = defaults.clone();
+        let mut text = None;
+        for (name, value) in fields {
+            let found = match (name.as_str(), value) {
+                ("id", _) => continue,
+                ("prompt", Value::String(prompt)) => Text::Prompt(prompt.clone()),
+                ("messages", Value::Array(messages)) => Text::Messages(messages.clone()),
+                ("embed", Value::String(text)) => Text::Embed(text.clone()),
+                ("prompt" | "embed", _) => return Err(refuse(name, "a text", value)),
+                ("messages", _) => return Err(refuse(name, "a list", value)),
+                ("options", Value::Object(more)) => {
+                    more.iter().try_for_each(|(name, value)| options.set(name, value))?;
+                    continue;
+                }
+                _ => {
+                    options.set(name, value)?;
+                    continue;
+                }
+            };
+            if text.replace(found).is_some() {
+                return Err("more than one of \"prompt\", \"messages\" and \"embed\"".into());
+            }
+        }
+        let text = text.ok_or("none of \"prompt\", \"messages\" and \"embed\"")?;
+        Ok(Question { text, options })
+    }
+
+    /// Hands it in. Random numbers begin with `seed` if nobody said where.
+    pub fn ask(self, engine: &Engine, seed: u64) -> Result<Reply, Error> {
+        let Options { mut generate, num_ctx } = self.options;
+        generate.sampler.seed.get_or_insert(seed);
+        let (tokens, own_text) = match &self.text {
+            Text::Embed(text) => {
+                let tokens = engine.model().tokenizer().encode(text, EncodeOptions::default());
+                return engine.embed(&tokens, &EmbedOptions { num_ctx, ..Default::default() });
+            }
+            Text::Prompt(prompt) => {
+                let encoding = EncodeOptions { bos: true, special: false };
+                (engine.model().tokenizer().encode(prompt, encoding), false)
+            }
+            Text::Messages(messages) => {
+                let chat = Chat { messages, add_generation_prompt: true, ..Chat::default() };
+                (engine.model().chat_tokens(&chat)?, true)
+            }
+        };
+        let mut request = Request::new(tokens, generate);
+        (request.num_ctx, request.own_text) = (num_ctx, own_text);
+        engine.submit(request)
+    }
+}
+
+impl Options {
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        let Options { generate, num_ctx } = self;
+        let sampler = &mut generate.sampler;
+        match name {
+            // Negative: no limit.
+            "num_predict" => generate.num_predict = usize::try_from(whole(name, value)?).ok(),
+            "num_ctx" => {
+                let n = usize::try_from(whole(name, value)?).ok().filter(|n| *n > 0);
+                *num_ctx = Some(n.ok_or_else(|| refuse(name, "a number of positions", value))?);
+            }
+            "stop" => generate.stop = texts(name, value)?,
+            "seed" => {
+                let seed = value.as_u64().ok_or_else(|| refuse(name, "from 0 up", value))?;
+                sampler.seed = Some(seed);
+            }
+            "temperature" => sampler.temperature = number(name, value)?,
+            "top_k" => sampler.top_k = small(name, value)?,
+            "top_p" => sampler.top_p = number(name, value)?,
+            "min_p" => sampler.min_p = number(name, value)?,
+            "typical_p" => sampler.typical_p = number(name, value)?,
+            "repeat_last_n" => sampler.repeat_last_n = small(name, value)?,
+            "repeat_penalty" => sampler.repeat_penalty = number(name, value)?,
+            "presence_penalty" => sampler.presence_penalty = number(name, value)?,
+            "frequency_penalty" => sampler.frequency_penalty = number(name, value)?,
+            _ => return Err(format!("unknown field \"{}\"", name.escape_debug())),
+        }
+        Ok(())
+    }
+}
+
+fn refuse(name: &str, accepted: &str, value: &Value) -> String {
+    let value: String = value.to_string().chars().take(40).collect();
+    format!("\"{name}\" must be {accepted}, got {value}")
+}
+
+fn whole(name: &str, value: &Value) -> Result<i64, String> {
+    value.as_i64().ok_or_else(|| refuse(name, "a whole number", value))
+}
+
+fn small(name: &str, value: &Value) -> Result<i32, String> {
+    let small = i32::try_from(whole(name, value)?);
+    small.map_err(|_| refuse(name, "a number of tokens", value))
+}
+
+fn number(name: &str, value: &Value) -> Result<f32, String> {
+    value.as_f64().map(|number| number as f32).ok_or_else(|| refuse(name, "a number", value))
+}
+
+/// A text or a list of texts.
+fn texts(name: &str, value: &Value) -> Result<Vec<String>, String> {
+    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let texts = list.iter().map(|text| text.as_str().map(str::to_owned));
+    texts.collect::<Option<_>>().ok_or_else(|| refuse(name, "texts", value))
+}
