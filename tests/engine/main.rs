@@ -32,19 +32,25 @@ fn exclusive() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One thread per model: many tests and their engines share the machine, and threads
+/// of one pool that wait for each other would take it from the others.
+fn way() -> Way {
+    Way { threads: 1, ..Way::whole() }
+}
+
 /// Trained, full attention, 260 thousand weights.
 fn stories() -> Model {
-    Way::whole().model("models/stories260K.gguf")
+    way().model("models/stories260K.gguf")
 }
 
 /// Trained, a sliding window of 128.
 fn storyteller() -> Model {
-    Way::whole().model("../../models/storyteller-q4_k_m.gguf")
+    way().model("../../models/storyteller-q4_k_m.gguf")
 }
 
 /// Random weights.
 fn tiny(kind: &str, window: Option<usize>) -> Model {
-    Way { window, ..Way::whole() }.model(&format!("tiny-mistral/tiny-{kind}.gguf"))
+    Way { window, ..way() }.model(&format!("tiny-mistral/tiny-{kind}.gguf"))
 }
 
 /// Tokens of real text.
@@ -116,9 +122,7 @@ fn alone(model: &Model, request: &Request, kv_type: KvType, num_ctx: usize) -> A
 
 fn ending(outcome: Outcome) -> End {
     match outcome {
-        Outcome::Done(summary) => {
-            End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens)
-        }
+        Outcome::Done(summary) => End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens),
         Outcome::Failed(error) => End::Failed(error.to_string()),
         other => panic!("no text: {other:?}"),
     }
@@ -164,8 +168,7 @@ fn is_empty_after_forgetting(engine: &Engine) {
 
 /// Bytes that one conversation of `positions` needs.
 fn cost(model: &Model, positions: usize, options: &EngineOptions) -> usize {
-    let options =
-        EngineOptions { num_ctx: Some(positions), kv_bytes: None, ..options.clone() };
+    let options = EngineOptions { num_ctx: Some(positions), kv_bytes: None, ..options.clone() };
     MemoryBill::of(model, &options).unwrap().kv / 4
 }
 
