@@ -10,6 +10,8 @@
 //!              └──matched──┘└─draft──┘   └──matched──┘
 //! ```
 
+use super::costs::{GuessCosts, MOST_GUESSES};
+
 /// The fewest equal tokens that make a match.
 const LEAST: usize = 2;
 
@@ -123,23 +125,19 @@ const NEWEST: f32 = 0.125;
 /// A draft after a pause is of so many tokens: the most that cost least.
 const TRIAL: usize = 3;
 
-/// The longest pause, in tokens, between trials: a failed one costs a tenth of a step.
-const LONGEST_PAUSE: usize = 8;
+/// What trials that fail may cost in the long run: a part of a plain step per token.
+const LOSS: f32 = 0.02;
 
-/// What a pass of so many rows costs, in passes of one row. Kernels take up to four
-/// rows in the time that the weights need to arrive anyway, and then four at a time.
-fn cost(rows: usize) -> f32 {
-    match rows {
-        0..=1 => 1.0,
-        _ => 1.1 + 0.5 * ((rows - 1) / 4) as f32,
-    }
+/// The longest pause between trials, in tokens.
+fn longest_pause(costs: &GuessCosts) -> usize {
+    (((costs[TRIAL] - 1.0) / LOSS) as usize).clamp(8, 64)
 }
 
 /// How many drafted tokens a sequence has checked per pass.
 ///
 /// The acceptance of drafted tokens is measured, and the length taken that promises
 /// the most tokens for their cost. Where none promises more than a plain step there
-/// is a pause, which doubles while the trials after it fail.
+/// is a pause, which doubles while the trials after it fail; the dearer a trial, the longer.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
     /// The longest draft.
@@ -149,29 +147,28 @@ pub(crate) struct Pace {
     rate: f32,
     /// Tokens to come without a draft.
     pause: usize,
-    /// How many they will be the next time.
-    next_pause: usize,
+    /// Trials that failed one after the other.
+    failed: u32,
 }
 
 impl Default for Pace {
-    /// Drafts of at most 7 tokens: 8 rows with the pending one.
     fn default() -> Self {
-        Pace::new(7)
+        Pace::new(MOST_GUESSES)
     }
 }
 
 impl Pace {
     /// Drafts of at most `most` tokens.
     pub fn new(most: usize) -> Self {
-        Pace { most, rate: FIRST_RATE, pause: 0, next_pause: 1 }
+        Pace { most: most.min(MOST_GUESSES), rate: FIRST_RATE, pause: 0, failed: 0 }
     }
 
     /// How many tokens to draft for the next pass.
-    pub fn length(&self) -> usize {
+    pub fn length(&self, costs: &GuessCosts) -> usize {
         if self.pause > 0 {
             return 0;
         }
-        match best_length(self.rate, self.most) {
+        match best_length(self.rate, self.most, costs) {
             0 => TRIAL.min(self.most),
             length => length,
         }
@@ -179,7 +176,7 @@ impl Pace {
 
     /// To be called after every pass: `accepted` of `drafted` tokens were right (0 of
     /// 0 without a draft).
-    pub fn record(&mut self, drafted: usize, accepted: usize) {
+    pub fn record(&mut self, drafted: usize, accepted: usize, costs: &GuessCosts) {
         self.pause = self.pause.saturating_sub(accepted + 1);
         if drafted == 0 {
             return;
@@ -190,24 +187,25 @@ impl Pace {
         if accepted < drafted {
             self.rate -= self.rate * NEWEST;
         }
-        if best_length(self.rate, self.most) > 0 {
-            self.next_pause = 1;
+        if best_length(self.rate, self.most, costs) > 0 {
+            self.failed = 0;
         } else {
-            self.pause = self.next_pause;
-            self.next_pause = (2 * self.next_pause).min(LONGEST_PAUSE);
+            let longest = longest_pause(costs);
+            self.pause = ((longest / 8) << self.failed.min(3)).min(longest);
+            self.failed = self.failed.saturating_add(1);
         }
     }
 }
 
 /// The length, up to `most`, with the most tokens for their cost; 0 if none promises
 /// more than a plain step. Of `n` drafted tokens `rate + rate² + … + rateⁿ` are right.
-fn best_length(rate: f32, most: usize) -> usize {
+fn best_length(rate: f32, most: usize, costs: &GuessCosts) -> usize {
     let (mut best, mut best_gain) = (0, 1.0);
     let (mut tokens, mut all_right) = (1.0, 1.0);
-    for length in 1..=most {
+    for (length, cost) in costs.iter().enumerate().take(most + 1).skip(1) {
         all_right *= rate;
         tokens += all_right;
-        let gain = tokens / cost(length + 1);
+        let gain = tokens / cost;
         if gain > best_gain {
             (best, best_gain) = (length, gain);
         }
@@ -220,6 +218,7 @@ mod tests {
     use std::ops::Range;
 
     use super::*;
+    use crate::engine::costs::EXPECTED;
 
     /// A text in which nothing repeats by design: xorshift.
     fn noise(seed: u64, tokens: Range<u32>, count: usize) -> Vec<u32> {
@@ -239,14 +238,14 @@ mod tests {
         while said < output.len() {
             // A pass computes the token after the pending one and checks the draft.
             let found = lookup.longest();
-            let length = pace.length().min(output.len() - said - 1);
+            let length = pace.length(&EXPECTED).min(output.len() - said - 1);
             let draft = found.map_or(Vec::new(), |found| lookup.draft(found, length));
             let pairs = draft.iter().zip(&output[said..]);
             let accepted = pairs.take_while(|(draft, true_one)| draft == true_one).count();
-            pace.record(draft.len(), accepted);
+            pace.record(draft.len(), accepted, &EXPECTED);
             lookup.extend(&output[said..=said + accepted]);
             said += accepted + 1;
-            total += cost(1 + draft.len());
+            total += EXPECTED[draft.len()];
         }
         total
     }
@@ -342,9 +341,9 @@ mod tests {
         let mut pace = Pace::default();
         let (mut total, mut drafted) = (0.0, 0);
         for _ in 0..1000 {
-            let length = pace.length();
-            (total, drafted) = (total + cost(1 + length), drafted + length);
-            pace.record(length, 0);
+            let length = pace.length(&EXPECTED);
+            (total, drafted) = (total + EXPECTED[length], drafted + length);
+            pace.record(length, 0, &EXPECTED);
         }
         assert!(total < 1030.0 && drafted > 100, "{total}, {drafted}");
     }
@@ -362,7 +361,7 @@ mod tests {
         assert_eq!(
             {
                 say(&mut lookup, &mut pace, &prompt[40..300]);
-                pace.length()
+                pace.length(&EXPECTED)
             },
             7
         );
@@ -373,19 +372,44 @@ mod tests {
     #[test]
     fn drafts_grow_with_success_and_never_exceed_the_most() {
         let mut pace = Pace::default();
-        let first = pace.length();
+        let first = pace.length(&EXPECTED);
         assert_eq!(first, 3);
         for _ in 0..10 {
-            let length = pace.length();
-            pace.record(length, length);
+            let length = pace.length(&EXPECTED);
+            pace.record(length, length, &EXPECTED);
         }
-        assert_eq!(pace.length(), 7);
+        assert_eq!(pace.length(&EXPECTED), 7);
         for most in 0..12 {
             let mut pace = Pace::new(most);
             for i in 0..100 {
-                assert!(pace.length() <= most);
-                pace.record(pace.length(), if i < 50 { pace.length() } else { 0 });
+                assert!(pace.length(&EXPECTED) <= most);
+                pace.record(
+                    pace.length(&EXPECTED),
+                    if i < 50 { pace.length(&EXPECTED) } else { 0 },
+                    &EXPECTED,
+                );
             }
         }
+    }
+
+    /// Where every row costs, as with a small model, trials are rare and copying pays less.
+    #[test]
+    fn dear_guesses_are_tried_rarely() {
+        let dear = [1.0, 1.6, 1.7, 1.8, 2.1, 2.4, 2.6, 2.9];
+        let (mut pace, mut total) = (Pace::default(), 0.0);
+        for _ in 0..1000 {
+            let length = pace.length(&dear);
+            total += dear[length];
+            pace.record(length, 0, &dear);
+        }
+        assert!(total < 1030.0, "{total}");
+        let mut pace = Pace::default();
+        let (mut total, mut tokens) = (0.0, 0);
+        while tokens < 200 {
+            let length = pace.length(&dear);
+            (total, tokens) = (total + dear[length], tokens + 1 + length);
+            pace.record(length, length, &dear);
+        }
+        assert!(tokens as f32 > 2.0 * total, "{tokens} tokens for {total}");
     }
 }

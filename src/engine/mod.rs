@@ -11,6 +11,7 @@
 
 mod admit;
 mod bill;
+mod costs;
 mod desk;
 mod draft;
 mod draft_model;

@@ -82,8 +82,10 @@ impl Worker {
         let streams = plan.len().max(1);
         let room = if streams <= CHEAP / 2 { CHEAP - streams } else { CHEAP };
         let each = (room / streams).max(1);
+        let costs = self.times.guess_costs(streams);
+        self.guess_costs = costs;
         for share in &mut *plan {
-            share.guess = self.sequences[share.sequence].look_up(each);
+            share.guess = self.sequences[share.sequence].look_up(each, &costs);
         }
         let Worker { draft_model: Some(model), sequences, .. } = self else { return };
         let mut all: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
@@ -91,7 +93,7 @@ impl Worker {
         for (index, share) in plan.iter().enumerate() {
             let without = share.guess.tokens.is_empty();
             let sequence = all[share.sequence].take().filter(|_| without);
-            if let Some(want) = sequence.and_then(|sequence| sequence.want(each)) {
+            if let Some(want) = sequence.and_then(|sequence| sequence.want(each, &costs)) {
                 wants.push(want);
                 of.push(index);
             }
@@ -125,7 +127,11 @@ impl Worker {
                     plan.iter().filter(|share| self.sequences[share.sequence].is_stream());
                 let (streams, guessed) =
                     streams.fold((0, 0), |(n, guessed), s| (n + 1, guessed + s.guess.tokens.len()));
-                self.rhythm.record(streams, rows - streams - guessed, start.elapsed());
+                let (prompts, time) = (rows - streams - guessed, start.elapsed());
+                self.rhythm.record(streams, prompts, time);
+                if prompts == 0 {
+                    self.times.record(rows, time);
+                }
                 self.deliver(plan);
             }
             Err(Error::Cancelled) => {}
@@ -184,7 +190,8 @@ impl Worker {
                 }
                 (own, logits) = logits.split_at((1 + share.guess.tokens.len()) * n_vocab);
                 let before = sequence.tokens.len();
-                let (next, right) = sequence.take_logits(&self.model, &share.guess, own);
+                let (next, right) =
+                    sequence.take_logits(&self.model, &share.guess, own, &self.guess_costs);
                 counts.generated_tokens += (sequence.tokens.len() - before) as u64;
                 counts.drafted_tokens += share.guess.tokens.len() as u64;
                 counts.accepted_tokens += right as u64;

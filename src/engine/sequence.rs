@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::session::answer::Answer;
 use crate::session::{FinishReason, Piece, Summary, Timings};
 
+use super::costs::GuessCosts;
 use super::draft::{Lookup, Pace};
 use super::draft_model::{Shadow, Want};
 use super::embed::Embedding;
@@ -129,13 +130,13 @@ impl Sequence {
     }
 
     /// Up to `room` guesses of the tokens after the last one, looked up in the text.
-    pub fn look_up(&self, room: usize) -> Guess {
+    pub fn look_up(&self, room: usize, costs: &GuessCosts) -> Guess {
         let room = room.min(self.room_for_guesses());
         let Task::Generate(text) = &self.task else { return Guess::default() };
         let Some(Speculation { lookup, pace, .. }) = &text.speculation else {
             return Guess::default();
         };
-        let tokens = match pace.length().min(room) {
+        let tokens = match pace.length(costs).min(room) {
             0 => Vec::new(),
             most => lookup.longest().map_or_else(Vec::new, |found| lookup.draft(found, most)),
         };
@@ -143,11 +144,11 @@ impl Sequence {
     }
 
     /// What to ask the draft model for: up to `room` guesses.
-    pub fn want(&mut self, room: usize) -> Option<Want<'_>> {
+    pub fn want(&mut self, room: usize, costs: &GuessCosts) -> Option<Want<'_>> {
         let room = room.min(self.room_for_guesses());
         let Task::Generate(text) = &mut self.task else { return None };
         let (shadow, pace) = text.speculation.as_mut()?.by_model.as_mut()?;
-        let count = pace.length().min(room);
+        let count = pace.length(costs).min(room);
         (count > 0).then(|| Want { shadow, tokens: &self.tokens, count, guesses: Vec::new() })
     }
 
@@ -197,7 +198,13 @@ impl Sequence {
 
     /// Takes what a pass computed after the last of the tokens and after each
     /// guess: rows of `logits`. Returns how many guesses were right, too.
-    pub fn take_logits(&mut self, model: &Model, guess: &Guess, logits: &[f32]) -> (Next, usize) {
+    pub fn take_logits(
+        &mut self,
+        model: &Model,
+        guess: &Guess,
+        logits: &[f32],
+        costs: &GuessCosts,
+    ) -> (Next, usize) {
         let Task::Generate(text) = &mut self.task else { return (Next::More, 0) };
         let start = self.tokens.len();
         let (mut right, mut end) = (0, None);
@@ -223,10 +230,10 @@ impl Sequence {
         if let Some(Speculation { lookup, pace, by_model }) = &mut text.speculation {
             let (count, none) = ((guess.tokens.len(), right), (0, 0));
             let looked_up = if guess.by_model { none } else { count };
-            pace.record(looked_up.0, looked_up.1);
+            pace.record(looked_up.0, looked_up.1, costs);
             if let Some((_, pace)) = by_model {
                 let modelled = if guess.by_model { count } else { none };
-                pace.record(modelled.0, modelled.1);
+                pace.record(modelled.0, modelled.1, costs);
             }
             lookup.extend(&self.tokens[start..]);
         }

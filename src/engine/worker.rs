@@ -14,6 +14,7 @@ use crate::model::Model;
 use crate::model::forward::State;
 use crate::session::Piece;
 
+use super::costs::{EXPECTED, GuessCosts, PassTimes};
 use super::desk::{Clerk, Woken};
 use super::draft_model::DraftModel;
 use super::prefix::Prefixes;
@@ -35,6 +36,9 @@ pub(super) struct Worker {
     pub(super) draft_model: Option<DraftModel>,
     pub(super) state: State,
     pub(super) rhythm: Rhythm,
+    pub(super) times: PassTimes,
+    /// Of the pass being planned.
+    pub(super) guess_costs: GuessCosts,
     pub(super) next_id: u64,
     pub(super) given_up: bool,
 }
@@ -59,6 +63,8 @@ impl Worker {
             draft_model,
             state: State::default(),
             rhythm: Rhythm::default(),
+            times: PassTimes::default(),
+            guess_costs: EXPECTED,
             next_id: 0,
             given_up: false,
         }

@@ -51,7 +51,7 @@ impl ContextFull {
         match self {
             ContextFull::Stop | ContextFull::Error => None,
             ContextFull::Truncate { num_keep } => {
-                let room = num_predict.unwrap_or(num_ctx / 4).min(num_ctx / 2);
+                let room = num_predict.unwrap_or((num_ctx / 4).max(1)).min(num_ctx / 2);
                 Some(keep(tokens, num_keep.min(num_ctx / 2), num_ctx - room))
             }
             ContextFull::Shift { .. } => self.shift(tokens, num_ctx),
