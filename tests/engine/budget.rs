@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tramontane::engine::{Engine, Request};
-use tramontane::{
-    ContextFull, EngineOptions, Error, GenerateOptions, KvType, Model,
-};
+use tramontane::{ContextFull, EngineOptions, Error, GenerateOptions, KvType, Model};
 
 use crate::{
     Answer, Dice, alone, cost, greedy, is_empty_after_forgetting, piece, read, shared, stories,
@@ -128,7 +126,8 @@ fn a_text_that_starts_again_is_not_starved() {
             let (engine, done, served) = (&engine, &done, &served);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) && served.load(Ordering::Relaxed) < 150 {
-                    let request = Request::new(vec![50 + thread; 3], greedy(60 + 7 * thread as usize));
+                    let request =
+                        Request::new(vec![50 + thread; 3], greedy(60 + 7 * thread as usize));
                     let mut reply = engine.submit(request).unwrap();
                     assert_eq!(read(&mut reply).pieces.len(), 60 + 7 * thread as usize);
                     served.fetch_add(1, Ordering::Relaxed);
@@ -157,15 +156,18 @@ fn what_can_never_fit_is_refused_at_once() {
     let error = engine.submit(reserving(&[1, 2], 5000, 3)).unwrap_err();
     let Error::Limit { what, needed, allowed } = error else { panic!("{error}") };
     assert!(what.contains("kv_bytes") && what.contains("keys and values"), "{what}");
-    assert_eq!((needed, allowed), (
-        cost(&model, 5000, &options) as u64,
-        options.kv_bytes.unwrap() as u64,
-    ));
+    assert_eq!(
+        (needed, allowed),
+        (cost(&model, 5000, &options) as u64, options.kv_bytes.unwrap() as u64,)
+    );
     let prompt = vec![5; 5000];
-    assert!(matches!(engine.embed(&prompt, &tramontane::EmbedOptions {
-        num_ctx: Some(6000),
-        ..Default::default()
-    }), Err(Error::Limit { .. })));
+    assert!(matches!(
+        engine.embed(
+            &prompt,
+            &tramontane::EmbedOptions { num_ctx: Some(6000), ..Default::default() }
+        ),
+        Err(Error::Limit { .. })
+    ));
     assert!(matches!(engine.submit(reserving(&[], 10, 3)), Err(Error::Misuse(_))));
     assert!(matches!(engine.submit(reserving(&[999_999], 10, 3)), Err(Error::Misuse(_))));
     assert_eq!(engine.stats().waiting, 0);

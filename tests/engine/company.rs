@@ -62,9 +62,8 @@ fn a_long_prompt_and_running_streams_both_go_on() {
     let options = EngineOptions { num_ctx: Some(4000), ..EngineOptions::default() };
     let engine = Engine::new(&model, &options).unwrap();
     let story = text(&model, 1000);
-    let streams: Vec<Request> = (0..3)
-        .map(|i| Request::new(story[10 * i..10 * i + 30].to_vec(), greedy(1500)))
-        .collect();
+    let streams: Vec<Request> =
+        (0..3).map(|i| Request::new(story[10 * i..10 * i + 30].to_vec(), greedy(1500))).collect();
     let long = Request::new(story[100..].to_vec(), greedy(10));
     let produced = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tramontane::engine::{Engine, Item, Outcome, Request};
-use tramontane::{
-    EngineOptions, FinishReason, GenerateOptions, KvType, SamplerOptions,
-};
+use tramontane::{EngineOptions, FinishReason, GenerateOptions, KvType, SamplerOptions};
 
 use crate::{
     Answer, Dice, End, alone, ending, exclusive, greedy, is_empty_after_forgetting, read, stories,
@@ -100,7 +98,8 @@ fn thousand(engine: &Engine, known: &[(Request, Answer)], seed: u64) {
         }
     });
     let Count { finished, cancelled, dropped } = count;
-    let [finished, cancelled, dropped] = [finished, cancelled, dropped].map(AtomicUsize::into_inner);
+    let [finished, cancelled, dropped] =
+        [finished, cancelled, dropped].map(AtomicUsize::into_inner);
     assert_eq!(finished + cancelled + dropped, REQUESTS);
     assert!(cancelled > 50 && dropped > 50, "{cancelled} cancelled, {dropped} dropped");
     is_empty_after_forgetting(engine);
@@ -123,6 +122,8 @@ fn thousands_of_requests_leave_nothing() {
         let allowed = first + (first / 50).max(1024);
         assert!(second <= allowed, "{first} KiB resident, then {second}");
     }
-    assert!(matches!(engine.generate("a", &greedy(0)).unwrap().next(),
-        Some(Item::End(Outcome::Done(_)))));
+    assert!(matches!(
+        engine.generate("a", &greedy(0)).unwrap().next(),
+        Some(Item::End(Outcome::Done(_)))
+    ));
 }

@@ -116,9 +116,7 @@ fn alone(model: &Model, request: &Request, kv_type: KvType, num_ctx: usize) -> A
 
 fn ending(outcome: Outcome) -> End {
     match outcome {
-        Outcome::Done(summary) => {
-            End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens)
-        }
+        Outcome::Done(summary) => End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens),
         Outcome::Failed(error) => End::Failed(error.to_string()),
         other => panic!("no text: {other:?}"),
     }
@@ -164,8 +162,7 @@ fn is_empty_after_forgetting(engine: &Engine) {
 
 /// Bytes that one conversation of `positions` needs.
 fn cost(model: &Model, positions: usize, options: &EngineOptions) -> usize {
-    let options =
-        EngineOptions { num_ctx: Some(positions), kv_bytes: None, ..options.clone() };
+    let options = EngineOptions { num_ctx: Some(positions), kv_bytes: None, ..options.clone() };
     MemoryBill::of(model, &options).unwrap().kv / 4
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tramontane::engine::{Engine, Item, Reply, Request};
 use tramontane::{
-    ContextFull, EngineOptions, Error, FinishReason, GenerateOptions, KvType, Model,
-    SamplerOptions,
+    ContextFull, EngineOptions, Error, FinishReason, GenerateOptions, KvType, Model, SamplerOptions,
 };
 
 use crate::{
