@@ -32,19 +32,25 @@ fn exclusive() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One thread per model: many tests and their engines share the machine, and threads
+/// of one pool that wait for each other would take it from the others.
+fn way() -> Way {
+    Way { threads: 1, ..Way::whole() }
+}
+
 /// Trained, full attention, 260 thousand weights.
 fn stories() -> Model {
-    Way::whole().model("models/stories260K.gguf")
+    way().model("models/stories260K.gguf")
 }
 
 /// Trained, a sliding window of 128.
 fn storyteller() -> Model {
-    Way::whole().model("../../models/storyteller-q4_k_m.gguf")
+    way().model("../../models/storyteller-q4_k_m.gguf")
 }
 
 /// Random weights.
 fn tiny(kind: &str, window: Option<usize>) -> Model {
-    Way { window, ..Way::whole() }.model(&format!("tiny-mistral/tiny-{kind}.gguf"))
+    Way { window, ..way() }.model(&format!("tiny-mistral/tiny-{kind}.gguf"))
 }
 
 /// Tokens of real text.

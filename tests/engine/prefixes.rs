@@ -157,7 +157,7 @@ fn nobody_waits_for_a_beginning_that_pauses() {
     let story = text(&model, 200);
     let context_full = tramontane::ContextFull::Shift { num_keep: 60 };
     // Drops a part again and again while nobody reads.
-    let options = GenerateOptions { context_full, ..greedy(1500) };
+    let options = GenerateOptions { context_full, ..greedy(400) };
     let mut replies: Vec<_> = (0..24)
         .map(|i| {
             let mut request = Request::new(story[..150].to_vec(), options.clone());
