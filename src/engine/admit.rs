@@ -137,6 +137,8 @@ impl Worker {
                 Job::Save { tokens, path } => sink.finish(self.save(&tokens, &path)),
                 Job::Restore(path) => sink.finish(self.restore(&path)),
                 Job::Forget => {
+                    // Also of those that were cancelled since this turn began.
+                    self.end_cancelled();
                     self.prefixes.clear();
                     self.publish();
                     sink.finish(Outcome::Prefix(0));

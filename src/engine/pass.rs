@@ -136,7 +136,7 @@ impl Worker {
             }
             Err(Error::Cancelled) => {}
             // Nothing of this pass can be trusted to go better again.
-            Err(error) => self.fail(plan, &error),
+            Err(error) => self.fail(plan, error),
         }
     }
 
@@ -210,11 +210,15 @@ impl Worker {
         }
     }
 
-    fn fail(&mut self, plan: &[Share], error: &Error) {
+    /// Ends all of a pass that went wrong: what one of them caused cannot be told.
+    fn fail(&mut self, plan: &[Share], error: Error) {
         let mut indices: Vec<usize> = plan.iter().map(|share| share.sequence).collect();
         indices.sort_unstable();
+        let said = error.to_string();
+        let mut error = Some(error);
         for index in indices.into_iter().rev() {
-            self.end(index, Outcome::Failed(Error::misuse(error.to_string())));
+            let error = error.take().unwrap_or_else(|| Error::Misuse(said.clone()));
+            self.end(index, Outcome::Failed(error));
         }
     }
 }

@@ -95,7 +95,7 @@ impl Worker {
         // Whoever is still here learns that the engine is gone: `End::abandoned`.
     }
 
-    fn end_cancelled(&mut self) {
+    pub(super) fn end_cancelled(&mut self) {
         for index in (0..self.sequences.len()).rev() {
             if self.sequences[index].sink.is_cancelled() {
                 let outcome = self.sequences[index].cancelled();
