@@ -75,7 +75,8 @@ pub struct EngineOptions {
     pub kv_bytes: Option<usize>,
     /// How keys and values are stored.
     pub kv_type: KvType,
-    /// Rows per forward pass at most. Default: 512.
+    /// Rows of prompts per forward pass at most; a row of each running stream and its
+    /// guesses come on top. Default: 512.
     pub num_batch: Option<usize>,
     /// Requests worked on at the same time at most. Default: 32.
     pub max_running: usize,
@@ -250,7 +251,9 @@ impl Engine {
     }
 
     /// Saves what is computed of `tokens`, the beginning of a prompt, to a file: ends
-    /// with [`Outcome::Prefix`]. It must be in the cache: generate from it first.
+    /// with [`Outcome::Prefix`]. It must be in the cache: generate from it first. The
+    /// first save or restore hashes the model's weights, about a second per 2 GB and
+    /// thread; streams wait meanwhile.
     ///
     /// # Errors
     /// [`Error::QueueFull`].
