@@ -75,6 +75,8 @@ impl Worker {
         loop {
             self.clerk.take_interrupt();
             self.end_cancelled();
+            // The short pass after one that was given up is for those who were in it.
+            self.given_up &= !self.sequences.is_empty();
             if self.clerk.is_closed() {
                 break;
             }

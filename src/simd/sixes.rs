@@ -97,6 +97,7 @@ impl Sixes {
     ///
     /// # Panics
     /// If they were not made of these `activations`, which would be our bug.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub fn of(&self, activations: &ActivationRows) -> &[Six] {
         assert_eq!(self.version, activations.version(), "sixes of other activations");
         &self.blocks

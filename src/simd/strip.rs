@@ -22,6 +22,7 @@ pub(crate) struct Strip<'a> {
     /// [`activation_block_len`](Format::activation_block_len).
     pub activations: &'a ActivationRows,
     /// The same once more, if the set [takes](crate::simd::Isa::takes_sixes) them so.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub sixes: &'a Sixes,
 }
 
