@@ -6,7 +6,7 @@
 
 use crate::kv_cache::KvCache;
 
-/// Entries at most; each is at least a page of every layer.
+/// Entries at most; each holds at least one slab of every layer.
 const MOST: usize = 256;
 
 /// Sharing a part of an entry costs a copy of its last pages: that is not worth it for
