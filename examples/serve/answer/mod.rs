@@ -1,0 +1,1 @@
+//! What every API asks of a model, and what comes back.

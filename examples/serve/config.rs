@@ -1,0 +1,1 @@
+//! Settings: the OLLAMA_* variables, and the same as flags.

@@ -1,0 +1,1 @@
+//! The router: every route in one table, and the guards before it.

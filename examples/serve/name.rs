@@ -1,0 +1,1 @@
+//! Model names: `[host/][namespace/]model[:tag]`.

@@ -1,0 +1,1 @@
+//! Conversations → the text that the model reads.
