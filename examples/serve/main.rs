@@ -9,6 +9,7 @@
 //! files, HTTP and policy.
 
 mod answer;
+mod app;
 mod catalog;
 mod cli;
 mod config;

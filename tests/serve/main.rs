@@ -4,6 +4,8 @@
 
 #[path = "../../examples/serve/answer/mod.rs"]
 mod answer;
+#[path = "../../examples/serve/app.rs"]
+mod app;
 #[path = "../../examples/serve/catalog.rs"]
 mod catalog;
 #[path = "../../examples/serve/cli/mod.rs"]

@@ -1,1 +1,20 @@
 //! What every API asks of a model, and what comes back.
+//!
+//! The routes of `ollama` and `openai` turn their JSON into one of these requests and
+//! the events of its [`Answer`] into their JSON; between the two there is one way.
+
+mod chat;
+mod embed;
+mod generate;
+mod options;
+mod request;
+mod stream;
+mod submit;
+
+pub use chat::chat;
+pub use embed::{Embed, Embedded, embed};
+pub use generate::{Generate, generate};
+pub use options::Options;
+pub use request::{Asked, Chat, Think};
+pub use stream::{Answer, Done, DoneReason, Logprob, Step, TopLogprob};
+pub use submit::{find, load, unload};

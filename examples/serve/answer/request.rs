@@ -1,0 +1,61 @@
+//! What a request of any API says about the model and how to answer.
+
+use serde_json::{Map, Value};
+
+use crate::prompt::Message;
+use crate::schedule::KeepAlive;
+
+/// What all requests have.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The model, as the client wrote it.
+    pub model: String,
+    /// Ollama's options: `temperature`, `num_ctx`, …; they come before the model's own.
+    pub options: Map<String, Value>,
+    /// How long the model stays in memory after this.
+    pub keep_alive: Option<KeepAlive>,
+    /// Whether a conversation that does not fit loses its oldest part; else an error.
+    pub truncate: bool,
+    /// Whether the older half is dropped when the context is full while generating.
+    pub shift: bool,
+    /// Whether each token's log probability is wanted.
+    pub logprobs: bool,
+    /// How many alternatives of each token; 0 to 20.
+    pub top_logprobs: usize,
+    /// Whether the model is to think first.
+    pub think: Option<Think>,
+}
+
+/// The field `think`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Think {
+    /// `false`
+    No,
+    /// `true`, or a level
+    Yes,
+}
+
+impl Asked {
+    /// A request for `model` that leaves the rest to it.
+    pub fn of(model: impl Into<String>) -> Self {
+        Asked {
+            model: model.into(),
+            options: Map::new(),
+            keep_alive: None,
+            truncate: true,
+            shift: true,
+            logprobs: false,
+            top_logprobs: 0,
+            think: None,
+        }
+    }
+}
+
+/// A conversation to go on with.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    /// Model and options.
+    pub asked: Asked,
+    /// What was said, oldest first.
+    pub messages: Vec<Message>,
+}

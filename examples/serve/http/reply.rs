@@ -1,0 +1,110 @@
+//! Writes replies as Go does: compact JSON, `<`, `>` and `&` escaped; NDJSON; SSE.
+
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt};
+use serde::Serialize;
+
+/// Compact JSON in Go's form.
+pub fn go_json(value: &impl Serialize) -> String {
+    // These characters stand only inside strings; outside there is nothing to escape.
+    let json = serde_json::to_string(value).unwrap_or_else(|error| {
+        tracing::error!(%error, "a reply is no JSON");
+        r#"{"error":"the reply could not be written"}"#.into()
+    });
+    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match c {
+            '<' => escaped.push_str("\\u003c"),
+            '>' => escaped.push_str("\\u003e"),
+            '&' => escaped.push_str("\\u0026"),
+            '\u{2028}' => escaped.push_str("\\u2028"),
+            '\u{2029}' => escaped.push_str("\\u2029"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// One JSON object.
+pub fn json(value: &impl Serialize) -> Response {
+    json_with(StatusCode::OK, value)
+}
+
+/// One JSON object, with a status.
+pub fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
+    (status, [("content-type", "application/json; charset=utf-8")], go_json(value)).into_response()
+}
+
+/// A stream of JSON objects, one per line.
+pub fn ndjson<S>(lines: S) -> Response
+where
+    S: Stream<Item = serde_json::Value> + Send + 'static,
+{
+    let bytes = lines.map(|line| Bytes::from(go_json(&line) + "\n"));
+    streamed("application/x-ndjson", bytes)
+}
+
+/// One event of a server-sent stream: a name, where the API has names, and data.
+pub struct Event {
+    /// The line `event:`, if any.
+    pub name: Option<&'static str>,
+    /// The line `data:`; JSON has no line feeds.
+    pub data: String,
+}
+
+impl Event {
+    /// Data without a name, as OpenAI's chat has it.
+    pub fn data(value: &impl Serialize) -> Self {
+        Event { name: None, data: go_json(value) }
+    }
+
+    /// Data with a name.
+    pub fn named(name: &'static str, value: &impl Serialize) -> Self {
+        Event { name: Some(name), data: go_json(value) }
+    }
+
+    /// OpenAI's last line.
+    pub fn done() -> Self {
+        Event { name: None, data: "[DONE]".into() }
+    }
+}
+
+/// A stream of server-sent events.
+pub fn sse<S>(events: S) -> Response
+where
+    S: Stream<Item = Event> + Send + 'static,
+{
+    let bytes = events.map(|event| {
+        let name = event.name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+        Bytes::from(format!("{name}data: {}\n\n", event.data))
+    });
+    let mut response = streamed("text/event-stream", bytes);
+    let headers = response.headers_mut();
+    headers.insert("cache-control", axum::http::HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// A body that comes as it is made; a client that goes away drops the stream.
+fn streamed<S>(kind: &'static str, bytes: S) -> Response
+where
+    S: Stream<Item = Bytes> + Send + 'static,
+{
+    let body = Body::from_stream(bytes.map(Ok::<_, Infallible>));
+    ([("content-type", kind)], body).into_response()
+}
+
+/// A stream from a state and a step, which gives nothing more after its last item.
+pub fn unfold<T, F, Fut, I>(state: T, step: F) -> impl Stream<Item = I>
+where
+    F: FnMut(T) -> Fut,
+    Fut: Future<Output = Option<(I, T)>>,
+{
+    stream::unfold(state, step).fuse()
+}
