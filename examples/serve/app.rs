@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
-use crate::schedule::Scheduler;
+use crate::registry::{Registry, RegistryOptions};
+use crate::schedule::{Scheduler, SchedulerOptions};
 use crate::store::Store;
 
 /// A running server.
@@ -24,3 +24,44 @@ pub struct App {
 
 /// What handlers get.
 pub type Shared = Arc<App>;
+
+impl App {
+    /// Opens the store and makes everything ready; loads no model.
+    ///
+    /// # Errors
+    /// One sentence: the store cannot be opened.
+    pub async fn start(config: Config) -> Result<Self, String> {
+        let (models, no_prune) = (config.models.clone(), config.no_prune);
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&models, no_prune)?;
+            if !no_prune && let Err(error) = store.prune(PRUNE_AGE) {
+                tracing::warn!(%error, "unneeded files were not removed");
+            }
+            Ok::<_, crate::store::StoreError>(store)
+        });
+        let store = opened.await.map_err(|error| error.to_string())?;
+        let store = store.map_err(|error| format!("{}: {error}", config.models.display()))?;
+        let scheduler = Scheduler::new(SchedulerOptions {
+            keep_alive: config.keep_alive,
+            max_loaded: config.max_loaded,
+            max_queue: config.max_queue,
+            num_parallel: config.num_parallel,
+            kv_type: config.kv_type,
+            threads: config.threads,
+            num_ctx: config.context_length,
+            memory: config.memory,
+            load_timeout: config.load_timeout,
+            ..SchedulerOptions::default()
+        });
+        let registry = Registry::new(RegistryOptions {
+            allow: config.registries.clone(),
+            ..RegistryOptions::default()
+        })
+        .map_err(|error| error.to_string())?;
+        Ok(App { config, store, scheduler, registry, metrics: Metrics::new() })
+    }
+}
+
+/// What nothing refers to is removed at the start if it is older than this; younger
+/// files may belong to a running upload.
+const PRUNE_AGE: std::time::Duration = std::time::Duration::from_secs(3600);

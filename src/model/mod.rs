@@ -140,6 +140,12 @@ impl Model {
         Ok(self.tokenizer().encode_chat(&prompt))
     }
 
+    /// `text` for a prompt that somebody's own template makes: with marks wherever it
+    /// could become a control token, which [`Tokenizer::encode_chat`] reads and drops.
+    pub fn mark<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        crate::template::mark(text, &self.0.control_pieces)
+    }
+
     /// The file's metadata.
     pub fn metadata(&self) -> &Metadata {
         self.0.file.metadata()

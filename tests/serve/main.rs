@@ -6,7 +6,7 @@
 mod answer;
 #[path = "../../examples/serve/app.rs"]
 mod app;
-#[path = "../../examples/serve/catalog.rs"]
+#[path = "../../examples/serve/catalog/mod.rs"]
 mod catalog;
 #[path = "../../examples/serve/cli/mod.rs"]
 mod cli;

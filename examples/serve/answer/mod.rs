@@ -10,6 +10,7 @@ mod options;
 mod request;
 mod stream;
 mod submit;
+mod tokens;
 
 pub use chat::chat;
 pub use embed::{Embed, Embedded, embed};

@@ -5,22 +5,26 @@ use std::time::{Duration, Instant};
 use tramontane::engine::{Item, Outcome, Reply};
 use tramontane::{FinishReason, Model, Piece, Summary};
 
+use crate::app::Shared;
 use crate::error::ApiError;
-use crate::metrics::Gauge;
+use crate::metrics::Stopwatch;
 use crate::schedule::Lease;
+
+use super::Asked;
+use super::submit::Prompt;
 
 /// A running answer. Dropping it cancels the work.
 pub struct Answer {
     /// The model's name, as the client wrote it.
     pub model: String,
+    app: Shared,
     reply: Reply,
     lease: Lease,
-    gauge: Gauge,
-    started: Instant,
+    stopwatch: Stopwatch,
+    arrived: Instant,
     deadline: Option<Instant>,
-    prompt: Vec<u32>,
-    /// The answer's tokens: for the native API's `context`.
-    output: Vec<u32>,
+    /// Prompt and then answer: for the native API's `context`.
+    tokens: Vec<u32>,
     /// What the conversation had lost before it became tokens.
     dropped_messages: usize,
     logprobs: bool,
@@ -109,4 +113,152 @@ pub struct Done {
     pub dropped_messages: usize,
     /// Prompt and answer as tokens.
     pub context: Vec<u32>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        app: &Shared,
+        asked: &Asked,
+        lease: Lease,
+        reply: Reply,
+        prompt: Prompt,
+        arrived: Instant,
+    ) -> Self {
+        Answer {
+            model: asked.model.clone(),
+            app: app.clone(),
+            reply,
+            lease,
+            stopwatch: app.metrics.answer(arrived),
+            arrived,
+            deadline: app.config.limits.time.map(|time| arrived + time),
+            tokens: prompt.tokens,
+            dropped_messages: prompt.dropped_messages,
+            logprobs: asked.logprobs,
+            ended: false,
+        }
+    }
+
+    /// What happens next; nothing after the end.
+    pub async fn next(&mut self) -> Option<Step> {
+        while !self.ended {
+            let item = match self.deadline {
+                None => self.reply.next_async().await,
+                Some(deadline) => {
+                    let next = self.reply.next_async();
+                    match tokio::time::timeout_at(deadline.into(), next).await {
+                        Ok(item) => item,
+                        Err(_) => return Some(self.fail(too_long())),
+                    }
+                }
+            };
+            match item {
+                Some(Item::Event(piece)) => {
+                    if let Some(step) = self.piece(piece) {
+                        return Some(step);
+                    }
+                }
+                Some(Item::End(outcome)) => return Some(self.end(outcome)),
+                None => return Some(self.fail(ApiError::internal(crate::error::STOPPED))),
+            }
+        }
+        None
+    }
+
+    /// The whole text, for those who do not stream.
+    ///
+    /// # Errors
+    /// That of the last step.
+    pub async fn whole(mut self) -> Result<(String, Vec<Logprob>, Done), ApiError> {
+        let (mut text, mut logprobs) = (String::new(), Vec::new());
+        loop {
+            match self.next().await {
+                Some(Step::Text(more, some)) => {
+                    text += &more;
+                    logprobs.extend(some);
+                }
+                Some(Step::Done(done)) => return Ok((text, logprobs, *done)),
+                Some(Step::Failed(error)) => return Err(error),
+                None => return Err(ApiError::internal(crate::error::STOPPED)),
+            }
+        }
+    }
+
+    /// A token came; often its text is not certain yet.
+    fn piece(&mut self, piece: Piece) -> Option<Step> {
+        self.stopwatch.token();
+        self.tokens.push(piece.token);
+        let logprobs = match piece.logprob.filter(|_| self.logprobs) {
+            Some(logprob) => vec![self.logprob(&piece, logprob)],
+            None => Vec::new(),
+        };
+        (!piece.text.is_empty() || !logprobs.is_empty()).then_some(Step::Text(piece.text, logprobs))
+    }
+
+    fn logprob(&self, piece: &Piece, logprob: f32) -> Logprob {
+        let model = self.lease.model();
+        let top = piece.top_logprobs.iter().map(|top| {
+            let (token, bytes) = text_of(model, top.token);
+            TopLogprob { token, logprob: top.logprob.into(), bytes }
+        });
+        let (token, bytes) = text_of(model, piece.token);
+        Logprob { token, logprob: logprob.into(), bytes, top_logprobs: top.collect() }
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Step {
+        match outcome {
+            Outcome::Done(summary) => self.done(summary),
+            Outcome::Failed(error) => self.fail(error.into()),
+            _ => self.fail(ApiError::internal(crate::error::STOPPED)),
+        }
+    }
+
+    fn done(&mut self, summary: Summary) -> Step {
+        let reason = match summary.finish_reason {
+            Some(FinishReason::EndOfText) => DoneReason::Stop,
+            Some(FinishReason::StopString) => DoneReason::StopString,
+            Some(FinishReason::Cancelled) | None => {
+                return self.fail(ApiError::busy("server is shutting down"));
+            }
+            Some(_) => DoneReason::Length,
+        };
+        self.ended = true;
+        let timings = summary.timings;
+        // Clients divide by these.
+        let lasting = |time: Duration| time.max(Duration::from_nanos(1));
+        let done = Done {
+            reason,
+            prompt_tokens: timings.prompt_tokens + timings.reused_tokens,
+            reused_tokens: timings.reused_tokens,
+            generated_tokens: timings.generated_tokens,
+            total: lasting(self.arrived.elapsed()),
+            load: lasting(self.lease.load_duration()),
+            prompt: lasting(timings.prompt),
+            generation: lasting(timings.generation),
+            dropped_tokens: summary.dropped_tokens,
+            dropped_messages: self.dropped_messages,
+            context: std::mem::take(&mut self.tokens),
+        };
+        self.app.metrics.done(&done);
+        Step::Done(Box::new(done))
+    }
+
+    fn fail(&mut self, error: ApiError) -> Step {
+        self.ended = true;
+        self.reply.cancel();
+        Step::Failed(error)
+    }
+}
+
+fn too_long() -> ApiError {
+    ApiError::new(
+        axum::http::StatusCode::GATEWAY_TIMEOUT,
+        "the request took longer than this server allows (--max-time)",
+    )
+}
+
+/// A token's text and its bytes, which may be part of a character.
+fn text_of(model: &Model, token: u32) -> (String, Vec<u8>) {
+    let bytes = model.tokenizer().token_bytes(token);
+    (String::from_utf8_lossy(&bytes).into_owned(), bytes)
 }

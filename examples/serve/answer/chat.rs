@@ -1,0 +1,95 @@
+//! Conversations.
+
+use std::time::Instant;
+
+use tramontane::Model;
+
+use crate::app::Shared;
+use crate::catalog::{Settings, blocking};
+use crate::error::{ApiError, Result};
+use crate::prompt::Message;
+
+use super::request::Think;
+use super::submit::{self, Prompt};
+use super::tokens::Prompter;
+use super::{Answer, Chat};
+
+/// Goes on with a conversation.
+///
+/// # Errors
+/// What the client did wrong (400, 404), what is not possible now (503), or the model's
+/// fault (500).
+pub async fn chat(app: &Shared, chat: Chat) -> Result<Answer> {
+    let arrived = Instant::now();
+    let Chat { asked, messages } = chat;
+    let (model, settings) = submit::open(app, &asked).await?;
+    let ready = submit::ready(app, &model, &settings, &asked, arrived).await?;
+    submit::check_completes(&ready.lease, &asked, "chat")?;
+    let (loaded, num_ctx) = (ready.lease.model().clone(), ready.lease.num_ctx());
+    let (truncate, thinks) = (asked.truncate, asked.think != Some(Think::No));
+    let prompt = blocking(move || {
+        let messages = whole(&settings, messages);
+        let prompter = Prompter::new(&loaded, settings.template.as_deref(), thinks)?;
+        fitting(&prompter, &loaded, messages, truncate.then_some(num_ctx))
+    })
+    .await?;
+    submit::submit(app, &asked, ready, prompt)
+}
+
+/// The model's system text and history, and then what the client sent.
+fn whole(settings: &Settings, messages: Vec<Message>) -> Vec<Message> {
+    let mut all = settings.messages.clone();
+    all.extend(messages);
+    let has_system = all.first().is_some_and(|first| first.role == "system");
+    if let Some(system) = settings.system.as_ref().filter(|text| !text.is_empty() && !has_system) {
+        all.insert(0, Message { role: "system".into(), content: system.clone() });
+    }
+    all
+}
+
+/// The tokens of the newest messages that fit `num_ctx` positions: all system messages
+/// and the last message stay whatever happens.
+fn fitting(
+    prompter: &Prompter<'_>,
+    model: &Model,
+    mut messages: Vec<Message>,
+    num_ctx: Option<usize>,
+) -> Result<Prompt> {
+    if messages.is_empty() {
+        return Err(ApiError::bad_request("a conversation needs at least one message"));
+    }
+    let mut dropped_messages = 0;
+    loop {
+        let tokens = prompter.chat(model, &messages)?;
+        // Rendering as often as messages are dropped is quadratic: all that surely do
+        // not fit go at once, by their share of the text.
+        let over = num_ctx.map_or(0, |num_ctx| tokens.len().saturating_sub(num_ctx));
+        let droppable = |m: &[Message]| m.split_last().is_some_and(|(_, old)| old.iter().any(old_turn));
+        if over == 0 || !droppable(&messages) {
+            return Ok(Prompt { tokens, dropped_messages, own_text: true });
+        }
+        dropped_messages += drop_oldest(&mut messages, over, tokens.len());
+    }
+}
+
+fn old_turn(message: &Message) -> bool {
+    message.role != "system"
+}
+
+/// Drops the oldest message, and further ones while much more than half of what must go
+/// is still there. How many went.
+fn drop_oldest(messages: &mut Vec<Message>, over: usize, tokens: usize) -> usize {
+    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+    let surplus = (bytes as f64 * over as f64 / tokens.max(1) as f64 / 2.0) as usize;
+    let (mut count, mut gone) = (0, 0);
+    while let Some(at) = messages.iter().position(old_turn).filter(|at| at + 1 < messages.len()) {
+        let length = messages[at].content.len();
+        if count > 0 && gone + length > surplus {
+            break;
+        }
+        gone += length;
+        count += 1;
+        messages.remove(at);
+    }
+    count
+}

@@ -1,0 +1,134 @@
+//! Vectors of texts.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use tramontane::engine::{Item, Outcome, Reply};
+use tramontane::{EmbedOptions, Embedding, Model};
+
+use crate::app::Shared;
+use crate::catalog::blocking;
+use crate::error::{ApiError, Result};
+use crate::schedule::{KeepAlive, Lease};
+
+use super::submit;
+use super::{Asked, Options};
+
+/// Texts to make vectors of.
+#[derive(Debug, Clone)]
+pub struct Embed {
+    /// The model, as the client wrote it.
+    pub model: String,
+    /// The texts.
+    pub inputs: Vec<String>,
+    /// Whether texts longer than the context are cut; else an error.
+    pub truncate: bool,
+    /// How many numbers of each vector are wanted; 0: all.
+    pub dimensions: usize,
+    /// How long the model stays in memory.
+    pub keep_alive: Option<KeepAlive>,
+    /// Ollama's options; `num_ctx` counts.
+    pub options: Map<String, Value>,
+}
+
+/// The vectors.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// The model, as the client wrote it.
+    pub model: String,
+    /// One for each text, in their order, of length 1.
+    pub embeddings: Vec<Vec<f32>>,
+    /// Tokens of all texts.
+    pub prompt_tokens: usize,
+    /// From the request's arrival to the end.
+    pub total: Duration,
+    /// Until the model was ready.
+    pub load: Duration,
+}
+
+/// Texts in the engine at the same time, of one request.
+const AT_ONCE: usize = 16;
+
+/// Makes vectors.
+///
+/// # Errors
+/// What the client did wrong (400, 404), what is not possible now (503), or the model's
+/// fault (500).
+pub async fn embed(app: &Shared, embed: Embed) -> Result<Embedded> {
+    let arrived = Instant::now();
+    let asked = Asked {
+        options: embed.options,
+        keep_alive: embed.keep_alive,
+        ..Asked::of(embed.model.clone())
+    };
+    let (model, settings) = submit::open(app, &asked).await?;
+    let num_ctx = Options::new(&settings.params, &asked)?.num_ctx;
+    let lease = submit::acquire(app, &model, num_ctx, asked.keep_alive).await?;
+    let load = arrived.elapsed();
+    let (loaded, inputs) = (lease.model().clone(), embed.inputs);
+    let tokens = blocking(move || Ok(encode(&loaded, &inputs))).await?;
+    let mut embedded = Embedded {
+        model: embed.model,
+        embeddings: Vec::with_capacity(tokens.len()),
+        prompt_tokens: 0,
+        total: Duration::ZERO,
+        load,
+    };
+    for some in tokens.chunks(AT_ONCE) {
+        for one in together(&lease, some, embed.truncate).await? {
+            embedded.prompt_tokens += one.tokens;
+            embedded.embeddings.push(cut(one.vector, embed.dimensions));
+        }
+    }
+    embedded.total = arrived.elapsed();
+    Ok(embedded)
+}
+
+fn encode(model: &Model, inputs: &[String]) -> Vec<Vec<u32>> {
+    inputs.iter().map(|text| model.tokenizer().encode(text, Default::default())).collect()
+}
+
+/// The vectors of a few texts: all are in the engine before the first is waited for.
+async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<Vec<Embedding>> {
+    let num_ctx = lease.num_ctx();
+    let options = EmbedOptions { truncate, num_ctx: Some(num_ctx), ..EmbedOptions::default() };
+    let mut replies = Vec::with_capacity(inputs.len());
+    for tokens in inputs {
+        if tokens.len() > num_ctx && !truncate {
+            return Err(ApiError::bad_request("the input length exceeds the context length"));
+        }
+        replies.push(lease.engine().embed(tokens, &options)?);
+    }
+    let mut embeddings = Vec::with_capacity(inputs.len());
+    for reply in replies {
+        embeddings.push(vector(reply).await?);
+    }
+    Ok(embeddings)
+}
+
+async fn vector(mut reply: Reply) -> Result<Embedding> {
+    while let Some(item) = reply.next_async().await {
+        match item {
+            Item::End(Outcome::Embedding(embedding)) => return Ok(embedding),
+            Item::End(Outcome::Failed(tramontane::Error::NonFinite(_))) => {
+                return Err(ApiError::bad_request("embedding contains NaN or Inf values"));
+            }
+            Item::End(Outcome::Failed(error)) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Err(ApiError::internal(crate::error::STOPPED))
+}
+
+/// The first numbers, brought to length 1 again.
+fn cut(mut vector: Vec<f32>, dimensions: usize) -> Vec<f32> {
+    if dimensions == 0 || dimensions >= vector.len() {
+        return vector;
+    }
+    vector.truncate(dimensions);
+    let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
+    vector
+}

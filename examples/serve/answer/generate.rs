@@ -1,0 +1,114 @@
+//! Completions of one prompt.
+
+use std::time::Instant;
+
+use tramontane::{EncodeOptions, Model};
+
+use crate::app::Shared;
+use crate::catalog::{LocalModel, Settings, blocking};
+use crate::error::{ApiError, Result};
+use crate::prompt::{Message, PromptTemplate};
+
+use super::request::Think;
+use super::submit::{self, Prompt};
+use super::tokens::Prompter;
+use super::{Answer, Asked};
+
+/// A prompt to complete.
+#[derive(Debug, Clone)]
+pub struct Generate {
+    /// Model and options.
+    pub asked: Asked,
+    /// The prompt.
+    pub prompt: String,
+    /// What comes after the answer, for models that fill in.
+    pub suffix: String,
+    /// In the place of the model's system text.
+    pub system: Option<String>,
+    /// In the place of the model's template.
+    pub template: Option<String>,
+    /// Tokens of an earlier answer's prompt and text, to go on with.
+    pub context: Vec<u32>,
+    /// Whether the prompt goes to the model as it is.
+    pub raw: bool,
+}
+
+impl Generate {
+    /// To complete `prompt`; the rest as the model has it.
+    pub fn of(asked: Asked, prompt: impl Into<String>) -> Self {
+        Generate {
+            asked,
+            prompt: prompt.into(),
+            suffix: String::new(),
+            system: None,
+            template: None,
+            context: Vec::new(),
+            raw: false,
+        }
+    }
+}
+
+/// Completes a prompt.
+///
+/// # Errors
+/// What the client did wrong (400, 404), what is not possible now (503), or the model's
+/// fault (500).
+pub async fn generate(app: &Shared, mut generate: Generate) -> Result<Answer> {
+    let arrived = Instant::now();
+    let asked = generate.asked.clone();
+    let (model, mut settings) = submit::open(app, &asked).await?;
+    if let Some(template) = generate.template.take().filter(|text| !text.is_empty()) {
+        settings.template = Some(template);
+    }
+    check_suffix(&generate, &model, &settings)?;
+    let ready = submit::ready(app, &model, &settings, &asked, arrived).await?;
+    submit::check_completes(&ready.lease, &asked, "generate")?;
+    let loaded = ready.lease.model().clone();
+    let prompt = blocking(move || tokens(&loaded, &settings, generate)).await?;
+    submit::submit(app, &asked, ready, prompt)
+}
+
+/// Only a Go template says how a model fills in.
+fn check_suffix(generate: &Generate, model: &LocalModel, settings: &Settings) -> Result<()> {
+    if generate.suffix.is_empty() || generate.raw {
+        return Ok(());
+    }
+    let template = settings.template.as_deref().map(PromptTemplate::parse);
+    match template {
+        Some(Ok(template)) if template.capabilities().insert => Ok(()),
+        _ => {
+            let name = model.full_name();
+            Err(ApiError::bad_request(format!("{name} does not support insert")))
+        }
+    }
+}
+
+fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prompt> {
+    let n_vocab = model.n_vocab();
+    if let Some(bad) = generate.context.iter().find(|&&token| token as usize >= n_vocab) {
+        return Err(ApiError::bad_request(format!(
+            "context: token {bad} is outside the vocabulary of {n_vocab}"
+        )));
+    }
+    if generate.raw {
+        let whole = EncodeOptions { bos: true, special: true };
+        let tokens = model.tokenizer().encode(&generate.prompt, whole);
+        return Ok(Prompt { tokens, dropped_messages: 0, own_text: false });
+    }
+    let thinks = generate.asked.think != Some(Think::No);
+    let prompter = Prompter::new(model, settings.template.as_deref(), thinks)?;
+    let system = generate.system.as_deref().or(settings.system.as_deref()).unwrap_or_default();
+    let Generate { prompt, suffix, context, .. } = generate;
+    let (new, own_text) = if prompter.has_template() {
+        // A history of its own stands for the model's.
+        let history: &[Message] = if context.is_empty() { &settings.messages } else { &[] };
+        (prompter.turn(model, system, history, &prompt, &suffix)?, true)
+    } else {
+        let encoding = EncodeOptions { bos: true, special: false };
+        (model.tokenizer().encode(&prompt, encoding), false)
+    };
+    let bos = model.tokenizer().bos().filter(|_| !context.is_empty());
+    let skip = usize::from(bos.is_some() && new.first().copied() == bos);
+    let tokens = [context, new[skip..].to_vec()].concat();
+    Ok(Prompt { tokens, dropped_messages: 0, own_text })
+}

@@ -1,0 +1,173 @@
+//! From a request to the engine: the model, its memory, the room in its context.
+
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use serde_json::json;
+use tramontane::engine::Request;
+
+use crate::app::Shared;
+use crate::catalog::{self, LocalModel, Settings};
+use crate::error::{ApiError, Result};
+use crate::schedule::{KeepAlive, Lease, Want};
+
+use super::{Answer, Asked, Options, Think};
+
+/// A model that is ready for one request.
+pub(super) struct Ready {
+    pub lease: Lease,
+    pub options: Options,
+    pub arrived: Instant,
+}
+
+/// A prompt as tokens.
+pub(super) struct Prompt {
+    pub tokens: Vec<u32>,
+    /// Messages that were left out of it.
+    pub dropped_messages: usize,
+    /// Whether the answer is a text of its own, not a continuation.
+    pub own_text: bool,
+}
+
+/// The model of that name.
+///
+/// # Errors
+/// 404 `model 'X' not found`, 400 `invalid model name`.
+pub async fn find(app: &Shared, name: &str) -> Result<LocalModel> {
+    let found = catalog::find(app, name).await?;
+    found.ok_or_else(|| ApiError::not_found(format!("model '{name}' not found")))
+}
+
+/// The model and what its layers say.
+pub(super) async fn open(app: &Shared, asked: &Asked) -> Result<(LocalModel, Settings)> {
+    let model = find(app, &asked.model).await?;
+    if asked.think == Some(Think::Yes) {
+        let text = format!("{:?} does not support thinking", asked.model);
+        return Err(ApiError::bad_request(text));
+    }
+    let (shared, entry) = (app.clone(), model.clone());
+    let settings = catalog::blocking(move || entry.settings(&shared.store)).await?;
+    Ok((model, settings))
+}
+
+/// Has the model in memory.
+pub(super) async fn ready(
+    app: &Shared,
+    model: &LocalModel,
+    settings: &Settings,
+    asked: &Asked,
+    arrived: Instant,
+) -> Result<Ready> {
+    let options = Options::new(&settings.params, asked)?;
+    let lease = acquire(app, model, options.num_ctx, asked.keep_alive).await?;
+    Ok(Ready { lease, options, arrived })
+}
+
+pub(super) async fn acquire(
+    app: &Shared,
+    model: &LocalModel,
+    num_ctx: Option<usize>,
+    keep_alive: Option<KeepAlive>,
+) -> Result<Lease> {
+    let details = {
+        let (shared, model) = (app.clone(), model.clone());
+        catalog::blocking(move || Ok(model.details(&shared.store))).await?
+    };
+    let info = json!({"digest": model.digest, "details": details});
+    let want = Want { num_ctx, keep_alive, info };
+    let lease = app.scheduler.acquire(&model.name, &model.source, want).await;
+    lease.map_err(|error| error.to_api(&model.name))
+}
+
+/// Whether the model makes texts.
+pub(super) fn check_completes(lease: &Lease, asked: &Asked, what: &str) -> Result<()> {
+    let metadata = lease.model().metadata();
+    let architecture = metadata.opt_str("general.architecture").ok().flatten().unwrap_or("");
+    if metadata.get(&format!("{architecture}.pooling_type")).is_some() {
+        let text = format!("{:?} does not support {what}", asked.model);
+        return Err(ApiError::bad_request(text));
+    }
+    Ok(())
+}
+
+/// Hands a prompt to the engine.
+pub(super) fn submit(
+    app: &Shared,
+    asked: &Asked,
+    ready: Ready,
+    prompt: Prompt,
+) -> Result<Answer> {
+    let Ready { lease, options, arrived } = ready;
+    let num_ctx = lease.num_ctx();
+    check_room(app, asked, prompt.tokens.len(), num_ctx)?;
+    let options = options.generate(prompt.tokens.len(), num_ctx, app.config.limits.predict);
+    let mut request = Request::new(prompt.tokens.clone(), options);
+    request.num_ctx = Some(num_ctx);
+    request.own_text = prompt.own_text;
+    let reply = lease.engine().submit(request)?;
+    Ok(Answer::new(app, asked, lease, reply, prompt, arrived))
+}
+
+/// Whether a prompt of so many tokens can be answered.
+fn check_room(app: &Shared, asked: &Asked, tokens: usize, num_ctx: usize) -> Result<()> {
+    let allowed = app.config.limits.prompt;
+    if tokens > allowed {
+        return Err(ApiError::bad_request(format!(
+            "the prompt has {tokens} tokens; this server takes {allowed}"
+        )));
+    }
+    // One position is the answer's.
+    if tokens < num_ctx || (asked.truncate && asked.shift) {
+        return Ok(());
+    }
+    let text = if asked.shift {
+        format!(
+            "request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens), try \
+             increasing it"
+        )
+    } else {
+        "the prompt is longer than the context length currently available to the model; shorten \
+         the prompt, adjust the context length in settings, or use a model with a longer context \
+         length"
+            .into()
+    };
+    Err(ApiError::bad_request(text))
+}
+
+/// Has a model in memory, for requests without a prompt.
+///
+/// # Errors
+/// 404, 400, 503, 500: as for any request.
+pub async fn load(app: &Shared, asked: &Asked) -> Result<()> {
+    let (model, settings) = open(app, asked).await?;
+    ready(app, &model, &settings, asked, Instant::now()).await.map(drop)
+}
+
+/// Lets a model go, as soon as it is idle.
+///
+/// # Errors
+/// 404, 400.
+pub async fn unload(app: &Shared, name: &str) -> Result<()> {
+    let model = find(app, name).await?;
+    app.scheduler.unload(&model.source);
+    Ok(())
+}
+
+impl crate::schedule::ScheduleError {
+    /// What a client is told.
+    pub fn to_api(&self, name: &str) -> ApiError {
+        use crate::schedule::ScheduleError as E;
+        let text = self.to_string();
+        match self {
+            E::Busy | E::ShuttingDown => ApiError::busy(text),
+            E::NotFound => {
+                ApiError::not_found(format!("model {name:?} not found, try pulling it first"))
+            }
+            E::Cancelled => ApiError::new(
+                StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+                "request canceled",
+            ),
+            _ => ApiError::internal(text),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Messages and prompts → tokens, by the template that the model has: a Go template
+//! among its layers, else the Jinja template of its file.
+
+use serde_json::{Map, Value};
+use tramontane::{Chat, Model};
+
+use crate::error::{ApiError, Result};
+use crate::prompt::{Message, PromptTemplate};
+
+/// The template in use.
+pub struct Prompter<'m> {
+    kind: Kind,
+    model: &'m Model,
+    thinks: bool,
+}
+
+enum Kind {
+    Go(PromptTemplate),
+    Jinja,
+    None,
+}
+
+impl<'m> Prompter<'m> {
+    /// The template of `model`, or `layer`, a Go template that comes before it.
+    ///
+    /// # Errors
+    /// 500 for a layer that is no template.
+    pub fn new(model: &'m Model, layer: Option<&str>, thinks: bool) -> Result<Self> {
+        let kind = match layer {
+            Some(source) => {
+                let parsed = PromptTemplate::parse(source);
+                Kind::Go(parsed.map_err(|error| ApiError::internal(error.to_string()))?)
+            }
+            None if has_jinja(model) => Kind::Jinja,
+            None => Kind::None,
+        };
+        Ok(Prompter { kind, model, thinks })
+    }
+
+    /// Whether prompts are put into a form at all.
+    pub fn has_template(&self) -> bool {
+        !matches!(self.kind, Kind::None)
+    }
+
+    /// The tokens of a conversation, up to where the answer begins.
+    ///
+    /// # Errors
+    /// 400 if the template refuses it.
+    pub fn chat(&self, model: &Model, messages: &[Message]) -> Result<Vec<u32>> {
+        match &self.kind {
+            Kind::Go(template) => {
+                let text = template.render_chat(messages, &|text| model.mark(text));
+                let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
+                Ok(model.tokenizer().encode_chat(&text))
+            }
+            Kind::Jinja => self.jinja(messages),
+            Kind::None => {
+                let texts: Vec<_> = messages.iter().map(|m| m.content.as_str()).collect();
+                Ok(model.tokenizer().encode(&texts.join("\n"), Default::default()))
+            }
+        }
+    }
+
+    /// The tokens of one turn.
+    ///
+    /// # Errors
+    /// 400 if the template refuses it.
+    pub fn turn(
+        &self,
+        model: &Model,
+        system: &str,
+        history: &[Message],
+        prompt: &str,
+        suffix: &str,
+    ) -> Result<Vec<u32>> {
+        if let Kind::Go(template) = &self.kind
+            && (!suffix.is_empty() || history.is_empty())
+        {
+            let text = template.render_generate(system, prompt, suffix, &|text| model.mark(text));
+            let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
+            return Ok(model.tokenizer().encode_chat(&text));
+        }
+        let message = |role: &str, content: &str| Message {
+            role: role.into(),
+            content: content.into(),
+        };
+        let system = (!system.is_empty()).then(|| message("system", system));
+        let messages: Vec<_> = system
+            .into_iter()
+            .chain(history.iter().cloned())
+            .chain([message("user", prompt)])
+            .collect();
+        self.chat(model, &messages)
+    }
+
+    fn jinja(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let messages: Vec<Value> =
+            messages.iter().map(|m| tramontane::Message::of(&m.role, &m.content)).collect();
+        let mut variables = Map::new();
+        if !self.thinks {
+            variables.insert("enable_thinking".into(), false.into());
+        }
+        let chat = Chat {
+            messages: &messages,
+            add_generation_prompt: true,
+            variables,
+            ..Chat::default()
+        };
+        Ok(self.model.chat_tokens(&chat)?)
+    }
+}
+
+fn has_jinja(model: &Model) -> bool {
+    model.metadata().get("tokenizer.chat_template").is_some()
+}

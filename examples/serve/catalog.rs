@@ -1,1 +1,0 @@
-//! The models that this server can run: those of the store, files, the built-in one.

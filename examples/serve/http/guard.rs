@@ -1,0 +1,151 @@
+//! What every request passes: origin, host, key, read-only mode; and what every answer
+//! gets: CORS headers, a count.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::app::Shared;
+use crate::config::Bind;
+use crate::error::ApiError;
+
+use super::origin;
+use super::routes::CHANGING;
+
+/// Lets a request pass, or answers it.
+pub async fn guard(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    // The table's text, not the client's: labels must not grow with requests.
+    let route = route.map_or("", MatchedPath::as_str).to_owned();
+    let origin = foreign_origin(request.headers());
+    let mut response = match refuse(&app, &route, origin.as_deref(), &request) {
+        Some(refusal) => refusal,
+        None => run(&app, request, next).await,
+    };
+    if let Some(origin) = origin {
+        allow_origin(&app, &origin, response.headers_mut());
+    }
+    app.metrics.request(&route, response.status().as_u16());
+    response
+}
+
+/// The handler's answer; 500 if it panicked.
+async fn run(app: &Shared, request: Request, next: Next) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let most = app.config.limits.body;
+            let text = format!("the request body is too large: this server takes {most} bytes");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
+        }
+        Ok(response) => response,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn refuse(app: &Shared, route: &str, origin: Option<&str>, request: &Request) -> Option<Response> {
+    let config = &app.config;
+    if let Some(origin) = origin {
+        if !origin::allowed(origin, &config.origins) {
+            return Some(StatusCode::FORBIDDEN.into_response());
+        }
+        if request.method() == Method::OPTIONS {
+            return Some(preflight());
+        }
+    }
+    let local = match &config.bind {
+        Bind::Tcp(host, _) => is_loopback(host),
+        Bind::Unix(_) => false,
+    };
+    if local && !origin::host_allowed(host(request)) {
+        return Some(StatusCode::FORBIDDEN.into_response());
+    }
+    if request.method() == Method::OPTIONS {
+        return Some(StatusCode::NO_CONTENT.into_response());
+    }
+    let open = matches!(route, "/" | "/healthz" | "/readyz");
+    if !open && !config.api_keys.is_empty() && !has_key(request.headers(), &config.api_keys) {
+        let text = "a valid API key is needed: Authorization: Bearer …";
+        return Some(ApiError::new(StatusCode::UNAUTHORIZED, text).into_response());
+    }
+    if config.read_only && CHANGING.contains(&route) && request.method() != Method::HEAD {
+        let text = "this server is read-only; models cannot be changed through it";
+        return Some(ApiError::new(StatusCode::FORBIDDEN, text).into_response());
+    }
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        let text = "compressed request bodies are not supported; send the body as it is";
+        return Some(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response());
+    }
+    None
+}
+
+/// The origin of a page that is not this server's own.
+fn foreign_origin(headers: &HeaderMap) -> Option<String> {
+    let origin = headers.get(header::ORIGIN)?;
+    // What is no text is nobody's origin: it is refused like a foreign one.
+    let origin = origin.to_str().unwrap_or("invalid");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let own = ["http://", "https://"].iter().any(|s| origin.strip_prefix(s) == Some(host));
+    (!own && !origin.is_empty()).then(|| origin.to_owned())
+}
+
+fn host(request: &Request) -> &str {
+    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    header.or_else(|| request.uri().authority().map(|a| a.as_str())).unwrap_or_default()
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
+        (header::ACCESS_CONTROL_MAX_AGE, "43200"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// What OpenAI's and Anthropic's libraries send from browsers.
+const ALLOWED_HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,\
+    OpenAI-Beta,anthropic-version,anthropic-dangerous-direct-browser-access,x-api-key,\
+    x-stainless-arch,x-stainless-async,x-stainless-custom-poll-interval,\
+    x-stainless-helper-method,x-stainless-lang,x-stainless-os,x-stainless-package-version,\
+    x-stainless-poll-helper,x-stainless-retry-count,x-stainless-runtime,\
+    x-stainless-runtime-version,x-stainless-timeout";
+
+fn allow_origin(app: &Shared, origin: &str, headers: &mut HeaderMap) {
+    let extra = &app.config.origins;
+    if !origin::allowed(origin, extra) {
+        return;
+    }
+    let all = extra.iter().any(|pattern| pattern == "*");
+    let value = if all { Ok(HeaderValue::from_static("*")) } else { HeaderValue::from_str(origin) };
+    if let Ok(value) = value {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+}
+
+/// Compares hashes, all of them, in constant time: neither where a key differs nor its
+/// length shows in the time.
+fn has_key(headers: &HeaderMap, keys: &[String]) -> bool {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let other = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let Some(key) = bearer.or_else(other) else { return false };
+    let given = Sha256::digest(key.as_bytes());
+    keys.iter().fold(subtle::Choice::from(0), |found, key| {
+        found | Sha256::digest(key.as_bytes()).ct_eq(&given)
+    }).into()
+}
