@@ -20,6 +20,12 @@ pub fn strip_marks(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// `text` with marks wherever it could become one of `pieces`, the texts of control
+/// tokens, in the place where a template puts it.
+pub(crate) fn mark<'t>(text: &'t str, pieces: &[String]) -> Cow<'t, str> {
+    Marker::new(pieces).mark(text)
+}
+
 /// Bytes of a piece that are looked for at the ends of a text.
 const MAX_JOINT: usize = 1024;
 

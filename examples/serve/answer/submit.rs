@@ -139,8 +139,16 @@ fn check_room(app: &Shared, asked: &Asked, tokens: usize, num_ctx: usize) -> Res
 /// # Errors
 /// 404, 400, 503, 500: as for any request.
 pub async fn load(app: &Shared, asked: &Asked) -> Result<()> {
+    lease(app, asked).await.map(drop)
+}
+
+/// A model in memory, for its vocabulary.
+///
+/// # Errors
+/// 404, 400, 503, 500: as for any request.
+pub async fn lease(app: &Shared, asked: &Asked) -> Result<Lease> {
     let (model, settings) = open(app, asked).await?;
-    ready(app, &model, &settings, asked, Instant::now()).await.map(drop)
+    Ok(ready(app, &model, &settings, asked, Instant::now()).await?.lease)
 }
 
 /// Lets a model go, as soon as it is idle.
