@@ -43,3 +43,4 @@ mod registry_tests;
 mod router_tests;
 mod schedule_tests;
 mod store_tests;
+mod support;
