@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use serde_json::json;
+use tramontane::Engine;
 use tramontane::engine::Request;
 
 use crate::app::Shared;
@@ -104,8 +105,20 @@ pub(super) fn submit(
     let mut request = Request::new(prompt.tokens.clone(), options);
     request.num_ctx = Some(num_ctx);
     request.own_text = prompt.own_text;
-    let reply = lease.engine().submit(request)?;
+    let reply = engine(&lease)?.submit(request).inspect_err(|error| note(&lease, error))?;
     Ok(Answer::new(app, asked, lease, reply, prompt, arrived))
+}
+
+/// The engine of a lease.
+pub(super) fn engine(lease: &Lease) -> Result<&Engine> {
+    lease.engine().ok_or_else(|| ApiError::internal(crate::error::STOPPED))
+}
+
+/// An engine that has ended by itself is replaced.
+pub(super) fn note(lease: &Lease, error: &tramontane::Error) {
+    if matches!(error, tramontane::Error::Closed) {
+        lease.broken();
+    }
 }
 
 /// Whether a prompt of so many tokens can be answered.
