@@ -51,7 +51,7 @@ use std::io::{self, Write};
 use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value as Json, json};
 
-pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
+pub use self::marks::{PLAIN_TEXT_MARK, mark, strip_marks};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
