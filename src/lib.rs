@@ -47,7 +47,7 @@ pub use gguf::Gguf;
 pub use kv_cache::KvType;
 pub use model::{Model, ModelOptions};
 #[cfg(feature = "builtin")]
-pub use model::{builtin, builtin_with};
+pub use model::{builtin, builtin_bytes, builtin_with};
 pub use sampler::SamplerOptions;
 pub use session::{
     Canceller, ContextFull, FinishReason, GenerateOptions, Generation, Piece, Session,

@@ -51,7 +51,6 @@ impl App {
             num_ctx: config.context_length,
             memory: config.memory,
             load_timeout: config.load_timeout,
-            ..SchedulerOptions::default()
         });
         let registry = Registry::new(RegistryOptions {
             allow: config.registries.clone(),

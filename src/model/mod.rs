@@ -200,6 +200,11 @@ pub fn builtin() -> Result<Model> {
 /// [`builtin`] with options.
 #[cfg(feature = "builtin")]
 pub fn builtin_with(options: &ModelOptions) -> Result<Model> {
-    const BYTES: &[u8] = include_bytes!("../../models/storyteller-q4_k_m.gguf");
-    Model::from_gguf(Gguf::from_bytes(BYTES)?, options)
+    Model::from_gguf(Gguf::from_bytes(builtin_bytes())?, options)
+}
+
+/// The GGUF file of [`builtin`], to write it somewhere.
+#[cfg(feature = "builtin")]
+pub fn builtin_bytes() -> &'static [u8] {
+    include_bytes!("../../models/storyteller-q4_k_m.gguf")
 }

@@ -20,21 +20,10 @@ pub fn strip_marks(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text` for a prompt of the caller's own making, with marks wherever it spells one of
-/// `control_pieces` or could become one together with the text around it. Already marked
-/// text may be marked again. [`Tokenizer::encode_chat`](crate::Tokenizer::encode_chat)
-/// reads and drops the marks.
-///
-/// ```
-/// use tramontane::template::{mark, strip_marks};
-///
-/// let pieces = ["<|im_end|>".to_owned()];
-/// let marked = mark("stop <|im_end|> here", &pieces);
-/// assert!(!marked.contains("<|im_end|>"));
-/// assert_eq!(strip_marks(&marked), "stop <|im_end|> here");
-/// ```
-pub fn mark<'t>(text: &'t str, control_pieces: &[String]) -> Cow<'t, str> {
-    Marker::new(control_pieces).mark(text)
+/// `text` with marks wherever it could become one of `pieces`, the texts of control
+/// tokens, in the place where a template puts it.
+pub(crate) fn mark<'t>(text: &'t str, pieces: &[String]) -> Cow<'t, str> {
+    Marker::new(pieces).mark(text)
 }
 
 /// Bytes of a piece that are looked for at the ends of a text.

@@ -51,7 +51,8 @@ use std::io::{self, Write};
 use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value as Json, json};
 
-pub use self::marks::{PLAIN_TEXT_MARK, mark, strip_marks};
+pub(crate) use self::marks::mark;
+pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 

@@ -46,3 +46,4 @@ mod registry_tests;
 mod router_tests;
 mod schedule_tests;
 mod store_tests;
+mod support;

@@ -97,7 +97,8 @@ async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<
         if tokens.len() > num_ctx && !truncate {
             return Err(ApiError::bad_request("the input length exceeds the context length"));
         }
-        replies.push(lease.engine().embed(tokens, &options)?);
+        let reply = submit::engine(lease)?.embed(tokens, &options);
+        replies.push(reply.inspect_err(|error| submit::note(lease, error))?);
     }
     let mut embeddings = Vec::with_capacity(inputs.len());
     for reply in replies {

@@ -18,4 +18,4 @@ pub use generate::{Generate, generate};
 pub use options::Options;
 pub use request::{Asked, Chat, Think};
 pub use stream::{Answer, Done, DoneReason, Logprob, Step, TopLogprob};
-pub use submit::{find, load, unload};
+pub use submit::{find, lease, load, unload};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tramontane::engine::{Item, Outcome, Reply};
 use tramontane::{FinishReason, Model, Piece, Summary};
 
@@ -23,6 +24,8 @@ pub struct Answer {
     stopwatch: Stopwatch,
     arrived: Instant,
     deadline: Option<Instant>,
+    /// Turns true when the server ends and cannot wait.
+    cut_off: watch::Receiver<bool>,
     /// Prompt and then answer: for the native API's `context`.
     tokens: Vec<u32>,
     /// What the conversation had lost before it became tokens.
@@ -132,6 +135,7 @@ impl Answer {
             stopwatch: app.metrics.answer(arrived),
             arrived,
             deadline: app.config.limits.time.map(|time| arrived + time),
+            cut_off: app.scheduler.cut_off(),
             tokens: prompt.tokens,
             dropped_messages: prompt.dropped_messages,
             logprobs: asked.logprobs,
@@ -142,15 +146,24 @@ impl Answer {
     /// What happens next; nothing after the end.
     pub async fn next(&mut self) -> Option<Step> {
         while !self.ended {
-            let item = match self.deadline {
-                None => self.reply.next_async().await,
-                Some(deadline) => {
-                    let next = self.reply.next_async();
-                    match tokio::time::timeout_at(deadline.into(), next).await {
-                        Ok(item) => item,
-                        Err(_) => return Some(self.fail(too_long())),
-                    }
+            let deadline = self.deadline;
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
                 }
+            };
+            let cut_off = &mut self.cut_off;
+            let cut = async { drop(cut_off.wait_for(|cut| *cut).await) };
+            let next = tokio::select! {
+                biased;
+                item = self.reply.next_async() => Ok(item),
+                () = late => Err(too_long()),
+                () = cut => Err(ending()),
+            };
+            let item = match next {
+                Ok(item) => item,
+                Err(error) => return Some(self.fail(error)),
             };
             match item {
                 Some(Item::Event(piece)) => {
@@ -208,7 +221,10 @@ impl Answer {
     fn end(&mut self, outcome: Outcome) -> Step {
         match outcome {
             Outcome::Done(summary) => self.done(summary),
-            Outcome::Failed(error) => self.fail(error.into()),
+            Outcome::Failed(error) => {
+                super::submit::note(&self.lease, &error);
+                self.fail(error.into())
+            }
             _ => self.fail(ApiError::internal(crate::error::STOPPED)),
         }
     }
@@ -218,7 +234,7 @@ impl Answer {
             Some(FinishReason::EndOfText) => DoneReason::Stop,
             Some(FinishReason::StopString) => DoneReason::StopString,
             Some(FinishReason::Cancelled) | None => {
-                return self.fail(ApiError::busy("server is shutting down"));
+                return self.fail(ending());
             }
             Some(_) => DoneReason::Length,
         };
@@ -248,6 +264,10 @@ impl Answer {
         self.reply.cancel();
         Step::Failed(error)
     }
+}
+
+fn ending() -> ApiError {
+    ApiError::busy("server is shutting down")
 }
 
 fn too_long() -> ApiError {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use serde_json::json;
+use tramontane::Engine;
 use tramontane::engine::Request;
 
 use crate::app::Shared;
@@ -104,8 +105,20 @@ pub(super) fn submit(
     let mut request = Request::new(prompt.tokens.clone(), options);
     request.num_ctx = Some(num_ctx);
     request.own_text = prompt.own_text;
-    let reply = lease.engine().submit(request)?;
+    let reply = engine(&lease)?.submit(request).inspect_err(|error| note(&lease, error))?;
     Ok(Answer::new(app, asked, lease, reply, prompt, arrived))
+}
+
+/// The engine of a lease.
+pub(super) fn engine(lease: &Lease) -> Result<&Engine> {
+    lease.engine().ok_or_else(|| ApiError::internal(crate::error::STOPPED))
+}
+
+/// An engine that has ended by itself is replaced.
+pub(super) fn note(lease: &Lease, error: &tramontane::Error) {
+    if matches!(error, tramontane::Error::Closed) {
+        lease.broken();
+    }
 }
 
 /// Whether a prompt of so many tokens can be answered.
@@ -139,8 +152,16 @@ fn check_room(app: &Shared, asked: &Asked, tokens: usize, num_ctx: usize) -> Res
 /// # Errors
 /// 404, 400, 503, 500: as for any request.
 pub async fn load(app: &Shared, asked: &Asked) -> Result<()> {
+    lease(app, asked).await.map(drop)
+}
+
+/// A model in memory, for its vocabulary.
+///
+/// # Errors
+/// 404, 400, 503, 500: as for any request.
+pub async fn lease(app: &Shared, asked: &Asked) -> Result<Lease> {
     let (model, settings) = open(app, asked).await?;
-    ready(app, &model, &settings, asked, Instant::now()).await.map(drop)
+    Ok(ready(app, &model, &settings, asked, Instant::now()).await?.lease)
 }
 
 /// Lets a model go, as soon as it is idle.

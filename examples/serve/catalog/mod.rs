@@ -1,12 +1,11 @@
 //! The models that this server can run: those of the store, files, the built-in one.
 
 mod facts;
+mod recipe;
 mod settings;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-use serde_json::Value;
 
 use crate::app::Shared;
 use crate::error::{ApiError, Result};
@@ -15,6 +14,7 @@ use crate::schedule::Source;
 use crate::store::{Digest, Entry, Store};
 
 pub use facts::{Details, Facts};
+pub use recipe::Recipe;
 pub use settings::{ModelConfig, Settings, media};
 
 /// The name of the built-in model.
@@ -208,9 +208,4 @@ pub async fn blocking<T: Send + 'static>(
         tracing::error!(%error, "a task ended early");
         Err(ApiError::internal("the server failed; its log says more"))
     })
-}
-
-/// A JSON number or null.
-pub fn number(value: Option<usize>) -> Value {
-    value.map_or(Value::Null, Value::from)
 }

@@ -1,0 +1,108 @@
+//! The fields that generate and chat share.
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::answer::{Asked, Think};
+use crate::error::{ApiError, Result};
+use crate::http::Body;
+use crate::schedule::KeepAlive;
+
+/// Reads them; `stream` with them.
+///
+/// # Errors
+/// 400 with Ollama's texts.
+pub fn asked(body: &mut Body) -> Result<(Asked, bool)> {
+    let top_logprobs = body.integer("top_logprobs")?.unwrap_or(0);
+    let top_logprobs = usize::try_from(top_logprobs).ok().filter(|&count| count <= 20);
+    let asked = Asked {
+        options: body.object("options")?.unwrap_or_default(),
+        keep_alive: keep_alive(body)?,
+        truncate: body.flag("truncate")?.unwrap_or(true),
+        shift: body.flag("shift")?.unwrap_or(true),
+        logprobs: body.flag("logprobs")?.unwrap_or(false) || top_logprobs.is_some_and(|n| n > 0),
+        top_logprobs: top_logprobs
+            .ok_or_else(|| ApiError::bad_request("top_logprobs must be between 0 and 20"))?,
+        think: think(body)?,
+        ..Asked::of(body.text("model")?.unwrap_or_default())
+    };
+    Ok((asked, body.flag("stream")?.unwrap_or(true)))
+}
+
+/// How long the model stays.
+///
+/// # Errors
+/// 400 with Go's text.
+pub fn keep_alive(body: &mut Body) -> Result<Option<KeepAlive>> {
+    let value = body.take("keep_alive");
+    value.map(|value| KeepAlive::from_json(&value)).transpose().map_err(ApiError::bad_request)
+}
+
+fn think(body: &mut Body) -> Result<Option<Think>> {
+    let expected = r#""high", "medium", "low", "max", true, or false"#;
+    match body.take("think") {
+        None => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(Think::No)),
+        Some(Value::Bool(true)) => Ok(Some(Think::Yes)),
+        Some(Value::String(level)) => match level.as_str() {
+            "high" | "medium" | "low" | "max" => Ok(Some(Think::Yes)),
+            _ => Err(ApiError::bad_request(format!(
+                "invalid think value: {level:?} (must be {expected})"
+            ))),
+        },
+        Some(_) => {
+            Err(ApiError::bad_request(format!("think must be a boolean or string ({expected})")))
+        }
+    }
+}
+
+/// Refuses what is not there yet, so that nobody believes it was done.
+///
+/// # Errors
+/// 400.
+pub fn refuse_later(body: &mut Body) -> Result<()> {
+    if let Some(format) = body.take("format").filter(|format| format != "") {
+        let known = format == "json" || format.is_object();
+        return Err(ApiError::bad_request(if known {
+            "structured output (format) is not supported yet; leave format out".into()
+        } else {
+            format!(
+                "invalid format: {format}; expected \"json\" or a valid JSON Schema object"
+            )
+        }));
+    }
+    Ok(())
+}
+
+/// Refuses pictures: this server runs text models.
+///
+/// # Errors
+/// 400.
+pub fn refuse_images(images: Option<Vec<Value>>, model: &str) -> Result<()> {
+    match images.filter(|images| !images.is_empty()) {
+        None => Ok(()),
+        Some(_) => Err(ApiError::bad_request(format!(
+            "{model:?} does not support images: this server runs text models"
+        ))),
+    }
+}
+
+/// A field that must hold a name.
+///
+/// # Errors
+/// 400 `model is required`.
+pub fn model(body: &mut Body) -> Result<String> {
+    let model = body.text("model")?.filter(|name| !name.is_empty());
+    // `name` is the old word for it.
+    let model = match model {
+        Some(model) => Some(model),
+        None => body.text("name")?,
+    };
+    let model = model.filter(|name| !name.trim().is_empty());
+    model.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "model is required"))
+}
+
+/// Whether a field asks for the model to go at once.
+pub fn at_once(keep_alive: Option<KeepAlive>) -> bool {
+    matches!(keep_alive, Some(KeepAlive::For(time)) if time.is_zero())
+}

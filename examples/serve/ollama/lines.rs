@@ -1,0 +1,126 @@
+//! Answers as NDJSON lines, or as one object.
+
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::answer::{Answer, Done, Logprob, Step};
+use crate::error::Result;
+use crate::http;
+use crate::metrics::nanos;
+
+/// How a route writes text into its lines.
+#[derive(Clone, Copy)]
+pub enum Form {
+    /// `response`, and `context` at the end.
+    Generate {
+        /// Whether the end has `context`.
+        context: bool,
+    },
+    /// `message.content`
+    Chat,
+}
+
+/// Sends an answer, in lines or as a whole.
+///
+/// # Errors
+/// Those of the answer, if nothing was sent yet.
+pub async fn send(answer: Answer, form: Form, stream: bool) -> Result<Response> {
+    if stream { streamed(answer, form).await } else { whole(answer, form).await }
+}
+
+/// The first step is waited for, so that an early error has its status.
+async fn streamed(mut answer: Answer, form: Form) -> Result<Response> {
+    let first = match answer.next().await {
+        Some(Step::Failed(error)) => return Err(error),
+        first => first,
+    };
+    let state = (answer, first);
+    Ok(http::ndjson(http::unfold(state, move |(mut answer, first)| async move {
+        let step = match first {
+            Some(step) => step,
+            None => answer.next().await?,
+        };
+        Some((line(&answer.model, step, form), (answer, None)))
+    })))
+}
+
+fn line(model: &str, step: Step, form: Form) -> Value {
+    match step {
+        Step::Text(text, logprobs) => {
+            let mut line = head(model, form, text, false);
+            add_logprobs(&mut line, &logprobs);
+            Value::Object(line)
+        }
+        Step::Done(done) => {
+            let mut line = head(model, form, String::new(), true);
+            add_figures(&mut line, *done, form);
+            Value::Object(line)
+        }
+        Step::Failed(error) => error.json(),
+    }
+}
+
+async fn whole(answer: Answer, form: Form) -> Result<Response> {
+    let model = answer.model.clone();
+    let (text, logprobs, done) = answer.whole().await?;
+    let mut object = head(&model, form, text, true);
+    add_figures(&mut object, done, form);
+    add_logprobs(&mut object, &logprobs);
+    Ok(http::json(&object))
+}
+
+/// A line without a text to tell, such as of a model that was loaded.
+pub fn without_text(model: &str, form: Form, reason: &str) -> Response {
+    let mut line = head(model, form, String::new(), true);
+    line.insert("done_reason".into(), reason.into());
+    http::json(&line).into_response()
+}
+
+fn head(model: &str, form: Form, text: String, done: bool) -> Map<String, Value> {
+    let mut line = Map::new();
+    line.insert("model".into(), model.into());
+    line.insert("created_at".into(), now().into());
+    match form {
+        Form::Generate { .. } => line.insert("response".into(), text.into()),
+        Form::Chat => line.insert("message".into(), json!({"role": "assistant", "content": text})),
+    };
+    line.insert("done".into(), done.into());
+    line
+}
+
+fn add_logprobs(line: &mut Map<String, Value>, logprobs: &[Logprob]) {
+    if !logprobs.is_empty() {
+        line.insert("logprobs".into(), json!(logprobs));
+    }
+}
+
+fn add_figures(line: &mut Map<String, Value>, done: Done, form: Form) {
+    line.insert("done_reason".into(), done.reason.as_str().into());
+    let dropped = (done.dropped_tokens, done.dropped_messages);
+    if let Form::Generate { context: true } = form {
+        line.insert("context".into(), done.context.into());
+    }
+    let figures = [
+        ("total_duration", nanos(done.total)),
+        ("load_duration", nanos(done.load)),
+        ("prompt_eval_count", done.prompt_tokens as u64),
+        ("prompt_eval_duration", nanos(done.prompt)),
+        ("eval_count", done.generated_tokens as u64),
+        ("eval_duration", nanos(done.generation)),
+    ];
+    for (name, figure) in figures.into_iter().filter(|(_, figure)| *figure > 0) {
+        line.insert(name.into(), figure.into());
+    }
+    // Not Ollama's: what its users miss when a conversation was cut.
+    if dropped != (0, 0) {
+        line.insert("truncated".into(), true.into());
+        line.insert("dropped_tokens".into(), dropped.0.into());
+        line.insert("dropped_messages".into(), dropped.1.into());
+    }
+}
+
+/// RFC 3339 in UTC with nanoseconds.
+pub fn now() -> String {
+    let now = jiff::Timestamp::now();
+    format!("{now:.9}")
+}

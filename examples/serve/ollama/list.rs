@@ -1,0 +1,80 @@
+//! `GET /api/version`, `/api/status`, `/api/tags`, `/api/ps`
+
+use std::time::{Duration, SystemTime};
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::app::Shared;
+use crate::catalog;
+use crate::error::Result;
+use crate::http;
+
+/// The version that clients compare with what they need: that of the contract.
+pub const OLLAMA_VERSION: &str = "0.32.0";
+
+/// Ollama's version as far as clients care, and our own.
+pub async fn version() -> Response {
+    let own = env!("CARGO_PKG_VERSION");
+    http::json(&json!({"version": OLLAMA_VERSION, "tramontane": own}))
+}
+
+/// There is no cloud.
+pub async fn status() -> Response {
+    http::json(&json!({"cloud": {"disabled": true, "source": "config"}}))
+}
+
+/// The models on disk.
+///
+/// # Errors
+/// 500 if the store cannot be read.
+pub async fn tags(State(app): State<Shared>) -> Result<Response> {
+    let models = catalog::list(&app).await?;
+    let shared = app.clone();
+    let models = catalog::blocking(move || {
+        let one = |model: &catalog::LocalModel| {
+            json!({
+                "name": model.name,
+                "model": model.name,
+                "modified_at": local_time(model.modified),
+                "size": model.size,
+                "digest": model.digest,
+                "details": model.details(&shared.store),
+            })
+        };
+        Ok(models.iter().map(one).collect::<Vec<Value>>())
+    });
+    Ok(http::json(&json!({"models": models.await?})))
+}
+
+/// The models in memory, those that stay longest first.
+pub async fn ps(State(app): State<Shared>) -> Response {
+    let mut loaded = app.scheduler.loaded();
+    loaded.sort_by_key(|model| std::cmp::Reverse(model.expires_at.unwrap_or(never())));
+    let one = |model: &crate::schedule::Loaded| {
+        json!({
+            "name": model.name,
+            "model": model.name,
+            "size": model.size,
+            "digest": model.info.get("digest").cloned().unwrap_or_default(),
+            "details": model.info.get("details").cloned().unwrap_or_default(),
+            "expires_at": local_time(model.expires_at.unwrap_or(never())),
+            "size_vram": 0,
+            "context_length": model.num_ctx,
+        })
+    };
+    http::json(&json!({"models": loaded.iter().map(one).collect::<Vec<_>>()}))
+}
+
+/// What clients show as "Forever": about 292 years, as Ollama's.
+fn never() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(292 * 365 * 24 * 3600)
+}
+
+/// RFC 3339 with the offset of this machine's time zone.
+pub fn local_time(time: SystemTime) -> String {
+    let Ok(time) = jiff::Timestamp::try_from(time) else { return String::new() };
+    let zoned = time.to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string()
+}

@@ -1,0 +1,60 @@
+//! `POST /api/tokenize`, `POST /api/detokenize`: not Ollama's, but asked for.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::json;
+use tramontane::EncodeOptions;
+
+use crate::answer::{self, Asked};
+use crate::app::Shared;
+use crate::catalog::blocking;
+use crate::error::{ApiError, Result};
+use crate::http::{self, Body};
+
+use super::fields;
+
+/// `{"model", "content"}` → `{"tokens", "count"}`. With `special` texts of control
+/// tokens become these; with `add_bos` what the vocabulary puts around a text is there.
+///
+/// # Errors
+/// 400, 404.
+pub async fn tokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
+    let mut body = Body::parse("TokenizeRequest", &bytes)?;
+    let model = fields::model(&mut body)?;
+    let content = match body.text("content")? {
+        Some(content) => content,
+        None => body.text("prompt")?.unwrap_or_default(),
+    };
+    let encoding = EncodeOptions {
+        bos: body.flag("add_bos")?.unwrap_or(false),
+        special: body.flag("special")?.unwrap_or(false),
+    };
+    let keep_alive = fields::keep_alive(&mut body)?;
+    let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
+    let tokens = blocking(move || Ok(lease.model().tokenizer().encode(&content, encoding))).await?;
+    Ok(http::json(&json!({"model": model, "tokens": tokens, "count": tokens.len()})))
+}
+
+/// `{"model", "tokens"}` → `{"content"}`.
+///
+/// # Errors
+/// 400, 404.
+pub async fn detokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
+    let mut body = Body::parse("DetokenizeRequest", &bytes)?;
+    let model = fields::model(&mut body)?;
+    let list = body.list("tokens", "int")?.unwrap_or_default();
+    let keep_alive = fields::keep_alive(&mut body)?;
+    let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
+    let n_vocab = lease.model().n_vocab() as u64;
+    let token = |value: &serde_json::Value| match value.as_u64().filter(|&id| id < n_vocab) {
+        Some(id) => Ok(id as u32),
+        None => Err(ApiError::bad_request(format!(
+            "tokens: {value} is no token of a vocabulary of {n_vocab}"
+        ))),
+    };
+    let tokens: Vec<u32> = list.iter().map(token).collect::<Result<_>>()?;
+    let content =
+        blocking(move || Ok(lease.model().tokenizer().decode_with_special(&tokens))).await?;
+    Ok(http::json(&json!({"model": model, "content": content})))
+}
