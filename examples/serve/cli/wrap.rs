@@ -29,7 +29,7 @@ impl Wrap {
                 }
                 ' ' => {
                     self.end_word(&mut out);
-                    if self.column > 0 && self.column < self.width {
+                    if self.column < self.width {
                         out.push(' ');
                         self.column += 1;
                     }
