@@ -69,11 +69,6 @@ impl PromptTemplate {
         self
     }
 
-    /// The source, as given.
-    pub fn source(&self) -> &str {
-        self.template.source()
-    }
-
     /// The fields and variables that it uses, in lower case.
     pub fn variables(&self) -> &BTreeSet<String> {
         &self.variables
@@ -81,9 +76,10 @@ impl PromptTemplate {
 
     /// What a model with this template can do.
     pub fn capabilities(&self) -> Capabilities {
+        let variables = self.variables();
         Capabilities {
-            insert: self.variables.contains("suffix"),
-            tools: self.variables.contains("tools"),
+            insert: variables.contains("suffix"),
+            tools: variables.contains("tools"),
             thinking: self.thinking_tags().is_some(),
         }
     }

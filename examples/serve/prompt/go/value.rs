@@ -4,8 +4,6 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
 /// A value. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub enum Value {
@@ -81,13 +79,6 @@ impl Map {
         Map { entries, json, structure: Some(name) }
     }
 
-    /// An object that prints as JSON.
-    pub fn object(pairs: impl IntoIterator<Item = (Arc<str>, Value)>) -> Self {
-        let pairs: Vec<_> = pairs.into_iter().collect();
-        let json = Some(pairs.iter().map(|(key, _)| (key.clone(), key.clone())).collect());
-        Map { entries: pairs.into_iter().collect(), json, structure: None }
-    }
-
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entries.get(key)
@@ -125,25 +116,6 @@ impl Value {
     /// A map.
     pub fn map(map: Map) -> Self {
         Value::Map(Arc::new(map))
-    }
-
-    /// Any JSON; objects keep their order and print as JSON.
-    pub fn of_json(json: &Json) -> Self {
-        match json {
-            Json::Null => Value::Nil,
-            Json::Bool(value) => Value::Bool(*value),
-            Json::Number(number) => match number.as_i64() {
-                Some(value) => Value::Int(value),
-                None => Value::Float(number.as_f64().unwrap_or(f64::MAX)),
-            },
-            Json::String(text) => Value::text(text.as_str()),
-            Json::Array(items) => Value::list(items.iter().map(Value::of_json).collect::<Vec<_>>()),
-            Json::Object(object) => {
-                let pairs =
-                    object.iter().map(|(key, json)| (key.as_str().into(), Value::of_json(json)));
-                Value::map(Map::object(pairs))
-            }
-        }
     }
 
     /// Whether it holds in a condition.
