@@ -1,6 +1,5 @@
 //! `list`, `ps`, `cp`, `rm`, `stop`, `verify`
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use reqwest::Method;

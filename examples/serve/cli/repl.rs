@@ -1,6 +1,5 @@
 //! A conversation: lines that are asked, and commands that begin with `/`.
 
-use std::io::Write;
 
 use reqwest::Method;
 use rustyline::error::ReadlineError;

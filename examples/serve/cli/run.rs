@@ -1,6 +1,6 @@
 //! `run`: one question, or a conversation.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
