@@ -103,8 +103,8 @@ impl LocalModel {
             parts: ModelName::parse(BUILTIN).ok(),
             source: Source::Builtin,
             digest: Digest::of(BUILTIN.as_bytes()).hex(),
-            size: 4_000_000,
-            modified: SystemTime::UNIX_EPOCH,
+            size: tramontane::builtin_bytes().len() as u64,
+            modified: built(),
             entry: None,
         }
     }
@@ -122,6 +122,12 @@ impl LocalModel {
             entry: None,
         })
     }
+}
+
+/// When the program was made, and with it the built-in model.
+fn built() -> SystemTime {
+    let program = std::env::current_exe().and_then(|path| path.metadata()?.modified());
+    program.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// All models, newest first. With nothing else there is the built-in one.
