@@ -1,5 +1,6 @@
 //! The example `serve`: its parts, its router without a socket, the whole binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+#![allow(clippy::print_stderr, reason = "what could not run is said loudly")]
 #![allow(dead_code, reason = "the tests use the example's parts, not all of each")]
 
 #[path = "../../examples/serve/answer/mod.rs"]
