@@ -406,6 +406,18 @@ fn version(text: &str) -> Result<String> {
     if good { Ok(bare.to_owned()) } else { Err(ModelfileError::Whole(BAD_VERSION.into())) }
 }
 
+/// The value of an option that stands on a command line: of the option's type; `stop`
+/// takes several.
+///
+/// # Errors
+/// An option that is none, a value of another type.
+pub fn parameter(key: &str, values: &[&str]) -> Result<Json> {
+    match (key, values) {
+        ("stop", values) => Ok(values.iter().copied().map(Json::from).collect()),
+        (key, values) => typed(key, values.join(" ")),
+    }
+}
+
 /// The value of an option, of the option's type.
 fn typed(key: &str, text: String) -> Result<Json> {
     let bad = |kind: &str| ModelfileError::Whole(format!("invalid {kind} value [{text}]"));

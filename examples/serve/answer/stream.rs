@@ -143,6 +143,11 @@ impl Answer {
         }
     }
 
+    /// Tokens of the prompt, before anything was generated.
+    pub fn prompt_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// What happens next; nothing after the end.
     pub async fn next(&mut self) -> Option<Step> {
         while !self.ended {

@@ -26,7 +26,7 @@ pub async fn guard(State(app): State<Shared>, request: Request, next: Next) -> R
     let origin = foreign_origin(request.headers());
     let mut response = match refuse(&app, &route, origin.as_deref(), &request) {
         Some(refusal) => refusal,
-        None => run(&app, request, next).await,
+        None => run(&app, &route, request, next).await,
     };
     if let Some(origin) = origin {
         allow_origin(&app, &origin, response.headers_mut());
@@ -36,12 +36,12 @@ pub async fn guard(State(app): State<Shared>, request: Request, next: Next) -> R
 }
 
 /// The handler's answer; 500 if it panicked.
-async fn run(app: &Shared, request: Request, next: Next) -> Response {
+async fn run(app: &Shared, route: &str, request: Request, next: Next) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let most = app.config.limits.body;
             let text = format!("the request body is too large: this server takes {most} bytes");
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
+            error(route, StatusCode::PAYLOAD_TOO_LARGE, text)
         }
         Ok(response) => response,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -71,18 +71,24 @@ fn refuse(app: &Shared, route: &str, origin: Option<&str>, request: &Request) ->
     let open = matches!(route, "/" | "/healthz" | "/readyz");
     if !open && !config.api_keys.is_empty() && !has_key(request.headers(), &config.api_keys) {
         let text = "a valid API key is needed: Authorization: Bearer …";
-        return Some(ApiError::new(StatusCode::UNAUTHORIZED, text).into_response());
+        return Some(error(route, StatusCode::UNAUTHORIZED, text));
     }
     if config.read_only && CHANGING.contains(&route) && request.method() != Method::HEAD {
         let text = "this server is read-only; models cannot be changed through it";
-        return Some(ApiError::new(StatusCode::FORBIDDEN, text).into_response());
+        return Some(error(route, StatusCode::FORBIDDEN, text));
     }
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
         let text = "compressed request bodies are not supported; send the body as it is";
-        return Some(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response());
+        return Some(error(route, StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     None
+}
+
+/// An error in the form of the route's API.
+fn error(route: &str, status: StatusCode, text: impl Into<String>) -> Response {
+    let error = ApiError::new(status, text);
+    crate::openai::refusal(route, &error).unwrap_or_else(|| error.into_response())
 }
 
 /// The origin of a page that is not this server's own.

@@ -1,1 +1,29 @@
-//! The APIs of OpenAI and Anthropic, `/v1/…`.
+//! OpenAI's API and Anthropic's, `/v1/…`: the subset that text models need. What is not
+//! in it is refused by name, never passed over in silence.
+//!
+//! ```text
+//! JSON ─► read (options · content · unsupported) ─► answer ─► Step ─► reply (id · shared)
+//! ```
+
+pub mod anthropic;
+pub mod chat;
+pub mod completions;
+pub mod content;
+pub mod embeddings;
+pub mod error;
+pub mod id;
+pub mod models;
+pub mod options;
+pub mod response;
+pub mod responses;
+pub mod shared;
+pub mod stream;
+pub mod unsupported;
+
+pub use anthropic::messages;
+pub use chat::chat_completions;
+pub use completions::completions;
+pub use embeddings::embeddings;
+pub use error::refusal;
+pub use models::{model, models};
+pub use responses::responses;
