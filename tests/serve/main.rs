@@ -37,11 +37,13 @@ mod schedule;
 mod store;
 
 mod cli_tests;
+mod go_tests;
 mod golden_tests;
 mod hostile_tests;
 mod modelfile_tests;
 mod name_tests;
 mod openai_tests;
+mod prompt_limits_tests;
 mod prompt_tests;
 mod registry_tests;
 mod router_tests;
