@@ -168,11 +168,14 @@ fn find_now(app: &Shared, name: &str) -> Result<Option<LocalModel>> {
     if let Some(path) = served_file(app, name) {
         return Ok(LocalModel::file(&path));
     }
+    if name.is_empty() {
+        return Ok(None);
+    }
     let parts = parse(name)?;
     let entry = app.store.find(&parts).map_err(|error| ApiError::internal(error.to_string()))?;
     match entry {
         Some(entry) => LocalModel::stored(&app.store, entry).map(Some),
-        None if parts.short() == BUILTIN => Ok(Some(LocalModel::builtin())),
+        None if parts.short().eq_ignore_ascii_case(BUILTIN) => Ok(Some(LocalModel::builtin())),
         None => Ok(None),
     }
 }
