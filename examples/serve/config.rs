@@ -175,10 +175,11 @@ impl Config {
         let keep_alive = text(&args.keep_alive);
         Ok(Config {
             bind: bind(text(&args.host).as_deref())?,
-            models: args.models.clone().filter(|path| !path.as_os_str().is_empty()).map_or_else(
-                default_models,
-                Ok,
-            )?,
+            models: args
+                .models
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty())
+                .map_or_else(default_models, Ok)?,
             keep_alive: keep_alive.map_or(FIVE_MINUTES, |text| KeepAlive::from_env(&text)),
             num_parallel: count("OLLAMA_NUM_PARALLEL", &args.num_parallel, 0),
             max_loaded: count("OLLAMA_MAX_LOADED_MODELS", &args.max_loaded_models, 0),
@@ -276,9 +277,9 @@ fn kv_type(text: Option<&str>) -> Result<KvType, String> {
         None | Some("f16" | "i16" | "bf16") => Ok(KvType::default()),
         Some("q8_0") => Ok(KvType::Q8_0),
         Some("f32") => Ok(KvType::F32),
-        Some(other) => Err(format!(
-            "OLLAMA_KV_CACHE_TYPE: {other:?} is not known; choose f16, q8_0 or f32"
-        )),
+        Some(other) => {
+            Err(format!("OLLAMA_KV_CACHE_TYPE: {other:?} is not known; choose f16, q8_0 or f32"))
+        }
     }
 }
 

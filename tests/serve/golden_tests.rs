@@ -14,7 +14,8 @@ use crate::support::{Reply, Server, server_with};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_gets_its_reply() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/serve/golden");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     let (mut count, mut failures) = (0, Vec::new());
     for file in files {

@@ -11,7 +11,8 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::app::{App, Shared};
-use crate::config::{Config, ServeArgs};
+use crate::config::{Bind, Config, ServeArgs};
+use crate::http::Listener;
 
 /// A server; its store goes with it.
 pub struct Server {
@@ -102,5 +103,17 @@ impl Reply {
     /// The error's text.
     pub fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or_else(|| panic!("{}", self.text())).to_owned()
+    }
+}
+
+impl Server {
+    /// A socket of its own; it ends when something is sent, or the sender goes.
+    pub async fn listen(&self) -> (String, tokio::sync::oneshot::Sender<()>) {
+        let listener = Listener::bind(&Bind::Tcp("127.0.0.1".into(), 0)).await.unwrap();
+        let address = listener.address();
+        let (sender, stopped) = tokio::sync::oneshot::channel();
+        let stop = async move { drop(stopped.await) };
+        tokio::spawn(crate::http::run(listener, self.app.clone(), stop));
+        (address, sender)
     }
 }

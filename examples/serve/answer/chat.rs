@@ -64,7 +64,8 @@ fn fitting(
         // Rendering as often as messages are dropped is quadratic: all that surely do
         // not fit go at once, by their share of the text.
         let over = num_ctx.map_or(0, |num_ctx| tokens.len().saturating_sub(num_ctx));
-        let droppable = |m: &[Message]| m.split_last().is_some_and(|(_, old)| old.iter().any(old_turn));
+        let droppable =
+            |m: &[Message]| m.split_last().is_some_and(|(_, old)| old.iter().any(old_turn));
         if over == 0 || !droppable(&messages) {
             return Ok(Prompt { tokens, dropped_messages, own_text: true });
         }

@@ -143,7 +143,9 @@ fn strings(name: &str, value: &Value) -> Result<Vec<String>> {
 fn biases(value: &Value) -> Result<Vec<(u32, f32)>> {
     let wrong = || {
         let kind = go_kind(value);
-        ApiError::bad_request(format!("option \"logit_bias\" must be an object of numbers, not {kind}"))
+        ApiError::bad_request(format!(
+            "option \"logit_bias\" must be an object of numbers, not {kind}"
+        ))
     };
     let map = value.as_object().ok_or_else(wrong)?;
     let one = |(token, bias): (&String, &Value)| {

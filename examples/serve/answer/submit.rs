@@ -92,12 +92,7 @@ pub(super) fn check_completes(lease: &Lease, asked: &Asked, what: &str) -> Resul
 }
 
 /// Hands a prompt to the engine.
-pub(super) fn submit(
-    app: &Shared,
-    asked: &Asked,
-    ready: Ready,
-    prompt: Prompt,
-) -> Result<Answer> {
+pub(super) fn submit(app: &Shared, asked: &Asked, ready: Ready, prompt: Prompt) -> Result<Answer> {
     let Ready { lease, options, arrived } = ready;
     let num_ctx = lease.num_ctx();
     check_room(app, asked, prompt.tokens.len(), num_ctx)?;

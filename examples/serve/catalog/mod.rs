@@ -64,9 +64,7 @@ impl LocalModel {
     /// What lists show about it.
     pub fn details(&self, store: &Store) -> Details {
         match &self.entry {
-            Some(entry) => {
-                ModelConfig::read(store, entry).map(|c| c.details()).unwrap_or_default()
-            }
+            Some(entry) => ModelConfig::read(store, entry).map(|c| c.details()).unwrap_or_default(),
             None => Facts::read(&self.source).map(|facts| facts.details()).unwrap_or_default(),
         }
     }

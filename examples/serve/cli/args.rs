@@ -68,8 +68,11 @@ pub enum Command {
   push myself/mario")]
     Push(TransferArgs),
     /// Lists models
-    #[command(visible_alias = "ls", after_help = "Example:
-  list mist")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:
+  list mist"
+    )]
     List {
         /// Only names that begin so
         prefix: Option<String>,

@@ -65,8 +65,7 @@ impl Client {
         let reply = self.request(Method::HEAD, "/").send().await;
         reply.map(drop).map_err(|error| {
             if error.is_connect() {
-                let text =
-                    "could not connect to ollama server, run 'ollama serve' to start it";
+                let text = "could not connect to ollama server, run 'ollama serve' to start it";
                 text.into()
             } else {
                 error.into()
@@ -149,7 +148,9 @@ fn base(host: Option<&str>) -> Result<String> {
         None => (rest, ""),
     };
     let (name, port) = match authority.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
+            (name, port.parse().ok())
+        }
         _ => (authority, None),
     };
     let usual = match scheme {

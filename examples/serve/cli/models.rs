@@ -35,7 +35,11 @@ pub async fn list(client: &Client, screen: &mut Screen<'_>, prefix: Option<&str>
             human::moment(text(model, "modified_at"), now),
         ]
     };
-    table::print(screen.out, &["NAME", "ID", "SIZE", "MODIFIED"], &fitting.map(row).collect::<Vec<_>>())
+    table::print(
+        screen.out,
+        &["NAME", "ID", "SIZE", "MODIFIED"],
+        &fitting.map(row).collect::<Vec<_>>(),
+    )
 }
 
 /// Which models are in memory.

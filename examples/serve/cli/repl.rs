@@ -1,6 +1,5 @@
 //! A conversation: lines that are asked, and commands that begin with `/`.
 
-
 use reqwest::Method;
 use rustyline::error::ReadlineError;
 use serde_json::{Value, json};

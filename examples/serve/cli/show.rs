@@ -54,7 +54,8 @@ pub fn overview(out: &mut dyn Write, about: &Value, verbose: bool) -> Result {
         let metadata: Vec<_> = pairs.map(|(key, value)| (key.as_str(), shortened(value))).collect();
         section(out, "Metadata", &metadata)?;
         let tensors = about["tensors"].as_array().into_iter().flatten();
-        let line = |t: &Value| format!("{} {} {}", plain(&t["name"]), plain(&t["type"]), t["shape"]);
+        let line =
+            |t: &Value| format!("{} {} {}", plain(&t["name"]), plain(&t["type"]), t["shape"]);
         lines(out, "Tensors", &tensors.map(line).collect::<Vec<_>>())?;
     }
     Ok(())

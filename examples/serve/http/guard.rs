@@ -151,7 +151,9 @@ fn has_key(headers: &HeaderMap, keys: &[String]) -> bool {
     let other = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
     let Some(key) = bearer.or_else(other) else { return false };
     let given = Sha256::digest(key.as_bytes());
-    keys.iter().fold(subtle::Choice::from(0), |found, key| {
-        found | Sha256::digest(key.as_bytes()).ct_eq(&given)
-    }).into()
+    keys.iter()
+        .fold(subtle::Choice::from(0), |found, key| {
+            found | Sha256::digest(key.as_bytes()).ct_eq(&given)
+        })
+        .into()
 }

@@ -52,14 +52,8 @@ fn table() -> Vec<(&'static str, MethodRouter<Shared>)> {
 }
 
 /// The routes that change the store: a read-only server refuses them.
-pub const CHANGING: [&str; 6] = [
-    "/api/pull",
-    "/api/push",
-    "/api/create",
-    "/api/copy",
-    "/api/delete",
-    "/api/blobs/{digest}",
-];
+pub const CHANGING: [&str; 6] =
+    ["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/{digest}"];
 
 /// The whole server, without a socket.
 pub fn router(app: Shared) -> Router {

@@ -17,10 +17,7 @@ use crate::store::Digest;
 ///
 /// # Errors
 /// 400 `invalid digest format`, 404.
-pub async fn has_blob(
-    State(app): State<Shared>,
-    Path(digest): Path<String>,
-) -> Result<StatusCode> {
+pub async fn has_blob(State(app): State<Shared>, Path(digest): Path<String>) -> Result<StatusCode> {
     let parsed = parse(&digest)?;
     blocking(move || match app.store.blob(&parsed) {
         Some(_) => Ok(StatusCode::OK),
@@ -57,7 +54,8 @@ pub async fn put_blob(
         loop {
             match chunks.blocking_recv() {
                 Some(Some(chunk)) => {
-                    blob.write_all(&chunk).map_err(|error| ApiError::internal(error.to_string()))?;
+                    blob.write_all(&chunk)
+                        .map_err(|error| ApiError::internal(error.to_string()))?;
                 }
                 Some(None) => break,
                 // The client went away: what came is thrown away.

@@ -66,9 +66,7 @@ pub fn refuse_later(body: &mut Body) -> Result<()> {
         return Err(ApiError::bad_request(if known {
             "structured output (format) is not supported yet; leave format out".into()
         } else {
-            format!(
-                "invalid format: {format}; expected \"json\" or a valid JSON Schema object"
-            )
+            format!("invalid format: {format}; expected \"json\" or a valid JSON Schema object")
         }));
     }
     Ok(())

@@ -22,7 +22,8 @@ use super::fields;
 /// 400 for a name that is none; what happens later is a line.
 pub async fn pull(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
     let mut body = Body::parse("PullRequest", &bytes)?;
-    let model = fields::model(&mut body).map_err(|_| ApiError::bad_request("invalid model name"))?;
+    let model =
+        fields::model(&mut body).map_err(|_| ApiError::bad_request("invalid model name"))?;
     let name = crate::catalog::parse(&model)?;
     let (insecure, stream) = switches(&mut body)?;
     let work = move |sink: Sink| async move {

@@ -106,10 +106,9 @@ async fn all_parts(
     progress: &(impl Fn(u64) + Send + Sync),
 ) -> Result<(), Ended> {
     let numbers = stream::iter((0..partial.parts.len()).map(Ok));
-    let parts = numbers
-        .try_for_each_concurrent(session.registry.options.parts.max(1), |n| {
-            one_part(session, digest, partial.clone(), n)
-        });
+    let parts = numbers.try_for_each_concurrent(session.registry.options.parts.max(1), |n| {
+        one_part(session, digest, partial.clone(), n)
+    });
     let mut parts = std::pin::pin!(parts);
     let mut clock = tokio::time::interval(TELL);
     let mut told = partial.completed();

@@ -69,7 +69,8 @@ impl Partial {
         size: u64,
         options: &RegistryOptions,
     ) -> Result<Claim, RegistryError> {
-        let path = store.blob_path(digest).with_file_name(format!("{}-partial", digest.file_name()));
+        let path =
+            store.blob_path(digest).with_file_name(format!("{}-partial", digest.file_name()));
         loop {
             let failed = |error: std::io::Error| disk(&path, &error);
             let opened = File::options().create(true).truncate(false).write(true).open(&path);

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use reqwest::header::{
+    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
@@ -145,7 +147,8 @@ impl Session {
         if let Some(service) = field("service") {
             url.query_pairs_mut().append_pair("service", service);
         }
-        for scope in field("scope").unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()) {
+        for scope in field("scope").unwrap_or_default().split(' ').filter(|scope| !scope.is_empty())
+        {
             url.query_pairs_mut().append_pair("scope", scope);
         }
         let response = self.send_once(&Call::new(Method::GET, url.clone()), url).await?;

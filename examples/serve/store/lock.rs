@@ -22,7 +22,8 @@ impl Store {
     /// Waits until nobody else changes the store.
     pub(super) fn lock_alone(&self) -> Result<Alone> {
         let path = self.root().join(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
         file.lock().at(&path)?;
         Ok(Alone(file))
     }
@@ -35,7 +36,8 @@ impl Store {
         // Not between the moments when somebody looks for pins and removes blobs.
         let _alone = self.lock_alone()?;
         let file = tempfile::Builder::new().prefix("pin-").tempfile_in(self.pins());
-        let (mut file, path) = file.at(&self.pins())?.keep().map_err(|e| e.error).at(&self.pins())?;
+        let (mut file, path) =
+            file.at(&self.pins())?.keep().map_err(|e| e.error).at(&self.pins())?;
         file.lock().at(&path)?;
         for digest in digests {
             writeln!(file, "{digest}").at(&path)?;

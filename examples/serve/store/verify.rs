@@ -40,7 +40,8 @@ impl Store {
                 Err(error) => report.problems.push(error.to_string()),
             }
         }
-        let total = needed.values().map(|(size, _)| size).fold(0, |a, &b| u64::saturating_add(a, b));
+        let total =
+            needed.values().map(|(size, _)| size).fold(0, |a, &b| u64::saturating_add(a, b));
         let mut done = 0;
         for (digest, (size, name)) in &needed {
             match self.check(digest, *size)? {
