@@ -16,6 +16,7 @@ mod config;
 mod error;
 mod http;
 mod metrics;
+mod modelfile;
 mod name;
 mod ollama;
 mod openai;

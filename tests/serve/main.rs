@@ -18,6 +18,8 @@ mod error;
 mod http;
 #[path = "../../examples/serve/metrics.rs"]
 mod metrics;
+#[path = "../../examples/serve/modelfile.rs"]
+mod modelfile;
 #[path = "../../examples/serve/name.rs"]
 mod name;
 #[path = "../../examples/serve/ollama/mod.rs"]
@@ -36,6 +38,7 @@ mod store;
 mod cli_tests;
 mod golden_tests;
 mod hostile_tests;
+mod modelfile_tests;
 mod name_tests;
 mod openai_tests;
 mod prompt_tests;

@@ -29,7 +29,9 @@ impl<'m> Prompter<'m> {
         let kind = match layer {
             Some(source) => {
                 let parsed = PromptTemplate::parse(source);
-                Kind::Go(parsed.map_err(|error| ApiError::internal(error.to_string()))?)
+                let template = parsed.map_err(|error| ApiError::internal(error.to_string()))?;
+                let think = template.capabilities().thinking.then_some(thinks);
+                Kind::Go(template.with_think(think))
             }
             None if has_jinja(model) => Kind::Jinja,
             None => Kind::None,
@@ -80,10 +82,8 @@ impl<'m> Prompter<'m> {
             let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
             return Ok(model.tokenizer().encode_chat(&text));
         }
-        let message = |role: &str, content: &str| Message {
-            role: role.into(),
-            content: content.into(),
-        };
+        let message =
+            |role: &str, content: &str| Message { role: role.into(), content: content.into() };
         let system = (!system.is_empty()).then(|| message("system", system));
         let messages: Vec<_> = system
             .into_iter()
@@ -100,12 +100,8 @@ impl<'m> Prompter<'m> {
         if !self.thinks {
             variables.insert("enable_thinking".into(), false.into());
         }
-        let chat = Chat {
-            messages: &messages,
-            add_generation_prompt: true,
-            variables,
-            ..Chat::default()
-        };
+        let chat =
+            Chat { messages: &messages, add_generation_prompt: true, variables, ..Chat::default() };
         Ok(self.model.chat_tokens(&chat)?)
     }
 }

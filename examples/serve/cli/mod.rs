@@ -1,6 +1,146 @@
-//! The command line: `serve`, `run`, `pull`, `list`, …
+//! The command line: `serve`, `run`, `pull`, `list`, … Every command but `serve` and
+//! `verify` talks to a server, as Ollama's does.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
+
+mod args;
+mod client;
+mod create;
+mod human;
+mod models;
+mod repl;
+mod run;
+mod show;
+mod table;
+mod transfer;
+mod wrap;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+pub use client::Client;
+
+/// Any error, as one sentence.
+pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where a command writes: `out` is its result, `notes` is for people. Whether these are
+/// terminals decides about bars and colours.
+pub struct Screen<'a> {
+    /// Results.
+    pub out: &'a mut (dyn Write + Send),
+    /// Whether results are read by a person.
+    pub terminal: bool,
+}
 
 /// Parses the arguments and runs the command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(message) => {
+            let failed = message.use_stderr();
+            // Help goes to stdout, a mistake to stderr; a closed pipe is fine.
+            let _ = message.print();
+            return if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match run_command(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_command(args: Args) -> Result {
+    let Some(command) = args.command else {
+        if args.version {
+            return client_runtime()?.block_on(version());
+        }
+        let help = <Args as clap::CommandFactory>::command().render_help();
+        print!("{help}");
+        return Ok(());
+    };
+    match command {
+        Command::Serve(args) => serve(&args),
+        Command::Verify { models } => models::verify(models),
+        command => {
+            let client = Client::from_env()?;
+            let mut out = std::io::stdout();
+            let terminal = std::io::IsTerminal::is_terminal(&out);
+            let mut screen = Screen { out: &mut out, terminal };
+            client_runtime()?.block_on(talk(&client, &mut screen, command))
+        }
+    }
+}
+
+/// A command that talks to a server.
+async fn talk(client: &Client, screen: &mut Screen<'_>, command: Command) -> Result {
+    client.check().await?;
+    match command {
+        Command::Run(args) => run::run(client, screen, &args).await,
+        Command::Pull(args) => transfer::pull(client, &args.model, args.insecure).await,
+        Command::Push(args) => transfer::push(client, &args.model, args.insecure).await,
+        Command::Create(args) => create::create(client, &args).await,
+        Command::List { prefix } => models::list(client, screen, prefix.as_deref()).await,
+        Command::Ps => models::ps(client, screen).await,
+        Command::Show(args) => show::show(client, screen, &args).await,
+        Command::Cp { source, destination } => {
+            models::copy(client, screen, &source, &destination).await
+        }
+        Command::Rm { models } => models::remove(client, screen, &models).await,
+        Command::Stop { model } => models::stop(client, &model).await,
+        // Handled before there is a client.
+        Command::Serve(_) | Command::Verify { .. } => Ok(()),
+    }
+}
+
+fn client_runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn serve(args: &crate::config::ServeArgs) -> Result {
+    let config = crate::config::Config::new(args)?;
+    log_to_stderr(config.debug);
+    // Handlers only pass on what engines and disks do on threads of their own.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let served = runtime.block_on(crate::http::serve(config));
+    // What waits for a disk must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(served?)
+}
+
+/// `RUST_LOG` decides, else the settings.
+fn log_to_stderr(debug: u8) {
+    let level = match debug {
+        0 => "info",
+        1 => "serve=debug,ollama=debug,info",
+        _ => "serve=trace,ollama=trace,debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    // Somebody else's log is as good.
+    let _ = log.try_init();
+}
+
+/// Both versions: a client and its server may differ.
+async fn version() -> Result {
+    let own = crate::ollama::OLLAMA_VERSION;
+    match Client::from_env()?.version().await {
+        Ok(server) => {
+            println!("ollama version is {server}");
+            if server != own {
+                println!("Warning: client version is {own}");
+            }
+        }
+        Err(_) => {
+            println!("Warning: could not connect to a running Ollama instance");
+            println!("Warning: client version is {own}");
+        }
+    }
+    Ok(())
 }

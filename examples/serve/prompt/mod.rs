@@ -1,4 +1,21 @@
-//! Conversations → the text that the model reads.
+//! Conversations → the text that the model reads, by the Go template of a pulled model,
+//! as Ollama renders it.
+//!
+//! Text of people is marked ([`tramontane::Model::mark`]), so that it never becomes a
+//! control token. A template sees the marks: `len`, `slice` and comparisons of a text
+//! that spells control tokens may differ from Ollama's. A role is marked too, unless it
+//! is one of the usual four or the template names it.
+
+mod capability;
+mod conversation;
+mod cut;
+mod go;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+pub use capability::Capabilities;
+pub use go::{TemplateError, quote};
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,4 +24,103 @@ pub struct Message {
     pub role: String,
     /// Its text.
     pub content: String,
+}
+
+/// The Go template of a model.
+#[derive(Debug, Clone)]
+pub struct PromptTemplate {
+    template: go::Template,
+    /// The template up to where the answer begins, for [`conversation`]'s last turn.
+    opening: go::Template,
+    variables: BTreeSet<String>,
+    /// Texts that it has in quotes.
+    literals: BTreeSet<String>,
+    think: Option<bool>,
+}
+
+/// What of a text is safe to put into a prompt; see [`tramontane::Model::mark`].
+pub type Mark<'m> = &'m dyn for<'t> Fn(&'t str) -> Cow<'t, str>;
+
+/// What models without any template get.
+const PLAIN: &str = "{{ .Prompt }}";
+
+impl PromptTemplate {
+    /// Parses a template. One that uses neither messages nor the response writes the
+    /// response at its end; an empty one writes the prompt.
+    ///
+    /// # Errors
+    /// What Go's parser refuses, in its words.
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        let source = if source.is_empty() { PLAIN } else { source };
+        let mut template = go::Template::parse(source)?;
+        let mut variables = capability::variables(template.tree());
+        if !variables.contains("messages") && !variables.contains("response") {
+            template.push(cut::response());
+            variables.insert("response".into());
+        }
+        let opening = template.with_root(cut::before_answer(&template.tree().root));
+        let literals = capability::literals(template.tree());
+        Ok(PromptTemplate { template, opening, variables, literals, think: None })
+    }
+
+    /// Tells the template whether to have the model think.
+    pub fn with_think(mut self, think: Option<bool>) -> Self {
+        self.think = think;
+        self
+    }
+
+    /// The fields and variables that it uses, in lower case.
+    pub fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
+    }
+
+    /// What a model with this template can do.
+    pub fn capabilities(&self) -> Capabilities {
+        let variables = self.variables();
+        Capabilities {
+            insert: variables.contains("suffix"),
+            tools: variables.contains("tools"),
+            thinking: self.thinking_tags().is_some(),
+        }
+    }
+
+    /// What stands before and after a thought.
+    pub fn thinking_tags(&self) -> Option<(String, String)> {
+        capability::thinking_tags(&self.template.tree().root)
+    }
+
+    /// The prompt of a conversation, up to where the answer begins; with marks, which
+    /// [`tramontane::template::strip_marks`] takes out for display.
+    ///
+    /// # Errors
+    /// What the template fails at, or that it goes past its limits.
+    pub fn render_chat(
+        &self,
+        messages: &[Message],
+        mark: Mark<'_>,
+    ) -> Result<String, TemplateError> {
+        conversation::chat(self, messages, mark)
+    }
+
+    /// The prompt of one turn, or of a gap between `prompt` and `suffix`; otherwise as
+    /// [`PromptTemplate::render_chat`].
+    ///
+    /// # Errors
+    /// What the template fails at, or that it goes past its limits.
+    pub fn render_generate(
+        &self,
+        system: &str,
+        prompt: &str,
+        suffix: &str,
+        mark: Mark<'_>,
+    ) -> Result<String, TemplateError> {
+        if !suffix.is_empty() {
+            return conversation::insert(self, prompt, suffix, mark);
+        }
+        let message =
+            |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let system = (!system.is_empty()).then(|| message("system", system));
+        let messages: Vec<_> = system.into_iter().chain([message("user", prompt)]).collect();
+        self.render_chat(&messages, mark)
+    }
 }

@@ -1,1 +1,111 @@
 //! Pulling and pushing models by the registry protocol.
+//!
+//! ```text
+//! manifest ─► layers that are missing ─► parts, side by side, resumed after any end
+//!                                          │
+//!        registry ◄─ 401, token ─►         └─► hash ─► store ─► manifest
+//! ```
+//! A registry is not trusted: what it sends is bounded by what the manifest promised,
+//! nothing stands under its name before its hash is right, and tokens go to the
+//! registry's own host only.
+
+mod download;
+mod error;
+mod partial;
+mod pull;
+mod push;
+mod session;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::store::Digest;
+
+pub use error::RegistryError;
+
+/// How registries are used.
+#[derive(Debug, Clone)]
+pub struct RegistryOptions {
+    /// Hosts (with their port, if they have one) that may be used; none: all.
+    pub allow: Option<Vec<String>>,
+    /// Parts of a blob on their way at the same time.
+    pub parts: usize,
+    /// Bytes of a part at least and at most.
+    pub part_bytes: (u64, u64),
+    /// Tries of a part that brings nothing.
+    pub tries: u32,
+    /// Before the second try; then twice as long each time.
+    pub back_off: Duration,
+    /// A connection that brings nothing for so long is given up.
+    pub idle: Duration,
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        RegistryOptions {
+            allow: None,
+            parts: 16,
+            part_bytes: (100_000_000, 1_000_000_000),
+            tries: 6,
+            back_off: Duration::from_secs(1),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// All registries. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    client: reqwest::Client,
+    options: RegistryOptions,
+}
+
+/// How far it is, as Ollama tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// What is being done.
+    pub status: String,
+    /// With which blob.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Its bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub total: u64,
+    /// How many of them are done.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub completed: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Progress {
+    fn status(status: impl Into<String>) -> Self {
+        Progress { status: status.into(), digest: None, total: 0, completed: 0 }
+    }
+
+    /// `pulling 0123456789ab`
+    fn blob(verb: &str, digest: &Digest, total: u64, completed: u64) -> Self {
+        let status = format!("{verb} {}", &digest.hex()[..12]);
+        Progress { status, digest: Some(digest.to_string()), total, completed }
+    }
+}
+
+impl Registry {
+    /// Makes ready to connect; connects to nobody.
+    ///
+    /// # Errors
+    /// A system without usable TLS.
+    pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("ollama/0.32.0 (tramontane ", env!("CARGO_PKG_VERSION"), ")"))
+            // Redirects are followed by hand: a token must not go along.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(30))
+            .build()
+            .map_err(RegistryError::transport)?;
+        Ok(Registry { client, options })
+    }
+}

@@ -124,6 +124,18 @@ impl Store {
         self.entry(&name, &path)
     }
 
+    /// A model, and its manifest byte for byte.
+    ///
+    /// # Errors
+    /// No such model; a manifest that cannot be read.
+    pub fn manifest_bytes(&self, name: &ModelName) -> Result<(Entry, Vec<u8>)> {
+        let missing = || StoreError::NoModel(name.short());
+        let (spelled, path) = self.spelled(name)?.ok_or_else(missing)?;
+        let entry = self.entry(&spelled, &path)?.ok_or_else(missing)?;
+        let bytes = read_file(&path, Manifest::LARGEST)?.ok_or_else(missing)?;
+        Ok((entry, bytes))
+    }
+
     fn entry(&self, name: &ModelName, path: &Path) -> Result<Option<Entry>> {
         let Some(bytes) = read_file(path, Manifest::LARGEST)? else { return Ok(None) };
         let manifest = Manifest::parse(&bytes)

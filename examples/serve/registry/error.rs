@@ -1,0 +1,96 @@
+//! What can go wrong with a registry.
+
+use std::error::Error as _;
+
+use crate::store::{Digest, StoreError};
+
+/// One sentence, in Ollama's words where clients look at them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No such model there.
+    #[error("pull model manifest: file does not exist")]
+    NoModel,
+    /// The registry refuses, or fails.
+    #[error("{what}: {status}: {body}")]
+    Refused {
+        /// What was asked.
+        what: &'static str,
+        /// HTTP's number.
+        status: u16,
+        /// The beginning of what it said.
+        body: String,
+    },
+    /// http where https was expected.
+    #[error("insecure protocol http")]
+    Insecure,
+    /// A registry that is not on the list.
+    #[error("registry {0:?} is not allowed here; the server's --registries says which are")]
+    NotAllowed(String),
+    /// An address that no registry has.
+    #[error("{0:?} is an address inside this machine's network that no registry has")]
+    Internal(String),
+    /// A token service somewhere else.
+    #[error("realm host {realm:?} does not match original host {host:?}")]
+    Realm {
+        /// Where the token would come from.
+        realm: String,
+        /// The registry.
+        host: String,
+    },
+    /// No right to do this.
+    #[error("unauthorized: access denied")]
+    Denied,
+    /// Something else than the manifest promised.
+    #[error("digest mismatch, file must be downloaded again: want {wanted}, got {got}")]
+    Mismatch {
+        /// What was promised.
+        wanted: Digest,
+        /// What came.
+        got: Digest,
+    },
+    /// The same part failed again and again.
+    #[error("max retries exceeded: {0}")]
+    Retries(String),
+    /// It sends nothing.
+    #[error("the registry sent nothing for {0} s")]
+    Idle(u64),
+    /// What no registry should send.
+    #[error("the registry's answer cannot be used: {0}")]
+    Nonsense(String),
+    /// Network.
+    #[error("{0}")]
+    Transport(String),
+    /// A model of another engine.
+    #[error("this model is made of safetensors; only GGUF models run here")]
+    NotGguf,
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk refuses.
+    #[error("{0}")]
+    Disk(String),
+}
+
+impl RegistryError {
+    /// The innermost reason: the outer ones only say "error sending request".
+    pub(super) fn transport(error: reqwest::Error) -> Self {
+        let mut text = error.to_string();
+        let mut inner = error.source();
+        while let Some(error) = inner {
+            text = error.to_string();
+            inner = error.source();
+        }
+        let host = error.url().and_then(|url| url.host_str()).unwrap_or("registry");
+        RegistryError::Transport(format!("{host}: {text}"))
+    }
+
+    /// Whether another try may help.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            RegistryError::Transport(_) | RegistryError::Idle(_) => true,
+            RegistryError::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Pushing a model.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::task::spawn_blocking;
+
+use crate::name::ModelName;
+use crate::store::{Entry, Layer, Store};
+
+use super::pull::{MANIFEST, on_disk};
+use super::session::{Call, Session};
+use super::{Progress, Registry, RegistryError};
+
+/// Bytes of one request: small enough to be sent again from memory.
+const CHUNK: u64 = 4 << 20;
+
+impl Registry {
+    /// Sends a model to its registry.
+    ///
+    /// # Errors
+    /// Network, registry, disk: one sentence.
+    pub async fn push(
+        &self,
+        store: &Store,
+        name: &ModelName,
+        insecure: bool,
+        tell: impl Fn(Progress) + Send + Sync,
+    ) -> Result<(), RegistryError> {
+        tell(Progress::status("retrieving manifest"));
+        let (entry, bytes) = match entry(store, name).await {
+            Ok(found) => found,
+            Err(error) => {
+                tell(Progress::status("couldn't retrieve manifest"));
+                return Err(error);
+            }
+        };
+        let session = Session::new(self, name, insecure)?;
+        for layer in entry.manifest.all() {
+            upload(&session, store, layer, &tell).await?;
+        }
+        tell(Progress::status("pushing manifest"));
+        let url = session.url(&format!("manifests/{}", name.tag()))?;
+        let mut call = Call::new(Method::PUT, url).header(CONTENT_TYPE, MANIFEST);
+        call.body = Some(bytes);
+        let response = session.send(call).await?;
+        if !response.status().is_success() {
+            return Err(session.refusal("push manifest", response).await);
+        }
+        tell(Progress::status("success"));
+        Ok(())
+    }
+}
+
+/// The model, and its manifest byte for byte.
+async fn entry(store: &Store, name: &ModelName) -> Result<(Entry, Vec<u8>), RegistryError> {
+    let name = name.clone();
+    on_disk(store, move |store| Ok(store.manifest_bytes(&name)?)).await
+}
+
+async fn upload(
+    session: &Session,
+    store: &Store,
+    layer: &Layer,
+    tell: &(impl Fn(Progress) + Send + Sync),
+) -> Result<(), RegistryError> {
+    let progress =
+        |completed| tell(Progress::blob("pushing", &layer.digest, layer.size, completed));
+    progress(0);
+    let head = Call::new(Method::HEAD, session.url(&format!("blobs/{}", layer.digest))?);
+    if session.send(head).await?.status().is_success() {
+        progress(layer.size);
+        return Ok(());
+    }
+    let path = store.blob(&layer.digest);
+    let path = path.ok_or(crate::store::StoreError::MissingBlob(layer.digest))?;
+    let file = File::open(&path).map_err(|error| RegistryError::Disk(error.to_string()))?;
+    let file = Arc::new(file);
+    let mut call = Call::new(Method::POST, session.url("blobs/uploads/")?);
+    call = call.header(CONTENT_LENGTH, "0");
+    let mut location = next(session, call, StatusCode::ACCEPTED).await?;
+    let mut at = 0;
+    while at < layer.size {
+        let length = CHUNK.min(layer.size - at);
+        let mut call = Call::new(Method::PATCH, location)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_RANGE, &format!("{at}-{}", at + length - 1));
+        call.body = Some(read(&file, at, length).await?);
+        location = next(session, call, StatusCode::ACCEPTED).await?;
+        at += length;
+        progress(at);
+    }
+    location.query_pairs_mut().append_pair("digest", &layer.digest.to_string());
+    let call = Call::new(Method::PUT, location).header(CONTENT_LENGTH, "0");
+    next(session, call, StatusCode::CREATED).await.map(drop)
+}
+
+/// Sends a step of an upload; where the next one goes.
+async fn next(session: &Session, call: Call, wanted: StatusCode) -> Result<Url, RegistryError> {
+    let asked = call.url.clone();
+    let options = &session.registry.options;
+    let mut failures = 0;
+    let response: Response = loop {
+        let error = match session.send(call.clone()).await {
+            Ok(response) if response.status() == wanted => break response,
+            Ok(response) => session.refusal("upload", response).await,
+            Err(error) => error,
+        };
+        failures += 1;
+        if !error.is_passing() {
+            return Err(error);
+        }
+        if failures >= options.tries {
+            return Err(RegistryError::Retries(error.to_string()));
+        }
+        tokio::time::sleep(options.back_off * 2u32.saturating_pow(failures - 1)).await;
+    };
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let Some(location) = location else { return Ok(asked) };
+    let url = asked.join(location);
+    let url = url.map_err(|error| RegistryError::Nonsense(error.to_string()))?;
+    // The model goes to the registry, wherever that says.
+    if url.scheme() != asked.scheme() {
+        return Err(RegistryError::Insecure);
+    }
+    Ok(url)
+}
+
+async fn read(file: &Arc<File>, at: u64, length: u64) -> Result<Vec<u8>, RegistryError> {
+    let file = file.clone();
+    let reading = spawn_blocking(move || {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, at).map(|()| bytes)
+    });
+    let read = reading.await.map_err(|error| RegistryError::Disk(error.to_string()))?;
+    read.map_err(|error| RegistryError::Disk(error.to_string()))
+}
