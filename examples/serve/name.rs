@@ -1,7 +1,6 @@
 //! Model names: `[scheme://][host/][namespace/]model[:tag]`.
 
 use std::fmt;
-use std::path::PathBuf;
 
 /// Where models come from that name no registry.
 pub const DEFAULT_HOST: &str = "registry.ollama.ai";
@@ -130,11 +129,6 @@ impl ModelName {
     pub fn full(&self) -> String {
         let ModelName { host, namespace, model, tag, .. } = self;
         format!("{host}/{namespace}/{model}:{tag}")
-    }
-
-    /// `host/namespace/model/tag`, below a store's `manifests`.
-    pub fn path(&self) -> PathBuf {
-        self.parts().iter().collect()
     }
 }
 

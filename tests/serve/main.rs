@@ -1,5 +1,6 @@
 //! The example `serve`: its parts, its router without a socket, the whole binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+#![allow(clippy::print_stderr, reason = "what could not run is said loudly")]
 #![allow(dead_code, reason = "the tests use the example's parts, not all of each")]
 
 #[path = "../../examples/serve/answer/mod.rs"]
@@ -36,11 +37,13 @@ mod schedule;
 mod store;
 
 mod cli_tests;
+mod go_tests;
 mod golden_tests;
 mod hostile_tests;
 mod modelfile_tests;
 mod name_tests;
 mod openai_tests;
+mod prompt_limits_tests;
 mod prompt_tests;
 mod registry_tests;
 mod router_tests;

@@ -50,11 +50,6 @@ impl Facts {
         opened.map(Facts).map_err(|error| ApiError::internal(error.to_string()))
     }
 
-    /// Facts of a file that is open.
-    pub fn of(file: Gguf) -> Self {
-        Facts(file)
-    }
-
     fn metadata(&self) -> &Metadata {
         self.0.metadata()
     }

@@ -103,8 +103,8 @@ impl LocalModel {
             parts: ModelName::parse(BUILTIN).ok(),
             source: Source::Builtin,
             digest: Digest::of(BUILTIN.as_bytes()).hex(),
-            size: 4_000_000,
-            modified: SystemTime::UNIX_EPOCH,
+            size: tramontane::builtin_bytes().len() as u64,
+            modified: built(),
             entry: None,
         }
     }
@@ -122,6 +122,12 @@ impl LocalModel {
             entry: None,
         })
     }
+}
+
+/// When the program was made, and with it the built-in model.
+fn built() -> SystemTime {
+    let program = std::env::current_exe().and_then(|path| path.metadata()?.modified());
+    program.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// All models, newest first. With nothing else there is the built-in one.
@@ -162,11 +168,14 @@ fn find_now(app: &Shared, name: &str) -> Result<Option<LocalModel>> {
     if let Some(path) = served_file(app, name) {
         return Ok(LocalModel::file(&path));
     }
+    if name.is_empty() {
+        return Ok(None);
+    }
     let parts = parse(name)?;
     let entry = app.store.find(&parts).map_err(|error| ApiError::internal(error.to_string()))?;
     match entry {
         Some(entry) => LocalModel::stored(&app.store, entry).map(Some),
-        None if parts.short() == BUILTIN => Ok(Some(LocalModel::builtin())),
+        None if parts.short().eq_ignore_ascii_case(BUILTIN) => Ok(Some(LocalModel::builtin())),
         None => Ok(None),
     }
 }

@@ -51,11 +51,6 @@ impl Body {
         value.filter(|value| !value.is_null())
     }
 
-    /// Whether the field stands there, `null` or not.
-    pub fn has(&self, name: &str) -> bool {
-        self.fields.keys().any(|key| key.eq_ignore_ascii_case(name))
-    }
-
     /// A text.
     ///
     /// # Errors

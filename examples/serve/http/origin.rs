@@ -17,7 +17,7 @@ pub fn allowed(origin: &str, extra: &[String]) -> bool {
         })
     };
     extra.iter().any(|pattern| matches(pattern, origin))
-        || LOCAL.iter().any(|host| local(&host))
+        || LOCAL.iter().any(local)
         || APPS.iter().any(|pattern| matches(pattern, origin))
 }
 

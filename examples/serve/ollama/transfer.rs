@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -93,29 +94,40 @@ where
         }
         return Ok(http::json(&last));
     }
-    let work = work.boxed();
-    let state = (Some(work), lines);
-    Ok(http::ndjson(http::unfold(state, |(mut work, mut lines)| async move {
-        loop {
-            let Some(running) = work.as_mut() else {
-                // Lines that were told before the work ended.
-                let line = lines.recv().await?;
-                return Some((line, (work, lines)));
-            };
+    let state = Told { work: Some(work.boxed()), lines, failure: None };
+    Ok(http::ndjson(http::unfold(state, |mut told| async move {
+        let line = told.next().await?;
+        Some((line, told))
+    })))
+}
+
+/// Work, and what it tells.
+struct Told {
+    work: Option<BoxFuture<'static, Result<(), String>>>,
+    lines: mpsc::UnboundedReceiver<Value>,
+    failure: Option<String>,
+}
+
+impl Told {
+    /// The next line: all that was told, and then the error, if it ended with one.
+    async fn next(&mut self) -> Option<Value> {
+        while let Some(running) = self.work.as_mut() {
             tokio::select! {
                 biased;
-                line = lines.recv() => {
-                    let line = line?;
-                    return Some((line, (work, lines)));
-                }
+                line = self.lines.recv() => match line {
+                    Some(line) => return Some(line),
+                    // Its sink is gone before its end.
+                    None => self.failure = self.work.take()?.await.err(),
+                },
                 ended = running => {
-                    work = None;
-                    if let Err(error) = ended {
-                        lines.close();
-                        return Some((json!({"error": error}), (work, lines)));
-                    }
+                    self.failure = ended.err();
+                    self.work = None;
                 }
             }
         }
-    })))
+        match self.lines.recv().await {
+            Some(line) => Some(line),
+            None => self.failure.take().map(|error| json!({"error": error})),
+        }
+    }
 }

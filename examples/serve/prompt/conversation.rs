@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use tramontane::template::PLAIN_TEXT_MARK;
 
-use super::go::{Map, TemplateError, Value};
+use super::go::{self, Map, Output, TemplateError, Value};
 use super::{Mark, Message, PromptTemplate};
 
 type Result<T> = std::result::Result<T, TemplateError>;
@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, TemplateError>;
 /// What the template fails at.
 pub fn chat(template: &PromptTemplate, messages: &[Message], mark: Mark<'_>) -> Result<String> {
     let (system, messages) = collate(template, messages, mark);
-    if template.variables.contains("messages") {
+    if template.variables().contains("messages") {
         let messages: Vec<_> = messages.iter().map(message).collect();
         let dot = root(
             template,
@@ -27,9 +27,9 @@ pub fn chat(template: &PromptTemplate, messages: &[Message], mark: Mark<'_>) -> 
                 ("Response", Value::text("")),
             ],
         );
-        return template.template.render(&dot, String::new());
+        return once(template, &dot);
     }
-    turns(template, messages)
+    go::on_large_stack(|| turns(template, messages))
 }
 
 /// The text of a gap that the answer is to fill.
@@ -50,7 +50,15 @@ pub fn insert(
             ("Response", Value::text("")),
         ],
     );
-    template.template.render(&dot, String::new())
+    once(template, &dot)
+}
+
+fn once(template: &PromptTemplate, dot: &Value) -> Result<String> {
+    go::on_large_stack(|| {
+        let mut output = Output::default();
+        template.parsed.whole.render(dot, &mut output)?;
+        Ok(output.text)
+    })
 }
 
 fn root<const N: usize>(template: &PromptTemplate, entries: [(&str, Value); N]) -> Value {
@@ -91,7 +99,8 @@ fn collate(
 /// A role that the template does not name is text of people, around which the template
 /// may write half of a control token: it cannot be told from one with a mark.
 fn role<'r>(template: &PromptTemplate, role: &'r str, mark: Mark<'_>) -> Cow<'r, str> {
-    if matches!(role, "system" | "user" | "assistant" | "tool") || template.literals.contains(role)
+    if matches!(role, "system" | "user" | "assistant" | "tool")
+        || template.parsed.literals.contains(role)
     {
         return Cow::Borrowed(role);
     }
@@ -142,7 +151,7 @@ impl Turn {
 
 /// Turn after turn; the last ends where the response begins, or with its beginning.
 fn turns(template: &PromptTemplate, messages: Vec<Message>) -> Result<String> {
-    let mut text = String::new();
+    let mut output = Output::default();
     let mut turn = Turn::default();
     for message in messages {
         let over = match message.role.as_str() {
@@ -151,7 +160,8 @@ fn turns(template: &PromptTemplate, messages: Vec<Message>) -> Result<String> {
             _ => false,
         };
         if over {
-            text = template.template.render(&std::mem::take(&mut turn).dot(template), text)?;
+            let dot = std::mem::take(&mut turn).dot(template);
+            template.parsed.whole.render(&dot, &mut output)?;
         }
         match message.role.as_str() {
             "system" => turn.system = message.content,
@@ -160,5 +170,6 @@ fn turns(template: &PromptTemplate, messages: Vec<Message>) -> Result<String> {
             _ => {}
         }
     }
-    template.opening.render(&turn.dot(template), text)
+    template.parsed.opening.render(&turn.dot(template), &mut output)?;
+    Ok(output.text)
 }

@@ -13,6 +13,7 @@ mod go;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub use capability::Capabilities;
 pub use go::{TemplateError, quote};
@@ -29,13 +30,20 @@ pub struct Message {
 /// The Go template of a model.
 #[derive(Debug, Clone)]
 pub struct PromptTemplate {
-    template: go::Template,
-    /// The template up to where the answer begins, for [`conversation`]'s last turn.
+    parsed: Arc<Parsed>,
+    think: Option<bool>,
+}
+
+/// A template, and what was found out about it.
+#[derive(Debug)]
+struct Parsed {
+    whole: go::Template,
+    /// Up to where the answer begins, for the last turn of templates that know only turns.
     opening: go::Template,
     variables: BTreeSet<String>,
     /// Texts that it has in quotes.
     literals: BTreeSet<String>,
-    think: Option<bool>,
+    thinking_tags: Option<(String, String)>,
 }
 
 /// What of a text is safe to put into a prompt; see [`tramontane::Model::mark`].
@@ -52,15 +60,8 @@ impl PromptTemplate {
     /// What Go's parser refuses, in its words.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let source = if source.is_empty() { PLAIN } else { source };
-        let mut template = go::Template::parse(source)?;
-        let mut variables = capability::variables(template.tree());
-        if !variables.contains("messages") && !variables.contains("response") {
-            template.push(cut::response());
-            variables.insert("response".into());
-        }
-        let opening = template.with_root(cut::before_answer(&template.tree().root));
-        let literals = capability::literals(template.tree());
-        Ok(PromptTemplate { template, opening, variables, literals, think: None })
+        let parsed = go::on_large_stack(|| Parsed::new(source))?;
+        Ok(PromptTemplate { parsed: Arc::new(parsed), think: None })
     }
 
     /// Tells the template whether to have the model think.
@@ -71,7 +72,7 @@ impl PromptTemplate {
 
     /// The fields and variables that it uses, in lower case.
     pub fn variables(&self) -> &BTreeSet<String> {
-        &self.variables
+        &self.parsed.variables
     }
 
     /// What a model with this template can do.
@@ -85,8 +86,8 @@ impl PromptTemplate {
     }
 
     /// What stands before and after a thought.
-    pub fn thinking_tags(&self) -> Option<(String, String)> {
-        capability::thinking_tags(&self.template.tree().root)
+    pub fn thinking_tags(&self) -> Option<(&str, &str)> {
+        self.parsed.thinking_tags.as_ref().map(|(before, after)| (&**before, &**after))
     }
 
     /// The prompt of a conversation, up to where the answer begins; with marks, which
@@ -122,5 +123,23 @@ impl PromptTemplate {
         let system = (!system.is_empty()).then(|| message("system", system));
         let messages: Vec<_> = system.into_iter().chain([message("user", prompt)]).collect();
         self.render_chat(&messages, mark)
+    }
+}
+
+impl Parsed {
+    fn new(source: &str) -> Result<Self, TemplateError> {
+        let mut whole = go::Template::parse(source)?;
+        let mut variables = capability::variables(whole.tree());
+        if !variables.contains("messages") && !variables.contains("response") {
+            whole.push(cut::response());
+            variables.insert("response".into());
+        }
+        Ok(Parsed {
+            opening: whole.with_root(cut::before_answer(&whole.tree().root)),
+            literals: capability::literals(whole.tree()),
+            thinking_tags: capability::thinking_tags(&whole.tree().root),
+            variables,
+            whole,
+        })
     }
 }

@@ -94,6 +94,7 @@ pub struct Loaded {
     /// The name that it was loaded by.
     pub name: String,
     /// Its weights.
+    #[allow(dead_code, reason = "tests look at it")]
     pub source: Source,
     /// Bytes that it may take, weights included.
     pub size: u64,

@@ -1,7 +1,7 @@
 //! Who is at work in a store: locks that end with their process.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 
 use super::error::{Context, Result};
 use super::{Digest, Store};
@@ -13,6 +13,7 @@ pub(super) struct Alone(#[allow(dead_code, reason = "dropping it unlocks")] File
 /// are not removed while this lives.
 #[derive(Debug)]
 pub struct Pin {
+    #[allow(dead_code, reason = "dropping it unlocks")]
     file: File,
     path: std::path::PathBuf,
 }
@@ -57,20 +58,6 @@ impl Store {
             pinned.extend(text.lines().filter_map(|line| line.parse::<Digest>().ok()));
         }
         Ok(pinned)
-    }
-}
-
-impl Pin {
-    /// Pins more.
-    ///
-    /// # Errors
-    /// A system that refuses.
-    pub fn add(&mut self, digests: &[Digest]) -> Result<()> {
-        self.file.seek(SeekFrom::End(0)).at(&self.path)?;
-        for digest in digests {
-            writeln!(self.file, "{digest}").at(&self.path)?;
-        }
-        Ok(())
     }
 }
 

@@ -26,13 +26,9 @@ use std::time::SystemTime;
 
 use crate::name::ModelName;
 
-pub use blob::BlobWriter;
 pub use digest::Digest;
 pub use error::StoreError;
-pub use garbage::Pruned;
-pub use lock::Pin;
 pub use manifest::{Layer, Manifest};
-pub use verify::Report;
 
 use error::{Context, Result};
 

@@ -6,25 +6,24 @@ use super::format::Sink;
 use super::function;
 use super::node::{Branch, Command, Node, Pipe, Span, Term, TermKind};
 use super::value::Value;
-use super::{FUEL, MAX_CALLS, MAX_DEPTH, MAX_OUTPUT, Template, TemplateError, format};
+use super::{MAX_CALLS, MAX_DEPTH, MAX_OUTPUT, Output, Template, TemplateError, format};
 
-/// Renders `template` behind `prefix`.
+/// Appends to `output` what `template` makes of `dot`.
 ///
 /// # Errors
 /// What fails in Go, and what runs past the limits.
-pub fn execute(template: &Template, dot: &Value, prefix: String) -> Result<String, TemplateError> {
+pub fn execute(template: &Template, dot: &Value, output: &mut Output) -> Result<(), TemplateError> {
     let mut run = Run {
         template,
         name: "",
-        out: prefix,
+        output,
         variables: vec![("$".into(), dot.clone())],
         base: 0,
-        fuel: FUEL,
         calls: 0,
         depth: 0,
     };
     match run.list(&template.tree().root, dot) {
-        Ok(()) => Ok(run.out),
+        Ok(()) => Ok(()),
         Err(Stop::Error(error)) => Err(*error),
         // The parser lets neither stand outside a range.
         Err(Stop::Break | Stop::Continue) => Err(TemplateError::Limit("a loop ended twice")),
@@ -35,11 +34,10 @@ struct Run<'t> {
     template: &'t Template,
     /// The defined template that runs.
     name: &'t str,
-    out: String,
+    output: &'t mut Output,
     variables: Vec<(Arc<str>, Value)>,
     /// Where the variables of the running template begin.
     base: usize,
-    fuel: u64,
     calls: usize,
     depth: usize,
 }
@@ -61,17 +59,18 @@ type Done<T = ()> = Result<T, Stop>;
 
 impl<'t> Run<'t> {
     fn spend(&mut self, steps: usize) -> Done {
-        let left = self.fuel.checked_sub(steps as u64);
-        self.fuel = left.ok_or(TemplateError::Limit("it takes more than a million steps"))?;
+        let left = self.output.fuel.checked_sub(steps as u64);
+        self.output.fuel =
+            left.ok_or(TemplateError::Limit("it takes more than a million steps"))?;
         Ok(())
     }
 
     fn write(&mut self, text: &str) -> Done {
         self.spend(text.len() / 64)?;
-        if self.out.len() + text.len() > MAX_OUTPUT {
+        if self.output.text.len() + text.len() > MAX_OUTPUT {
             return Err(TemplateError::Limit("it writes more than 4 MiB").into());
         }
-        self.out.push_str(text);
+        self.output.text.push_str(text);
         Ok(())
     }
 
@@ -147,7 +146,7 @@ impl<'t> Run<'t> {
     /// A text that was made, paid for.
     fn whole(&mut self, sink: Sink) -> Done<String> {
         let text = sink.finish().ok_or(TemplateError::Limit("it makes a text of over 4 MiB"))?;
-        self.spend(text.len() / 64)?;
+        self.spend(text.len() / 16)?;
         Ok(text)
     }
 
@@ -165,42 +164,8 @@ impl<'t> Run<'t> {
 
     fn range(&mut self, branch: &'t Branch, dot: &Value) -> Done {
         let value = self.pipe(&branch.pipe, dot)?;
-        let at = branch.pipe.at;
         let mut any = false;
-        let mut all = |pair: (Value, Value)| {
-            any = true;
-            self.iteration(branch, pair.0, pair.1)
-        };
-        let done = match &value {
-            Value::List(list) => {
-                let items = list.items().iter().enumerate();
-                items.map(|(i, item)| (index(i), item.clone())).try_for_each(&mut all)
-            }
-            Value::Map(map) if map.struct_name().is_none() => {
-                let entries = map.entries();
-                entries
-                    .map(|(key, item)| (Value::Text(key.clone()), item.clone()))
-                    .try_for_each(&mut all)
-            }
-            Value::Int(count) if branch.pipe.variables.len() < 2 => {
-                (0..*count).map(|i| (Value::Int(i), Value::Int(i))).try_for_each(&mut all)
-            }
-            Value::Int(count) => {
-                let what = format!("can't use {count} to iterate over more than one variable");
-                return self.fail(at, what);
-            }
-            Value::Text(text) => {
-                let letters = text.char_indices();
-                letters
-                    .map(|(i, letter)| (index(i), Value::Int(u32::from(letter).into())))
-                    .try_for_each(&mut all)
-            }
-            Value::Nil => Ok(()),
-            Value::Bool(_) | Value::Float(_) | Value::Map(_) => {
-                let shown = format::shown(&value).finish().unwrap_or_default();
-                return self.fail(at, format!("range can't iterate over {shown}"));
-            }
-        };
+        let done = self.each(branch, &value, &mut any);
         match done {
             Err(Stop::Break) => Ok(()),
             Err(stop) => Err(stop),
@@ -208,6 +173,42 @@ impl<'t> Run<'t> {
                 Some(otherwise) if !any => self.list(otherwise, dot),
                 _ => Ok(()),
             },
+        }
+    }
+
+    /// Runs the body for every element; `any` tells whether there was one.
+    fn each(&mut self, branch: &'t Branch, value: &Value, any: &mut bool) -> Done {
+        let at = branch.pipe.at;
+        let mut all = |(key, item): (Value, Value)| {
+            *any = true;
+            self.iteration(branch, key, item)
+        };
+        match value {
+            Value::List(list) => {
+                let items = list.items().iter().enumerate();
+                items.map(|(i, item)| (index(i), item.clone())).try_for_each(&mut all)
+            }
+            Value::Map(map) if map.struct_name().is_none() => {
+                let entries = map.entries().map(|(key, item)| (key.clone(), item.clone()));
+                entries.map(|(key, item)| (Value::Text(key), item)).try_for_each(&mut all)
+            }
+            Value::Int(count) if branch.pipe.variables.len() < 2 => {
+                (0..*count).map(|i| (Value::Int(i), Value::Int(i))).try_for_each(&mut all)
+            }
+            Value::Int(count) => {
+                let what = format!("can't use {count} to iterate over more than one variable");
+                self.fail(at, what)
+            }
+            Value::Text(text) => {
+                let letters = text.char_indices();
+                let letters = letters.map(|(i, letter)| (index(i), u32::from(letter).into()));
+                letters.map(|(i, code)| (i, Value::Int(code))).try_for_each(&mut all)
+            }
+            Value::Nil => Ok(()),
+            Value::Bool(_) | Value::Float(_) | Value::Map(_) => {
+                let shown = format::shown(value).finish().unwrap_or_default();
+                self.fail(at, format!("range can't iterate over {shown}"))
+            }
         }
     }
 
@@ -398,6 +399,7 @@ impl<'t> Run<'t> {
                 values.push(self.term(term, dot)?);
             }
             values.extend(last);
+            self.spend(function::compared(name, &values) / 64)?;
             match function::call(name, &values) {
                 Ok(function::Made::Value(value)) => value,
                 Ok(function::Made::Text(sink)) => Value::text(self.whole(sink)?),

@@ -73,24 +73,29 @@ fn escape<'t>(rest: &'t str, quote: char, bytes: &mut Vec<u8>) -> Option<&'t str
         '\\' => b'\\',
         '\'' | '"' if letter == quote => letter as u8,
         'x' => {
-            bytes.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
+            bytes.push(u8::try_from(code(after.get(..2)?, 16)?).ok()?);
             return after.get(2..);
         }
         'u' | 'U' => {
             let length = if letter == 'u' { 4 } else { 8 };
-            let code = u32::from_str_radix(after.get(..length)?, 16).ok()?;
-            let letter = char::from_u32(code)?;
+            let letter = char::from_u32(code(after.get(..length)?, 16)?)?;
             bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
             return after.get(length..);
         }
         '0'..='7' => {
-            bytes.push(u8::from_str_radix(rest.get(..3)?, 8).ok()?);
+            bytes.push(u8::try_from(code(rest.get(..3)?, 8)?).ok()?);
             return rest.get(3..);
         }
         _ => return None,
     };
     bytes.push(simple);
     Some(after)
+}
+
+/// A number of digits only.
+fn code(digits: &str, radix: u32) -> Option<u32> {
+    let signed = digits.starts_with(['+', '-']);
+    u32::from_str_radix(digits, radix).ok().filter(|_| !signed)
 }
 
 /// `text` in double quotes, as Go's `%q` writes it.

@@ -30,7 +30,8 @@ pub use value::{Map, Value};
 pub const MAX_SOURCE: usize = 256 << 10;
 /// Bytes of one rendering, and of one text within it.
 pub const MAX_OUTPUT: usize = 4 << 20;
-/// Steps of one rendering; 64 bytes that are written or copied are one.
+/// Steps of one rendering; 64 bytes that are written or compared, or 16 that are made, are
+/// one.
 const FUEL: u64 = 1_000_000;
 /// Templates that call each other, or themselves.
 const MAX_CALLS: usize = 64;
@@ -71,14 +72,13 @@ pub enum TemplateError {
 }
 
 /// A parsed template.
-#[derive(Clone)]
 pub struct Template {
     source: String,
     tree: Tree,
 }
 
 impl Template {
-    /// Parses `source`.
+    /// Parses `source`. Needs room to recurse: see [`on_large_stack`].
     ///
     /// # Errors
     /// What Go refuses, and sources of more than 256 KiB.
@@ -86,7 +86,7 @@ impl Template {
         if source.len() > MAX_SOURCE {
             return Err(TemplateError::Limit("the source is longer than 256 KiB"));
         }
-        let tree = on_large_stack(|| parse::parse(source, function::knows))?;
+        let tree = parse::parse(source, function::knows)?;
         Ok(Template { source: source.to_owned(), tree })
     }
 
@@ -111,12 +111,26 @@ impl Template {
         self.tree.root.push(more);
     }
 
-    /// Writes what it makes of `dot`, behind `prefix`.
+    /// Appends what it makes of `dot`. Needs room to recurse: see [`on_large_stack`].
     ///
     /// # Errors
     /// What fails in Go, and what runs past the limits.
-    pub fn render(&self, dot: &Value, prefix: String) -> Result<String, TemplateError> {
-        on_large_stack(|| execute::execute(self, dot, prefix))
+    pub fn render(&self, dot: &Value, output: &mut Output) -> Result<(), TemplateError> {
+        execute::execute(self, dot, output)
+    }
+}
+
+/// What templates have written, and what they may still do.
+#[derive(Debug)]
+pub struct Output {
+    /// The text so far.
+    pub text: String,
+    fuel: u64,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Output { text: String::new(), fuel: FUEL }
     }
 }
 
@@ -127,7 +141,10 @@ impl fmt::Debug for Template {
 }
 
 /// Runs `work` where there is room to recurse.
-fn on_large_stack<T: Send>(
+///
+/// # Errors
+/// Its own.
+pub fn on_large_stack<T: Send>(
     work: impl FnOnce() -> Result<T, TemplateError> + Send,
 ) -> Result<T, TemplateError> {
     std::thread::scope(|scope| {
