@@ -44,9 +44,7 @@ fn check(route: &str, case: &Value, wanted: &Value) -> Result<(), String> {
     if let Some(wanted) = wanted.get("events") {
         let found: Vec<Value> = match route {
             "chat" => events(chat::Chunks::new(head(), case["usage"] == true), steps),
-            "completions" => {
-                events(completions::Chunks::new(head(), case["usage"] == true), steps)
-            }
+            "completions" => events(completions::Chunks::new(head(), case["usage"] == true), steps),
             "responses" => events(response::Events::new(response_head()), steps),
             "messages" => events(anthropic::Events::new(message_head(case), 11), steps),
             _ => panic!("{route}"),
