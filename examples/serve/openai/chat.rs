@@ -13,7 +13,7 @@ use crate::http::{self, Body, Event};
 use super::error::OpenAiError;
 use super::shared::{Head, add_cut, logprobs, usage};
 use super::stream::{self, Writer};
-use super::unsupported::{self, Refused};
+use super::unsupported::{self, MODERATES_NOTHING, Refused};
 use super::{content, options};
 
 /// What a client asks for.
@@ -30,6 +30,7 @@ pub struct Request {
 const REFUSED: &[Refused] = &[
     ("audio", "this server runs text models"),
     ("web_search_options", "this server does not search the web"),
+    ("moderation", MODERATES_NOTHING),
 ];
 
 /// Goes on with a conversation.

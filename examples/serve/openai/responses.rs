@@ -13,7 +13,7 @@ use crate::prompt::Message;
 
 use super::error::OpenAiError;
 use super::response::{Events, Head};
-use super::unsupported::{self, Refused};
+use super::unsupported::{self, MODERATES_NOTHING, Refused};
 use super::{content, options, stream};
 
 /// What a client asks for.
@@ -33,6 +33,7 @@ const REFUSED: &[Refused] = &[
     ("conversation", KEEPS_NOTHING),
     ("background", "this server answers while the client waits"),
     ("prompt", "this server keeps no prompts; send instructions and input"),
+    ("moderation", MODERATES_NOTHING),
 ];
 /// Goes on with a conversation.
 ///

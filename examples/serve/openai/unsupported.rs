@@ -9,6 +9,9 @@ use crate::http::Body;
 const TOOLS: &str = "tools are not supported yet: this server cannot call functions; leave tools \
     out or set tool_choice to \"none\"";
 
+/// Of answers that somebody wants to be judged.
+pub const MODERATES_NOTHING: &str = "this server does not judge texts";
+
 /// Fields and what is said when one is set. `null`, `false` and what is empty pass.
 pub type Refused = (&'static str, &'static str);
 
