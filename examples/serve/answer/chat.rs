@@ -36,15 +36,17 @@ pub async fn chat(app: &Shared, chat: Chat) -> Result<Answer> {
     submit::submit(app, &asked, ready, prompt)
 }
 
-/// The model's system text and history, and then what the client sent.
-fn whole(settings: &Settings, messages: Vec<Message>) -> Vec<Message> {
-    let mut all = settings.messages.clone();
-    all.extend(messages);
-    let has_system = all.first().is_some_and(|first| first.role == "system");
-    if let Some(system) = settings.system.as_ref().filter(|text| !text.is_empty() && !has_system) {
-        all.insert(0, Message { role: "system".into(), content: system.clone() });
-    }
-    all
+/// A system text (the client's own, else the model's), the model's history, and then
+/// what the client sent.
+fn whole(settings: &Settings, mut messages: Vec<Message>) -> Vec<Message> {
+    let own = messages.first().is_some_and(|first| first.role == "system");
+    let system = if own {
+        Some(messages.remove(0))
+    } else {
+        let text = settings.system.clone().filter(|text| !text.is_empty());
+        text.map(|content| Message { role: "system".into(), content })
+    };
+    system.into_iter().chain(settings.messages.iter().cloned()).chain(messages).collect()
 }
 
 /// The tokens of the newest messages that fit `num_ctx` positions: all system messages
