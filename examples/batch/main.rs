@@ -154,7 +154,12 @@ fn open(path: &Path) -> common::Result<(Box<dyn Read>, Option<u64>)> {
     if path.as_os_str() == "-" {
         return Ok((Box::new(std::io::stdin()), None));
     }
-    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("{}: no such file; check the path", path.display())
+        }
+        _ => format!("{}: {error}", path.display()),
+    })?;
     let data = file.metadata()?;
     let length = data.is_file().then_some(data.len());
     Ok((Box::new(file), length))
