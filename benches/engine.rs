@@ -1,4 +1,5 @@
 //! The engine: streams together, a long chat, guesses, a prompt among streams.
+//! `TRAMONTANE_BENCH_COPIER` names a model that quotes (see `benches/copying`).
 //! `TRAMONTANE_BENCH_MODEL` names a file; default: a synthesized one, as for the bench
 //! `model`. Lengths that a model's context has no room for are cut, and the rows say so.
 //! `cargo bench --bench engine -- streams chat` for parts; `--help` lists the rest.
@@ -241,6 +242,34 @@ fn speculation(model: &Model, args: &Args) {
     let name = "built-in model, greedy, its story for the third time";
     compare(&trained, name, &prompt, tokens, SamplerOptions::greedy(), args);
     compare(&trained, "built-in model, temperature 1", &prompt, tokens, lively(), args);
+    if let Ok(path) = std::env::var("TRAMONTANE_BENCH_COPIER") {
+        quotations(&Model::open(path).unwrap(), args);
+    }
+}
+
+/// A trained model that quotes what its prompt has: that of `benches/copying`, which has
+/// never seen these passages.
+fn quotations(model: &Model, args: &Args) {
+    const PASSAGES: [&str; 3] = [
+        "The baker told the mayor that the old bridge was shut, so every cart had to take the long \
+         road by the mill, and nobody got fresh bread before noon.",
+        "On the third of May the two sisters rowed across the lake, found the blue key under a flat \
+         stone, and hid it in the tower where the owls sleep.",
+        "Please put seven green plates, four red cups and one small lamp on the table, and then tell \
+         the captain that the ship can leave with the evening tide.",
+    ];
+    let encode =
+        |text: &str, bos| model.tokenizer().encode(text, EncodeOptions { bos, special: true });
+    for passage in PASSAGES {
+        let (begun, wanted) = (encode(passage, true), encode(passage, false));
+        let prompt = [begun, encode("[INST][/INST]", false)].concat();
+        let options = exactly(wanted.len(), SamplerOptions::greedy());
+        let said =
+            finish(engine(model, false).submit(Request::new(prompt.clone(), options)).unwrap()).0;
+        let copied = said.iter().zip(&wanted).filter(|(said, wanted)| said == wanted).count();
+        let name = format!("a quotation, {copied} of {} tokens as in the prompt", wanted.len());
+        compare(model, &name, &prompt, wanted.len(), SamplerOptions::greedy(), args);
+    }
 }
 
 fn compare(
