@@ -71,88 +71,125 @@ fn assert_not_asked_again(asked: &[Ask], there: &HashMap<usize, Vec<(u64, u64)>>
     for ask in asked {
         let What::Blob(n) = ask.what else { continue };
         let (first, _) = ask.range.unwrap();
-        let part = there[&n].iter().find(|(end, _)| first < *end);
+        let part = there.get(&n).and_then(|parts| parts.iter().find(|(end, _)| first < *end));
         assert!(part.is_none_or(|(_, done)| first >= *done), "{ask:?} though there is {part:?}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment() {
-    let mock = Mock::start(vec![("new", Model::new(1, WEIGHTS))], slowly).await;
-    let (store, _folder) = store();
-    let earlier = (Model::new(99, 5_000), ModelName::parse("earlier").unwrap());
-    earlier.0.install(&store, &earlier.1);
-    let (model, name) = (mock.model(0).clone(), mock.name(0));
+/// A store in which a pull is killed, again and again.
+struct Victim {
+    mock: Mock,
+    store: Store,
+    _folder: tempfile::TempDir,
+    earlier: (Model, ModelName),
+    /// What was there of each blob after the last kill.
+    there: HashMap<usize, Vec<(u64, u64)>>,
+    kills: usize,
+    /// Kills after which a part of the weights was there.
+    resumed: usize,
+    /// Pulls that ended before they were killed.
+    faster: usize,
+}
 
-    let begun = Instant::now();
-    ends_well(start(&store, &name)).await;
-    let whole = begun.elapsed();
-    model.assert_in(&store, &name);
+impl Victim {
+    async fn new() -> Self {
+        let mock = Mock::start(vec![("new", Model::new(1, WEIGHTS))], slowly).await;
+        let (store, _folder) = store();
+        let earlier = (Model::new(99, 5_000), ModelName::parse("earlier").unwrap());
+        earlier.0.install(&store, &earlier.1);
+        let there = HashMap::new();
+        Victim { mock, store, _folder, earlier, there, kills: 0, resumed: 0, faster: 0 }
+    }
 
-    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    eprintln!("seed {seed}; a pull takes {whole:?}");
-    let mut random = Random(seed | 1);
-    let (mut kills, mut pulled, mut resumed) = (0, 0, 0);
-    store.delete(&name).unwrap();
-    let mut there: HashMap<usize, Vec<(u64, u64)>> = HashMap::new();
-    mock.take_asked();
-    while kills < KILLS {
-        let mut child = start(&store, &name);
-        // Over the whole of the pull; what was there before makes it shorter.
-        let moment = whole.as_micros() as u64 / 4 + random.next() % (whole.as_micros() as u64);
-        tokio::time::sleep(Duration::from_micros(moment)).await;
+    /// Everything is as it was, or as it should become.
+    fn assert_whole(&self) {
+        assert_clean(&self.store);
+        self.earlier.0.assert_in(&self.store, &self.earlier.1);
+        // Requests of those who were killed may come late.
+        let name = self.name();
+        let ours = |ask: &Ask| ask.namespace == name.namespace();
+        let asked: Vec<Ask> = self.mock.take_asked().into_iter().filter(ours).collect();
+        assert_not_asked_again(&asked, &self.there);
+    }
+
+    /// Of the model, in this round.
+    fn name(&self) -> ModelName {
+        let round = self.kills + self.faster;
+        let name = format!("{}/round{round}/new", self.mock.world().host);
+        ModelName::parse(&name).unwrap()
+    }
+
+    async fn pull_and_kill_after(&mut self, moment: Duration) {
+        let (model, name) = (self.mock.model(0), self.name());
+        let mut child = start(&self.store, &name);
+        tokio::time::sleep(moment).await;
         let by_itself = child.try_wait().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        if let Some(status) = by_itself {
-            assert!(status.success(), "the pull failed");
-            pulled += 1;
-        } else {
-            kills += 1;
+        self.assert_whole();
+        match by_itself {
+            Some(status) => assert!(status.success(), "the pull failed"),
+            None => self.kills += 1,
         }
-        // What is under way to it is of no interest any more.
-        let asked = mock.take_asked();
-        if !there.is_empty() {
-            assert_not_asked_again(&asked, &there);
-        }
-        assert_clean(&store);
-        earlier.0.assert_in(&store, &earlier.1);
-        if store.find(&name).unwrap().is_some() {
-            model.assert_in(&store, &name);
-            store.delete(&name).unwrap();
-            there.clear();
-            continue;
+        self.faster += usize::from(by_itself.is_some());
+        self.there.clear();
+        if self.store.find(&name).unwrap().is_some() {
+            model.assert_in(&self.store, &name);
+            self.store.delete(&name).unwrap();
+            return;
         }
         assert!(by_itself.is_none(), "it ended well, and there is no model");
-        let blobs = 0..model.blobs.len();
-        there = blobs.map(|n| (n, on_disk(&store, &model.digest(n)))).collect();
         for n in 0..model.blobs.len() {
-            if store.blob(&model.digest(n)).is_some() {
-                // All of it.
-                there.insert(n, vec![(u64::MAX, u64::MAX)]);
-            }
+            let whole = self.store.blob(&model.digest(n)).map(|_| vec![(u64::MAX, u64::MAX)]);
+            let there = whole.unwrap_or_else(|| on_disk(&self.store, &model.digest(n)));
+            self.there.insert(n, there);
         }
-        resumed += usize::from(there[&0].iter().any(|(_, done)| *done > 0));
+        self.resumed += usize::from(self.there[&0].iter().any(|(_, done)| *done > 0));
     }
-    mock.take_asked();
-    let begun = Instant::now();
-    ends_well(start(&store, &name)).await;
-    eprintln!(
-        "{kills} kills, {resumed} of them in a download, {pulled} pulls were faster; \
-         the last took {:?}",
-        begun.elapsed()
-    );
-    assert_not_asked_again(&mock.take_asked(), &there);
-    assert!(resumed >= KILLS / 5, "only {resumed} kills hit a download");
-    model.assert_in(&store, &name);
-    earlier.0.assert_in(&store, &earlier.1);
-    assert_clean(&store);
-    // Temporary files of the killed go with the next collection, everything else stays.
-    store.prune(Duration::ZERO).unwrap();
-    model.assert_in(&store, &name);
-    let left = files(&store.root().join("blobs"));
-    let left: Vec<_> = left.iter().filter(|name| name.parse::<Digest>().is_err()).collect();
-    assert_eq!(left, Vec::<&String>::new());
+
+    /// And at the end it can be pulled, and nothing is left of those who were killed.
+    async fn pull_at_last(&self) {
+        let (model, name) = (self.mock.model(0), self.name());
+        ends_well(start(&self.store, &name)).await;
+        self.assert_whole();
+        model.assert_in(&self.store, &name);
+        self.store.prune(Duration::ZERO).unwrap();
+        model.assert_in(&self.store, &name);
+        let left = files(&self.store.root().join("blobs"));
+        let left: Vec<_> = left.iter().filter(|name| name.parse::<Digest>().is_err()).collect();
+        assert_eq!(left, Vec::<&String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn killed_at_any_moment() {
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    eprintln!("seed {seed}");
+    // Each waits for the disk most of the time.
+    let victims = (1..=4).map(|n| {
+        tokio::spawn(async move {
+            let mut random = Random(seed.wrapping_mul(n) | 1);
+            let mut victim = Victim::new().await;
+            // It becomes as long as a pull takes here, while others do the same.
+            let mut whole = Duration::from_millis(250);
+            while victim.kills < KILLS / 4 {
+                let faster = victim.faster;
+                victim
+                    .pull_and_kill_after(whole.mul_f64(random.next() as f64 / u64::MAX as f64))
+                    .await;
+                // About one of three comes to its end.
+                whole = whole.mul_f64(if victim.faster > faster { 0.9 } else { 1.05 });
+            }
+            victim.pull_at_last().await;
+            victim
+        })
+    });
+    let victims = futures_util::future::join_all(victims.collect::<Vec<_>>()).await;
+    let victims: Vec<Victim> = victims.into_iter().map(Result::unwrap).collect();
+    let sum = |count: fn(&Victim) -> usize| victims.iter().map(count).sum::<usize>();
+    let (kills, resumed, faster) = (sum(|v| v.kills), sum(|v| v.resumed), sum(|v| v.faster));
+    eprintln!("{kills} kills, {resumed} of them in a download; {faster} pulls were faster");
+    assert!(kills >= KILLS && resumed >= KILLS / 5);
 }
 
 /// Two models of the same weights, and other small blobs.

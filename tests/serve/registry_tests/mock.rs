@@ -37,6 +37,8 @@ pub enum What {
 pub struct Ask {
     pub method: Method,
     pub what: What,
+    /// Of the model; it is not looked at.
+    pub namespace: String,
     pub range: Option<(u64, u64)>,
     pub query: String,
     pub authorization: Option<String>,
@@ -135,7 +137,8 @@ async fn answer(State(mock): State<Mock>, request: Request) -> Response {
 impl Inner {
     fn read(&self, request: &Request) -> Ask {
         let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
-        let what = self.world.what(request.uri().path());
+        let path = request.uri().path();
+        let what = self.world.what(path);
         let range = header(RANGE).and_then(|range| {
             let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
             Some((first.parse().ok()?, last.parse().ok()?))
@@ -149,6 +152,7 @@ impl Inner {
         Ask {
             method: request.method().clone(),
             what,
+            namespace: path.split('/').nth(2).unwrap_or_default().to_owned(),
             range,
             query: request.uri().query().unwrap_or_default().to_owned(),
             authorization: header(AUTHORIZATION).map(str::to_owned),
