@@ -344,6 +344,11 @@ fn bind(text: Option<&str>) -> Result<Bind, String> {
     };
     let port = digits.map_or(port, |digits| lenient("port of OLLAMA_HOST", digits.parse(), port));
     let host = host.trim_matches(['[', ']']);
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    let host = match host {
+        // As Go has it: a port alone is everybody's.
+        "" if digits.is_some() => "0.0.0.0",
+        "" => "127.0.0.1",
+        host => host,
+    };
     Ok(Bind::Tcp(host.into(), port))
 }

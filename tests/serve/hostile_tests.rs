@@ -398,8 +398,7 @@ async fn hostile_connections_end_and_others_are_served() {
         assert!(exchange(&address, ORDINARY).await.contains("Ollama is running"), "{shown}");
     }
     // Two requests in one packet: two answers in their order.
-    let both =
-        [&ORDINARY[..], b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"];
+    let both = [ORDINARY, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"];
     let first = String::from_utf8_lossy(ORDINARY).replace("Connection: close\r\n", "");
     let reply = exchange(&address, &[first.as_bytes(), both[1]].concat()).await;
     assert!(reply.find("Ollama is running") < reply.find("\r\n\r\nok"), "{reply}");

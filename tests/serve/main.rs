@@ -37,6 +37,7 @@ mod schedule;
 mod store;
 
 mod cli_tests;
+mod config_tests;
 mod go_tests;
 mod golden_tests;
 mod hostile_tests;

@@ -131,7 +131,10 @@ impl Client {
 
 /// `OLLAMA_HOST` as a URL: §4 of the contract; a server that listens everywhere is asked
 /// here.
-fn base(host: Option<&str>) -> Result<String> {
+///
+/// # Errors
+/// One sentence.
+pub fn base(host: Option<&str>) -> Result<String> {
     let host = host.unwrap_or("127.0.0.1:11434");
     if host.starts_with("unix:") {
         return Err("OLLAMA_HOST names a Unix socket; this command line speaks TCP only. \

@@ -2,17 +2,17 @@
 //! `verify` talks to a server, as Ollama's does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
-mod args;
-mod client;
+pub mod args;
+pub mod client;
 mod create;
-mod human;
+pub mod human;
 mod models;
-mod repl;
-mod run;
+pub mod repl;
+pub mod run;
 mod show;
-mod table;
+pub mod table;
 mod transfer;
-mod wrap;
+pub mod wrap;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
-pub use client::Client;
+use client::Client;
 
 /// Any error, as one sentence.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -77,7 +77,10 @@ fn run_command(args: Args) -> Result {
 }
 
 /// A command that talks to a server.
-async fn talk(client: &Client, screen: &mut Screen<'_>, command: Command) -> Result {
+///
+/// # Errors
+/// One sentence.
+pub async fn talk(client: &Client, screen: &mut Screen<'_>, command: Command) -> Result {
     client.check().await?;
     match command {
         Command::Run(args) => run::run(client, screen, &args).await,

@@ -23,7 +23,7 @@ impl Wrap {
         for c in piece.chars() {
             match c {
                 '\n' => {
-                    out.push_str(&std::mem::take(&mut self.word));
+                    self.end_word(&mut out);
                     out.push('\n');
                     self.column = 0;
                 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use futures_util::StreamExt;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::app::Shared;
 use crate::catalog::blocking;
 use crate::error::{ApiError, Result};
-use crate::store::Digest;
+use crate::store::{Digest, Store, StoreError};
 
 /// Whether the blob is there.
 ///
@@ -41,33 +41,12 @@ pub async fn put_blob(
         return Ok(StatusCode::OK);
     }
     // A few chunks between the network and the disk.
-    let (sender, mut chunks) = mpsc::channel::<Option<axum::body::Bytes>>(8);
-    let writing = blocking(move || {
-        let failed = |error: crate::store::StoreError| {
-            let text = error.to_string();
-            match text.starts_with("digest mismatch") {
-                true => ApiError::bad_request(text),
-                false => ApiError::internal(text),
-            }
-        };
-        let mut blob = app.store.begin_blob().map_err(failed)?;
-        loop {
-            match chunks.blocking_recv() {
-                Some(Some(chunk)) => {
-                    blob.write_all(&chunk)
-                        .map_err(|error| ApiError::internal(error.to_string()))?;
-                }
-                Some(None) => break,
-                // The client went away: what came is thrown away.
-                None => return Err(ApiError::bad_request("unexpected EOF")),
-            }
-        }
-        blob.finish(Some(&digest), None).map_err(failed)?;
-        Ok(StatusCode::CREATED)
-    });
+    let (sender, chunks) = mpsc::channel(8);
+    let writing = blocking(move || write(&app.store, &digest, chunks));
     let reading = async move {
         let mut stream = body.into_data_stream();
         while let Some(chunk) = stream.next().await {
+            // Cut: what was sent is thrown away with the sender.
             let Ok(chunk) = chunk else { return };
             if sender.send(Some(chunk)).await.is_err() {
                 return;
@@ -77,6 +56,33 @@ pub async fn put_blob(
     };
     let ((), written) = tokio::join!(reading, writing);
     written
+}
+
+/// Writes what comes until its end; a client that goes away before leaves nothing.
+fn write(
+    store: &Store,
+    digest: &Digest,
+    mut chunks: mpsc::Receiver<Option<Bytes>>,
+) -> Result<StatusCode> {
+    let mut blob = store.begin_blob().map_err(failed)?;
+    loop {
+        match chunks.blocking_recv() {
+            Some(Some(chunk)) => {
+                blob.write_all(&chunk).map_err(|error| ApiError::internal(error.to_string()))?;
+            }
+            Some(None) => break,
+            None => return Err(ApiError::bad_request("unexpected EOF")),
+        }
+    }
+    blob.finish(Some(digest), None).map_err(failed)?;
+    Ok(StatusCode::CREATED)
+}
+
+fn failed(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Mismatch { .. } => ApiError::bad_request(error.to_string()),
+        error => ApiError::internal(error.to_string()),
+    }
 }
 
 fn parse(digest: &str) -> Result<Digest> {

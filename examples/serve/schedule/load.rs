@@ -189,9 +189,10 @@ impl Shared {
             };
             match victim {
                 _ if fits => return Ok(()),
+                // Somebody may have taken it meanwhile.
                 Some(id) => {
-                    self.evictions.fetch_add(1, Ordering::Relaxed);
-                    self.remove(id);
+                    let gone = self.remove_if(id, |slot| slot.in_use == 0);
+                    self.evictions.fetch_add(u64::from(gone), Ordering::Relaxed);
                 }
                 // The sender lives as long as `self`.
                 None => drop(changed.changed().await),

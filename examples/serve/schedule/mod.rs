@@ -171,12 +171,9 @@ impl Scheduler {
             return false;
         };
         slot.keep_alive = KeepAlive::For(Duration::ZERO);
-        let idle = slot.in_use == 0;
         let id = slot.id;
         drop(slots);
-        if idle {
-            self.0.remove(id);
-        }
+        self.0.remove_if(id, |slot| slot.in_use == 0);
         true
     }
 
@@ -239,18 +236,24 @@ impl Shared {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Takes a model out. Its engine ends when its last lease does.
+    /// Takes a model out, in use or not. Its engine ends when its last lease does.
     fn remove(&self, id: u64) {
+        self.remove_if(id, |_| true);
+    }
+
+    /// Takes a model out if `fits` holds at that very moment. Whether it did.
+    fn remove_if(&self, id: u64, fits: impl Fn(&Slot) -> bool) -> bool {
         let gone = {
             let mut slots = self.slots();
-            slots.iter().position(|slot| slot.id == id).map(|at| slots.remove(at))
+            let at = slots.iter().position(|slot| slot.id == id && fits(slot));
+            at.map(|at| slots.remove(at))
         };
-        if let Some(slot) = gone {
-            tracing::info!(name = slot.name, "unloaded");
-            // Ending an engine waits for its thread.
-            self.runtime.spawn_blocking(move || drop(slot));
-            self.bump();
-        }
+        let Some(slot) = gone else { return false };
+        tracing::info!(name = slot.name, "unloaded");
+        // Ending an engine waits for its thread.
+        self.runtime.spawn_blocking(move || drop(slot));
+        self.bump();
+        true
     }
 
     /// A lease ended.
@@ -268,7 +271,9 @@ impl Shared {
         let keep_alive = slot.keep_alive;
         drop(slots);
         match keep_alive {
-            KeepAlive::For(time) if time.is_zero() => self.remove(id),
+            KeepAlive::For(time) if time.is_zero() => {
+                self.remove_if(id, |slot| slot.expired(Instant::now()));
+            }
             KeepAlive::For(time) => self.expire_after(id, time),
             KeepAlive::Forever => {}
         }
@@ -282,11 +287,7 @@ impl Shared {
         self.runtime.spawn(async move {
             tokio::time::sleep(time).await;
             let Some(shared) = shared.upgrade() else { return };
-            let now = Instant::now();
-            let expired = shared.slots().iter().any(|slot| slot.id == id && slot.expired(now));
-            if expired {
-                shared.remove(id);
-            }
+            shared.remove_if(id, |slot| slot.expired(Instant::now()));
         });
     }
 
