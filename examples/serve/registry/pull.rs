@@ -69,7 +69,7 @@ impl Registry {
             })
             .await?
         };
-        if !unused.is_empty() {
+        if !unused.is_empty() && store.prunes() {
             tell(Progress::status("removing unused layers"));
             on_disk(store, move |store| Ok(store.release(&unused)?)).await?;
         }

@@ -30,7 +30,7 @@ async fn overlapping() -> Mock {
     Mock::start(vec![("a", first), ("b", Model::of(blobs))], slowly).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pulls_at_the_same_time_share_a_download() {
     let mock = overlapping().await;
     let (store, _folder) = store();
@@ -55,7 +55,7 @@ async fn pulls_at_the_same_time_share_a_download() {
     assert_clean(&store);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_waits_goes_on_when_the_first_leaves() {
     let mock = overlapping().await;
     let (store, _folder) = store();
@@ -77,7 +77,7 @@ async fn who_waits_goes_on_when_the_first_leaves() {
     assert_clean(&store);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_pull_that_is_given_up_goes_on_later() {
     let mock = overlapping().await;
     let (store, _folder) = store();

@@ -200,7 +200,7 @@ async fn overlapping() -> Mock {
     Mock::start(vec![("a", first), ("b", Model::of(blobs))], slowly).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_at_the_same_time() {
     let mock = overlapping().await;
     for round in 0..4 {
@@ -223,7 +223,7 @@ async fn two_processes_at_the_same_time() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_two_processes_is_killed() {
     let mock = overlapping().await;
     for round in 0..4u64 {

@@ -2,11 +2,13 @@
 //! are killed.
 
 mod ends;
+mod full_disk;
 mod hostile;
 mod hostile_cases;
 mod kill;
 mod mock;
 mod progress;
+mod push;
 mod real;
 mod refused;
 mod resume;
@@ -122,7 +124,7 @@ pub fn options() -> RegistryOptions {
         record_bytes: 4 << 10,
         tries: 4,
         back_off: Duration::from_millis(2),
-        idle: Duration::from_millis(400),
+        idle: Duration::from_secs(1),
         ..RegistryOptions::default()
     }
 }

@@ -60,7 +60,7 @@ impl Drop for Process {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_pushed_is_pulled() {
     let Some(process) = Process::start() else {
         eprintln!(
