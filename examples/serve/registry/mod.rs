@@ -39,6 +39,8 @@ pub struct RegistryOptions {
     pub part_bytes: (u64, u64),
     /// Bytes of a part between two notes of how far it is.
     pub record_bytes: usize,
+    /// Bytes of one request of an upload: they are in memory.
+    pub sent_bytes: u64,
     /// Tries of a part that brings nothing.
     pub tries: u32,
     /// Before the second try; then twice as long each time.
@@ -54,6 +56,7 @@ impl Default for RegistryOptions {
             parts: 16,
             part_bytes: (100_000_000, 1_000_000_000),
             record_bytes: 1 << 20,
+            sent_bytes: 4 << 20,
             tries: 6,
             back_off: Duration::from_secs(1),
             idle: Duration::from_secs(30),

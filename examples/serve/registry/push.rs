@@ -16,9 +16,6 @@ use super::retry::back_off;
 use super::session::{Call, Session, check_move};
 use super::{Progress, Registry, RegistryError};
 
-/// Bytes of one request: small enough to be sent again from memory.
-const CHUNK: u64 = 4 << 20;
-
 impl Registry {
     /// Sends a model to its registry.
     ///
@@ -104,9 +101,10 @@ async fn upload_once(
     let mut call = Call::new(Method::POST, session.url("blobs/uploads/")?);
     call = call.header(CONTENT_LENGTH, "0");
     let mut location = next(session, call, StatusCode::ACCEPTED).await?;
+    let most = session.registry.options.sent_bytes.max(1);
     let mut at = 0;
     while at < layer.size {
-        let length = CHUNK.min(layer.size - at);
+        let length = most.min(layer.size - at);
         let mut call = Call::new(Method::PATCH, location)
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_RANGE, &format!("{at}-{}", at + length - 1));

@@ -8,6 +8,7 @@ mod hostile_cases;
 mod kill;
 mod mock;
 mod progress;
+mod proxies;
 mod push;
 mod real;
 mod refused;
@@ -122,6 +123,7 @@ pub fn options() -> RegistryOptions {
         parts: 4,
         part_bytes: (16 << 10, 64 << 10),
         record_bytes: 4 << 10,
+        sent_bytes: 32 << 10,
         tries: 4,
         back_off: Duration::from_millis(2),
         idle: Duration::from_secs(1),

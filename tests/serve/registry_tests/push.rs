@@ -193,7 +193,7 @@ async fn every_case() {
         let taker = start(*script).await;
         let (store, _folder) = store();
         // More than one request of an upload.
-        let model = Model::new(3, 5_000_000);
+        let model = Model::new(3, 50_000);
         let name = name_at(&taker.addresses[0], "up");
         model.install(&store, &name);
         let push = registry.push(&store, &name, true, |_| ());

@@ -71,7 +71,7 @@ async fn what_was_pushed_is_pulled() {
     };
     let (store, _folder) = store();
     // Several requests of an upload, an empty blob, a blob twice.
-    let mut model = Model::new(5, 9_000_000);
+    let mut model = Model::new(5, 300_000);
     model.blobs.insert(2, Vec::new());
     model = Model::of(model.blobs);
     let again = model.manifest["layers"][1].clone();
