@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, TryStreamExt};
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use tokio::task::spawn_blocking;
 
 use crate::store::{Digest, Layer, Store};
 
 use super::partial::{Claim, Part, Partial};
+use super::retry::back_off;
 use super::session::{Call, Session};
 use super::{Progress, RegistryError};
 
-/// Bytes between two records of how far a part is.
-const RECORD: usize = 1 << 20;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(60);
 /// A try that brought so many bytes was worth it: the count of tries begins anew.
 const WORTH: u64 = 64 << 10;
+/// Something is told at least so often, for those who wait between us and the client.
+const TELL_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// How a part ended that did not end well.
 enum Ended {
@@ -49,8 +50,10 @@ pub(super) async fn download(
 ) -> Result<Option<Arc<Partial>>, RegistryError> {
     let (digest, size) = (layer.digest, layer.size);
     let progress = |completed| tell(Progress::blob("pulling", &digest, size, completed));
-    let mut partial = loop {
-        if store.blob(&digest).is_some() {
+    let partial = loop {
+        if is_here(store, layer) {
+            // Of a process that ended between the blob's rename and this.
+            Partial::forget_records(&Partial::path(store, &digest));
             progress(size);
             return Ok(None);
         }
@@ -63,29 +66,54 @@ pub(super) async fn download(
         }
     };
     // It may have come between the look and the claim.
-    if store.blob(&digest).is_some() {
+    if is_here(store, layer) {
         Partial::discard(&partial.path);
         progress(size);
         return Ok(None);
     }
-    for whole in [false, true] {
-        if whole {
-            partial.restart_whole()?;
-        }
-        let shared = Arc::new(partial);
-        progress(shared.completed());
-        match all_parts(session, &digest, &shared, &progress).await {
-            Ok(()) => {
-                progress(size);
-                return Ok(Some(shared));
-            }
-            Err(Ended::Error(error)) => return Err(error),
-            Err(Ended::Whole) => {}
-        }
-        partial = Arc::into_inner(shared)
-            .ok_or_else(|| RegistryError::Nonsense("parts are still being written".into()))?;
+    let mut shared = Arc::new(partial);
+    progress(shared.completed());
+    let mut ended = all_parts(session, &digest, &shared, &progress).await;
+    if let Err(Ended::Whole) = ended {
+        shared = Arc::new(as_one_part(shared).await?);
+        ended = all_parts(session, &digest, &shared, &progress).await;
     }
-    Err(RegistryError::Nonsense("it neither sends parts nor wholes".into()))
+    match ended {
+        Ok(()) => {
+            progress(size);
+            Ok(Some(shared))
+        }
+        Err(ended) => {
+            if shared.completed() == 0 {
+                // There is nothing to go on with.
+                Partial::discard(&shared.path);
+            }
+            Err(match ended {
+                Ended::Error(error) => error,
+                Ended::Whole => RegistryError::Nonsense("neither parts nor a whole".into()),
+            })
+        }
+    }
+}
+
+/// Whether the blob is in the store. One of another size is not: a damaged one is
+/// replaced, and where the manifest is wrong, what comes will show it.
+fn is_here(store: &Store, layer: &Layer) -> bool {
+    let about = store.blob(&layer.digest).and_then(|path| std::fs::metadata(path).ok());
+    about.is_some_and(|about| about.len() == layer.size)
+}
+
+/// The same download as one part, once nobody writes any more.
+async fn as_one_part(mut shared: Arc<Partial>) -> Result<Partial, RegistryError> {
+    let mut partial = loop {
+        match Arc::try_unwrap(shared) {
+            Ok(partial) => break partial,
+            Err(still) => shared = still,
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    let joined = spawn_blocking(move || partial.join_parts().map(|()| partial));
+    joined.await.map_err(|error| RegistryError::Disk(error.to_string()))?
 }
 
 async fn claim(
@@ -111,14 +139,14 @@ async fn all_parts(
     });
     let mut parts = std::pin::pin!(parts);
     let mut clock = tokio::time::interval(TELL);
-    let mut told = partial.completed();
+    let mut told = (partial.completed(), Instant::now());
     loop {
         tokio::select! {
             ended = &mut parts => return ended,
             _ = clock.tick() => {
                 let completed = partial.completed();
-                if completed != told {
-                    told = completed;
+                if completed != told.0 || told.1.elapsed() >= TELL_AT_LEAST {
+                    told = (completed, Instant::now());
                     progress(completed);
                 }
             }
@@ -147,12 +175,14 @@ async fn one_part(
             Err(ended) => return Err(ended),
         };
         let gained = part.completed.load(Ordering::Relaxed) - before;
-        failures = if gained >= WORTH { 1 } else { failures + 1 };
+        // Of a small part, a sixteenth.
+        let worth = WORTH.min(part.size.div_ceil(16));
+        failures = if gained >= worth { 1 } else { failures + 1 };
         if failures >= options.tries {
             return Err(RegistryError::Retries(error.to_string()).into());
         }
         tracing::debug!(part = n, %error, failures, "a part is tried again");
-        tokio::time::sleep(options.back_off * 2u32.saturating_pow(failures - 1)).await;
+        back_off(options, failures).await;
     }
 }
 
@@ -168,19 +198,32 @@ async fn fetch(
     let end = part.offset + part.size;
     let url = session.url(&format!("blobs/{digest}"))?;
     let range = format!("bytes={start}-{}", end - 1);
-    let mut response = session.send(Call::new(Method::GET, url).header(RANGE, &range)).await?;
-    match response.status() {
-        StatusCode::PARTIAL_CONTENT if starts_at(response.headers(), start) => {}
+    let response = session.send(Call::new(Method::GET, url).header(RANGE, &range)).await?;
+    let skip = match response.status() {
         StatusCode::PARTIAL_CONTENT => {
-            return Err(RegistryError::Nonsense("another part than was asked for".into()).into());
+            check_range(response.headers(), start, partial.size)?;
+            0
         }
-        // The whole blob is the part, if the part is the whole blob.
-        StatusCode::OK if start == 0 && part.size == partial.size => {}
+        // The whole blob, if this part is the whole blob: its beginning may be here.
+        StatusCode::OK if part.size == partial.size => start,
         StatusCode::OK => return Err(Ended::Whole),
         _ => return Err(session.refusal("download", response).await.into()),
-    }
-    let mut missing = end - start;
-    let mut buffer = Vec::with_capacity(RECORD);
+    };
+    take(session, response, skip, partial, n).await
+}
+
+/// Puts a body into its part, but for its first bytes.
+async fn take(
+    session: &Session,
+    mut response: Response,
+    mut skip: u64,
+    partial: &Arc<Partial>,
+    n: usize,
+) -> Result<(), Ended> {
+    let part = &partial.parts[n];
+    let record = session.registry.options.record_bytes;
+    let mut missing = part.size - part.completed.load(Ordering::Relaxed);
+    let mut buffer = Vec::with_capacity(record);
     while missing > 0 {
         let chunk = match session.chunk(&mut response).await {
             Ok(Some(chunk)) => chunk,
@@ -189,14 +232,17 @@ async fn fetch(
                 append(partial, n, std::mem::take(&mut buffer)).await?;
                 return match ended {
                     Err(error) => Err(error.into()),
-                    _ => Err(RegistryError::Transport("the part ended early".into()).into()),
+                    _ => Err(RegistryError::Transport("the blob ended early".into()).into()),
                 };
             }
         };
+        let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+        skip -= skipped as u64;
+        let chunk = &chunk[skipped..];
         let wanted = usize::try_from(missing).unwrap_or(usize::MAX).min(chunk.len());
         buffer.extend_from_slice(&chunk[..wanted]);
         missing -= wanted as u64;
-        if buffer.len() >= RECORD || missing == 0 {
+        if buffer.len() >= record || missing == 0 {
             append(partial, n, std::mem::take(&mut buffer)).await?;
         }
     }
@@ -215,9 +261,19 @@ async fn append(partial: &Arc<Partial>, n: usize, bytes: Vec<u8>) -> Result<(), 
     written.await.map_err(|error| RegistryError::Disk(error.to_string()))?
 }
 
-/// Whether `Content-Range: bytes START-END/SIZE` begins where it should.
-fn starts_at(headers: &HeaderMap, start: u64) -> bool {
+/// Looks at `Content-Range: bytes START-END/SIZE`; the size may be `*`.
+fn check_range(headers: &HeaderMap, start: u64, size: u64) -> Result<(), RegistryError> {
     let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
-    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next());
-    first.and_then(|first| first.trim().parse().ok()) == Some(start)
+    let range = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('/'));
+    let first = range.and_then(|(range, _)| range.split('-').next()?.trim().parse().ok());
+    if first != Some(start) {
+        return Err(RegistryError::Nonsense("another part than was asked for".into()));
+    }
+    match range.and_then(|(_, whole)| whole.trim().parse::<u64>().ok()) {
+        Some(whole) if whole != size => {
+            let text = format!("a blob has {whole} bytes there and {size} in the manifest");
+            Err(RegistryError::Nonsense(text))
+        }
+        _ => Ok(()),
+    }
 }

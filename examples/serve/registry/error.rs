@@ -1,6 +1,7 @@
 //! What can go wrong with a registry.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use crate::store::{Digest, StoreError};
 
@@ -27,8 +28,11 @@ pub enum RegistryError {
     /// A registry that is not on the list.
     #[error("registry {0:?} is not allowed here; the server's --registries says which are")]
     NotAllowed(String),
+    /// A name whose first part is no host.
+    #[error("{0:?} is no address of a registry; write host or host:port")]
+    NoHost(String),
     /// An address that no registry has.
-    #[error("{0:?} is an address inside this machine's network that no registry has")]
+    #[error("{0:?} is an address for this machine's own services, which no registry has")]
     Internal(String),
     /// A token service somewhere else.
     #[error("realm host {realm:?} does not match original host {host:?}")]
@@ -53,12 +57,18 @@ pub enum RegistryError {
     #[error("max retries exceeded: {0}")]
     Retries(String),
     /// It sends nothing.
-    #[error("the registry sent nothing for {0} s")]
-    Idle(u64),
+    #[error("the registry sent nothing for {0:?}")]
+    Idle(Duration),
+    /// It sends so little that it would never end.
+    #[error("the registry's answer is too slow: no end of it after {0:?}")]
+    Slow(Duration),
     /// What no registry should send.
     #[error("the registry's answer cannot be used: {0}")]
     Nonsense(String),
-    /// Network.
+    /// Nobody answers there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// A connection that broke.
     #[error("{0}")]
     Transport(String),
     /// A model of another engine.
@@ -77,20 +87,29 @@ impl RegistryError {
     pub(super) fn transport(error: reqwest::Error) -> Self {
         let mut text = error.to_string();
         let mut inner = error.source();
-        while let Some(error) = inner {
-            text = error.to_string();
-            inner = error.source();
+        while let Some(cause) = inner {
+            text = cause.to_string();
+            inner = cause.source();
         }
         let host = error.url().and_then(|url| url.host_str()).unwrap_or("registry");
-        RegistryError::Transport(format!("{host}: {text}"))
+        let text = format!("{host}: {text}");
+        match error.is_connect() {
+            true => RegistryError::Unreachable(text),
+            false => RegistryError::Transport(text),
+        }
+    }
+
+    /// Whether another try may help soon: somebody answers there.
+    pub(super) fn is_hiccup(&self) -> bool {
+        match self {
+            RegistryError::Transport(_) => true,
+            RegistryError::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            _ => false,
+        }
     }
 
     /// Whether another try may help.
     pub(super) fn is_passing(&self) -> bool {
-        match self {
-            RegistryError::Transport(_) | RegistryError::Idle(_) => true,
-            RegistryError::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
-            _ => false,
-        }
+        matches!(self, RegistryError::Unreachable(_) | RegistryError::Idle(_)) || self.is_hiccup()
     }
 }

@@ -9,13 +9,17 @@
 //! nothing stands under its name before its hash is right, and tokens go to the
 //! registry's own host only.
 
+mod address;
 mod download;
 mod error;
 mod partial;
 mod pull;
 mod push;
+mod retry;
 mod session;
+mod token;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -33,6 +37,10 @@ pub struct RegistryOptions {
     pub parts: usize,
     /// Bytes of a part at least and at most.
     pub part_bytes: (u64, u64),
+    /// Bytes of a part between two notes of how far it is.
+    pub record_bytes: usize,
+    /// Bytes of one request of an upload: they are in memory.
+    pub sent_bytes: u64,
     /// Tries of a part that brings nothing.
     pub tries: u32,
     /// Before the second try; then twice as long each time.
@@ -47,6 +55,8 @@ impl Default for RegistryOptions {
             allow: None,
             parts: 16,
             part_bytes: (100_000_000, 1_000_000_000),
+            record_bytes: 1 << 20,
+            sent_bytes: 4 << 20,
             tries: 6,
             back_off: Duration::from_secs(1),
             idle: Duration::from_secs(30),
@@ -58,6 +68,8 @@ impl Default for RegistryOptions {
 #[derive(Debug, Clone)]
 pub struct Registry {
     client: reqwest::Client,
+    /// Past the proxies, for registries on this machine; made when the first is used.
+    direct: Arc<OnceLock<reqwest::Client>>,
     options: RegistryOptions,
 }
 
@@ -99,13 +111,25 @@ impl Registry {
     /// # Errors
     /// A system without usable TLS.
     pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("ollama/0.32.0 (tramontane ", env!("CARGO_PKG_VERSION"), ")"))
-            // Redirects are followed by hand: a token must not go along.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(30))
-            .build()
-            .map_err(RegistryError::transport)?;
-        Ok(Registry { client, options })
+        let client = builder().build().map_err(RegistryError::transport)?;
+        Ok(Registry { client, direct: Arc::default(), options })
     }
+
+    /// Who connects to an address.
+    fn client(&self, url: &reqwest::Url) -> &reqwest::Client {
+        if !address::is_loopback(url) {
+            return &self.client;
+        }
+        self.direct
+            .get_or_init(|| builder().no_proxy().build().unwrap_or_else(|_| self.client.clone()))
+    }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("ollama/0.32.0 (tramontane ", env!("CARGO_PKG_VERSION"), ")"))
+        // Redirects are followed by hand: a token must not go along.
+        .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Arc::new(address::Names))
+        .connect_timeout(Duration::from_secs(30))
 }

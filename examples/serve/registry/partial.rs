@@ -13,6 +13,9 @@ use crate::store::{Digest, Store};
 
 use super::{RegistryError, RegistryOptions};
 
+/// Parts at most. Ollama makes 16, and more only of blobs of over 16 GB.
+const MOST_PARTS: usize = 4096;
+
 /// A part of a blob, as its file says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -69,8 +72,7 @@ impl Partial {
         size: u64,
         options: &RegistryOptions,
     ) -> Result<Claim, RegistryError> {
-        let path =
-            store.blob_path(digest).with_file_name(format!("{}-partial", digest.file_name()));
+        let path = Self::path(store, digest);
         loop {
             let failed = |error: std::io::Error| disk(&path, &error);
             let opened = File::options().create(true).truncate(false).write(true).open(&path);
@@ -79,7 +81,8 @@ impl Partial {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => {
                     let records = read_records(&path);
-                    return Ok(Claim::Others(records.iter().map(|r| r.completed).sum()));
+                    let completed = records.iter().flatten().map(|record| record.completed);
+                    return Ok(Claim::Others(completed.fold(0, u64::saturating_add)));
                 }
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -102,33 +105,47 @@ impl Partial {
         let length = file.metadata().map_err(failed)?.len();
         let records = if length == size { read_records(&path) } else { Vec::new() };
         let mut partial = Partial { path: path.clone(), file, size, parts: Vec::new() };
-        if covers(&records, size) {
+        if let Some(records) = mended(&records, size) {
             partial.parts = records.into_iter().map(Part::from).collect();
             return Ok(partial);
         }
+        // Not one moment with records of bytes that are gone.
+        Self::forget_records(&path);
         partial.file.set_len(0).map_err(failed)?;
         partial.file.set_len(size).map_err(failed)?;
-        partial.plan(planned_part(size, options))?;
+        partial.plan(planned_part(size, options), 0)?;
         Ok(partial)
     }
 
-    /// Begins anew as one part: for registries that send only wholes.
-    pub fn restart_whole(&mut self) -> Result<(), RegistryError> {
-        self.plan(self.size.max(1))
+    /// Makes one part of all, for registries that send only wholes. What is there from
+    /// the start on stays.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub fn join_parts(&mut self) -> Result<(), RegistryError> {
+        let mut there = 0;
+        for part in &self.parts {
+            let completed = part.completed.load(Ordering::Relaxed);
+            there += completed;
+            if completed < part.size {
+                break;
+            }
+        }
+        self.plan(self.size, there)
     }
 
-    fn plan(&mut self, part: u64) -> Result<(), RegistryError> {
-        for record in read_records(&self.path) {
-            let _ = fs::remove_file(record_path(&self.path, record.n));
-        }
-        let offsets = (0..self.size).step_by(usize::try_from(part).unwrap_or(usize::MAX));
+    /// New parts of `part` bytes; `there` bytes of the first are there.
+    fn plan(&mut self, part: u64, there: u64) -> Result<(), RegistryError> {
+        Self::forget_records(&self.path);
+        let step = usize::try_from(part.max(1)).unwrap_or(usize::MAX);
+        let offsets = (0..self.size).step_by(step);
         self.parts = offsets
             .enumerate()
             .map(|(n, offset)| Part {
                 n,
                 offset,
                 size: part.min(self.size - offset),
-                completed: AtomicU64::new(0),
+                completed: AtomicU64::new(if n == 0 { there } else { 0 }),
             })
             .collect();
         self.parts.iter().try_for_each(|part| self.record(part))
@@ -170,10 +187,18 @@ impl Partial {
         write().map_err(|error| disk(&path, &error))
     }
 
+    /// Where the partial file of a blob is.
+    pub fn path(store: &Store, digest: &Digest) -> PathBuf {
+        store.blob_path(digest).with_file_name(format!("{}-partial", digest.file_name()))
+    }
+
     /// Removes the records: of a blob that is complete.
     pub fn forget_records(path: &Path) {
-        for record in read_records(path) {
-            let _ = fs::remove_file(record_path(path, record.n));
+        let count = (0..MOST_PARTS).take_while(|&n| record_path(path, n).exists()).count();
+        // The last one first: wherever the process ends, those that are left have no gap
+        // before them and are found again.
+        for n in (0..count).rev() {
+            let _ = fs::remove_file(record_path(path, n));
         }
     }
 
@@ -194,7 +219,8 @@ impl From<Record> for Part {
 /// Bytes of a part: a sixteenth, within bounds.
 fn planned_part(size: u64, options: &RegistryOptions) -> u64 {
     let (least, most) = options.part_bytes;
-    (size / 16).clamp(least.max(1), most.max(least).max(1))
+    let part = (size / 16).clamp(least.max(1), most.max(least).max(1));
+    part.max(size.div_ceil(MOST_PARTS as u64))
 }
 
 fn record_path(partial: &Path, n: usize) -> PathBuf {
@@ -203,29 +229,37 @@ fn record_path(partial: &Path, n: usize) -> PathBuf {
     name.into()
 }
 
-/// The records that are there, by number; damaged ones are as if they were not.
-fn read_records(partial: &Path) -> Vec<Record> {
+/// The records that are there, by number; none in place of a damaged one: a process
+/// that does not replace its records in one step may have ended.
+fn read_records(partial: &Path) -> Vec<Option<Record>> {
     let mut records = Vec::new();
-    // Ollama makes up to 16 + 1; more only if blobs are larger than 16 GB.
-    for n in 0..4096 {
+    for n in 0..MOST_PARTS {
         let Ok(bytes) = fs::read(record_path(partial, n)) else { break };
-        match serde_json::from_slice::<Record>(&bytes) {
-            Ok(record) if record.n == n => records.push(record),
-            _ => break,
-        }
+        let record = serde_json::from_slice::<Record>(&bytes).ok();
+        records.push(record.filter(|record| record.n == n));
     }
     records
 }
 
-/// Whether the records are of a blob of this size, without a gap.
-fn covers(records: &[Record], size: u64) -> bool {
+/// The parts of a blob of this size, without a gap. Where a record is damaged between
+/// good ones its part begins anew.
+fn mended(records: &[Option<Record>], size: u64) -> Option<Vec<Record>> {
     let mut at = 0u64;
-    for record in records {
+    let mut all = Vec::with_capacity(records.len());
+    for (n, record) in records.iter().enumerate() {
+        let next = || match records.get(n + 1) {
+            Some(next) => next.map(|next| next.offset),
+            None => Some(size),
+        };
+        let record = match record {
+            Some(record) => *record,
+            None => Record { n, offset: at, size: next()?.checked_sub(at)?, completed: 0 },
+        };
         if record.offset != at || record.size == 0 || record.completed > record.size {
-            return false;
+            return None;
         }
-        let Some(end) = at.checked_add(record.size) else { return false };
-        at = end;
+        at = at.checked_add(record.size)?;
+        all.push(record);
     }
-    at == size && !records.is_empty()
+    (at == size && !all.is_empty()).then_some(all)
 }

@@ -1,6 +1,6 @@
 //! Pulling a model.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use reqwest::header::ACCEPT;
@@ -12,11 +12,16 @@ use crate::store::{Digest, Layer, Manifest, Store, StoreError};
 
 use super::download::download;
 use super::partial::Partial;
+use super::retry::retry;
 use super::session::{Call, Session};
 use super::{Progress, Registry, RegistryError};
 
 /// Docker's type of manifests.
 pub(super) const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Tries to get a manifest: somebody waits for the first line.
+const MANIFEST_TRIES: u32 = 3;
+/// Bytes of a blob at most.
+const LARGEST: u64 = 4 << 40;
 /// Layers of models that are no GGUF files.
 const TENSOR: &str = "application/vnd.ollama.image.tensor";
 
@@ -35,8 +40,11 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         tell(Progress::status("pulling manifest"));
         let session = Session::new(self, name, insecure)?;
-        let (bytes, manifest) = manifest(&session, name).await?;
-        let layers = layers(&manifest);
+        let tries = MANIFEST_TRIES.min(self.options.tries);
+        let (bytes, manifest) =
+            retry(&self.options, tries, RegistryError::is_hiccup, || manifest(&session, name))
+                .await?;
+        let layers = layers(&manifest)?;
         let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
         let _pin = on_disk(store, move |store| Ok(store.pin(&digests)?)).await?;
         let mut new = Vec::new();
@@ -46,9 +54,12 @@ impl Registry {
             }
         }
         tell(Progress::status("verifying sha256 digest"));
-        for (layer, partial) in new {
-            on_disk(store, move |store| adopt(store, &layer, &partial)).await?;
-        }
+        on_disk(store, move |store| {
+            // All of them, so that no wrong one is met again by the next pull.
+            let adopted = new.iter().map(|(layer, partial)| adopt(store, layer, partial));
+            adopted.fold(Ok(()), Result::and)
+        })
+        .await?;
         tell(Progress::status("writing manifest"));
         let unused = {
             let name = name.clone();
@@ -58,7 +69,7 @@ impl Registry {
             })
             .await?
         };
-        if !unused.is_empty() {
+        if !unused.is_empty() && store.prunes() {
             tell(Progress::status("removing unused layers"));
             on_disk(store, move |store| Ok(store.release(&unused)?)).await?;
         }
@@ -103,9 +114,25 @@ async fn manifest(
 }
 
 /// Each blob once, the config last.
-fn layers(manifest: &Manifest) -> Vec<Layer> {
-    let mut seen = HashSet::new();
-    manifest.all().filter(|layer| seen.insert(layer.digest)).cloned().collect()
+fn layers(manifest: &Manifest) -> Result<Vec<Layer>, RegistryError> {
+    let mut seen = HashMap::new();
+    let mut layers = Vec::new();
+    for layer in manifest.all() {
+        let (digest, size) = (layer.digest, layer.size);
+        if size > LARGEST {
+            let text = format!("manifest: {digest} has {size} bytes; {LARGEST} are the most");
+            return Err(RegistryError::Nonsense(text));
+        }
+        match seen.insert(digest, size) {
+            None => layers.push(layer.clone()),
+            Some(other) if other == size => {}
+            Some(_) => {
+                let text = format!("manifest: {digest} has two sizes");
+                return Err(RegistryError::Nonsense(text));
+            }
+        }
+    }
+    Ok(layers)
 }
 
 /// Gives a complete download its name, if its hash is right; else removes it.

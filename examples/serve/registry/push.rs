@@ -5,18 +5,16 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio::task::spawn_blocking;
 
 use crate::name::ModelName;
-use crate::store::{Entry, Layer, Store};
+use crate::store::{Entry, Layer, Store, StoreError};
 
 use super::pull::{MANIFEST, on_disk};
-use super::session::{Call, Session};
+use super::retry::back_off;
+use super::session::{Call, Session, check_move};
 use super::{Progress, Registry, RegistryError};
-
-/// Bytes of one request: small enough to be sent again from memory.
-const CHUNK: u64 = 4 << 20;
 
 impl Registry {
     /// Sends a model to its registry.
@@ -61,6 +59,8 @@ async fn entry(store: &Store, name: &ModelName) -> Result<(Entry, Vec<u8>), Regi
     on_disk(store, move |store| Ok(store.manifest_bytes(&name)?)).await
 }
 
+/// Sends a blob that the registry does not have. What was sent is sent again if the
+/// connection breaks: not every registry says how much it has.
 async fn upload(
     session: &Session,
     store: &Store,
@@ -70,21 +70,41 @@ async fn upload(
     let progress =
         |completed| tell(Progress::blob("pushing", &layer.digest, layer.size, completed));
     progress(0);
+    let options = &session.registry.options;
+    let mut failures = 0;
+    loop {
+        let error = match upload_once(session, store, layer, &progress).await {
+            Err(error) if error.is_passing() => error,
+            ended => return ended,
+        };
+        failures += 1;
+        if failures >= options.tries {
+            return Err(RegistryError::Retries(error.to_string()));
+        }
+        tracing::debug!(digest = %layer.digest, %error, failures, "a blob is sent again");
+        back_off(options, failures).await;
+    }
+}
+
+async fn upload_once(
+    session: &Session,
+    store: &Store,
+    layer: &Layer,
+    progress: &(impl Fn(u64) + Send + Sync),
+) -> Result<(), RegistryError> {
     let head = Call::new(Method::HEAD, session.url(&format!("blobs/{}", layer.digest))?);
     if session.send(head).await?.status().is_success() {
         progress(layer.size);
         return Ok(());
     }
-    let path = store.blob(&layer.digest);
-    let path = path.ok_or(crate::store::StoreError::MissingBlob(layer.digest))?;
-    let file = File::open(&path).map_err(|error| RegistryError::Disk(error.to_string()))?;
-    let file = Arc::new(file);
+    let file = open(store, layer).await?;
     let mut call = Call::new(Method::POST, session.url("blobs/uploads/")?);
     call = call.header(CONTENT_LENGTH, "0");
     let mut location = next(session, call, StatusCode::ACCEPTED).await?;
+    let most = session.registry.options.sent_bytes.max(1);
     let mut at = 0;
     while at < layer.size {
-        let length = CHUNK.min(layer.size - at);
+        let length = most.min(layer.size - at);
         let mut call = Call::new(Method::PATCH, location)
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_RANGE, &format!("{at}-{}", at + length - 1));
@@ -101,32 +121,32 @@ async fn upload(
 /// Sends a step of an upload; where the next one goes.
 async fn next(session: &Session, call: Call, wanted: StatusCode) -> Result<Url, RegistryError> {
     let asked = call.url.clone();
-    let options = &session.registry.options;
-    let mut failures = 0;
-    let response: Response = loop {
-        let error = match session.send(call.clone()).await {
-            Ok(response) if response.status() == wanted => break response,
-            Ok(response) => session.refusal("upload", response).await,
-            Err(error) => error,
-        };
-        failures += 1;
-        if !error.is_passing() {
-            return Err(error);
-        }
-        if failures >= options.tries {
-            return Err(RegistryError::Retries(error.to_string()));
-        }
-        tokio::time::sleep(options.back_off * 2u32.saturating_pow(failures - 1)).await;
-    };
+    let response = session.send(call).await?;
+    if response.status() != wanted {
+        return Err(session.refusal("upload", response).await);
+    }
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let Some(location) = location else { return Ok(asked) };
     let url = asked.join(location);
     let url = url.map_err(|error| RegistryError::Nonsense(error.to_string()))?;
-    // The model goes to the registry, wherever that says.
-    if url.scheme() != asked.scheme() {
-        return Err(RegistryError::Insecure);
-    }
+    // The model goes to the registry, or where that says.
+    check_move(&asked, &url)?;
     Ok(url)
+}
+
+/// A blob that has the size that the manifest says.
+async fn open(store: &Store, layer: &Layer) -> Result<Arc<File>, RegistryError> {
+    let (digest, wanted) = (layer.digest, layer.size);
+    on_disk(store, move |store| {
+        let path = store.blob(&digest).ok_or(StoreError::MissingBlob(digest))?;
+        let failed = |error: std::io::Error| RegistryError::Disk(error.to_string());
+        let file = File::open(&path).map_err(failed)?;
+        match file.metadata().map_err(failed)?.len() {
+            got if got == wanted => Ok(Arc::new(file)),
+            got => Err(StoreError::Size { digest, wanted, got }.into()),
+        }
+    })
+    .await
 }
 
 async fn read(file: &Arc<File>, at: u64, length: u64) -> Result<Vec<u8>, RegistryError> {

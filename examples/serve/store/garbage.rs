@@ -90,11 +90,18 @@ impl Store {
         let places = [self.blobs(), self.manifests()];
         let all = places.iter().map(|folder| super::files(folder)).collect::<Result<Vec<_>>>()?;
         for (name, path) in all.into_iter().flatten() {
-            if of_blob(&name).is_some_and(|digest| needed.contains(&digest)) {
+            let (blob, partial) = of_blob(&name);
+            // What is left of a download whose blob came is needed by nobody.
+            let came = partial.is_some() && blob.is_some_and(|blob| self.blob(&blob).is_some());
+            if !came && blob.is_some_and(|blob| needed.contains(&blob)) {
                 continue;
             }
             let Ok(about) = fs::metadata(&path) else { continue };
-            let old = about.modified().is_ok_and(|time| time.elapsed().is_ok_and(|a| a >= age));
+            // A download is as old as what was written last: its first parts are not
+            // taken away from the others.
+            let last = partial.and_then(|file| fs::metadata(self.blobs().join(file)).ok());
+            let time = last.as_ref().unwrap_or(&about).modified();
+            let old = time.is_ok_and(|time| time.elapsed().is_ok_and(|a| a >= age));
             if old && fs::remove_file(&path).is_ok() {
                 pruned.files += 1;
                 pruned.bytes += about.len();
@@ -115,10 +122,14 @@ impl Store {
     }
 }
 
-/// The blob that a file is, or is a part of.
-fn of_blob(name: &str) -> Option<Digest> {
-    let end = name.find("-partial").unwrap_or(name.len());
-    name[..end].parse().ok()
+/// The blob that a file is, or is a part of, and the partial file if it is that or a
+/// record of it.
+fn of_blob(name: &str) -> (Option<Digest>, Option<&str>) {
+    const PARTIAL: &str = "-partial";
+    match name.find(PARTIAL) {
+        Some(end) => (name[..end].parse().ok(), Some(&name[..end + PARTIAL.len()])),
+        None => (name.parse().ok(), None),
+    }
 }
 
 /// Removes folders below that have nothing in them.

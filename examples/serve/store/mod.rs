@@ -82,6 +82,11 @@ impl Store {
         &self.0.root
     }
 
+    /// Whether blobs that nobody needs any more are removed.
+    pub fn prunes(&self) -> bool {
+        !self.0.no_prune
+    }
+
     fn manifests(&self) -> PathBuf {
         self.0.root.join("manifests")
     }
