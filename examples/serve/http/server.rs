@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -149,6 +150,10 @@ pub async fn run(listener: Listener, app: Shared, stop: impl Future<Output = ()>
             },
             () = &mut stop => break,
         }
+    }
+    // Those that the system has taken already get an answer: that the server is ending.
+    while let Some(Ok(socket)) = listener.accept().now_or_never() {
+        connection(socket, router.clone(), None, &graceful);
     }
     drop(listener);
     tracing::info!("ending: answers have {} s", DRAIN.as_secs());
