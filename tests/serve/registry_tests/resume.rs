@@ -60,6 +60,20 @@ async fn only_what_is_missing_is_fetched() {
     assert_eq!(left.go_on().await, [(40_010, 79_999), (80_000, 99_999)]);
 }
 
+/// A registry that knows no parts sends everything; what is there from the start on is
+/// not written again, and after a break it goes on behind it.
+#[tokio::test]
+async fn wholes_go_on_too() {
+    let left = Left::by_ollama([40_000, 10, 0]).await;
+    left.mock.follow(|ask, world| match ask.what {
+        What::Blob(n) => Some(mock::reply(200, world.blob(n).to_vec())),
+        _ => None,
+    });
+    let ranges = left.go_on().await;
+    assert!(ranges.contains(&(40_010, 99_999)), "{ranges:?}");
+    assert!(ranges.iter().all(|(first, _)| *first >= 40_010), "{ranges:?}");
+}
+
 #[tokio::test]
 async fn what_is_complete_is_only_verified() {
     let left = Left::by_ollama([40_000, 40_000, 20_000]).await;
