@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::mock::{Ask, Mock, What, World, slow};
 use super::*;
 
-const KILLS: usize = 100;
+const KILLS: usize = 200;
 const WEIGHTS: usize = 160_000;
 /// Where the child finds the store, and which model to pull.
 const STORE: &str = "TRAMONTANE_TEST_PULL_STORE";
