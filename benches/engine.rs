@@ -252,11 +252,14 @@ fn speculation(model: &Model, args: &Args) {
 fn quotations(model: &Model, args: &Args) {
     const PASSAGES: [&str; 3] = [
         "The baker told the mayor that the old bridge was shut, so every cart had to take the long \
-         road by the mill, and nobody got fresh bread before noon.",
+         road by the mill, and nobody got fresh bread before noon. The children were sad, but the \
+         ducks had a quiet day.",
         "On the third of May the two sisters rowed across the lake, found the blue key under a flat \
-         stone, and hid it in the tower where the owls sleep.",
+         stone, and hid it in the tower where the owls sleep. In the morning they told only \
+         their grandmother.",
         "Please put seven green plates, four red cups and one small lamp on the table, and then tell \
-         the captain that the ship can leave with the evening tide.",
+         the captain that the ship can leave with the evening tide. Do not forget the dog, and bring \
+         the letters.",
     ];
     let encode =
         |text: &str, bos| model.tokenizer().encode(text, EncodeOptions { bos, special: true });

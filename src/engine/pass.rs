@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::forward::{Feed, Wanted};
 
 use super::bill::AHEAD;
+use super::costs::MOST_GUESSES;
 use super::request::Outcome;
 use super::sequence::{Guess, Next, Sequence, Task};
 use super::stats::EngineStats;
@@ -77,10 +78,15 @@ impl Worker {
     }
 
     /// Guesses share the rows that a pass has cheaply: up to [`CHEAP`] in all, and as
-    /// many again where there are that many streams.
+    /// many again where there are that many streams; one stream alone may have more.
     fn guess(&mut self, plan: &mut [Share]) {
         let streams = plan.len().max(1);
-        let room = if streams <= CHEAP / 2 { CHEAP - streams } else { CHEAP };
+        let room = match streams {
+            // Nobody else waits for this pass to end.
+            1 if !self.given_up => MOST_GUESSES,
+            few if few <= CHEAP / 2 => CHEAP - few,
+            _ => CHEAP,
+        };
         let each = (room / streams).max(1);
         let costs = self.times.guess_costs(streams);
         self.guess_costs = costs;
