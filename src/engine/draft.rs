@@ -363,7 +363,7 @@ mod tests {
                 say(&mut lookup, &mut pace, &prompt[40..300]);
                 pace.length(&EXPECTED)
             },
-            7
+            MOST_GUESSES
         );
         let after = say(&mut lookup, &mut pace, &noise(3, 40000..40064, 1000));
         assert!(after < 1030.0, "{after}");
@@ -378,8 +378,8 @@ mod tests {
             let length = pace.length(&EXPECTED);
             pace.record(length, length, &EXPECTED);
         }
-        assert_eq!(pace.length(&EXPECTED), 7);
-        for most in 0..12 {
+        assert_eq!(pace.length(&EXPECTED), MOST_GUESSES);
+        for most in 0..20 {
             let mut pace = Pace::new(most);
             for i in 0..100 {
                 assert!(pace.length(&EXPECTED) <= most);
@@ -395,7 +395,7 @@ mod tests {
     /// Where every row costs, as with a small model, trials are rare and copying pays less.
     #[test]
     fn dear_guesses_are_tried_rarely() {
-        let dear = [1.0, 1.6, 1.7, 1.8, 2.1, 2.4, 2.6, 2.9];
+        let dear = [1.0, 1.6, 1.7, 1.8, 2.1, 2.4, 2.6, 2.9, 3.4, 3.6, 3.8, 4.0, 4.2, 4.4, 4.6, 4.8];
         let (mut pace, mut total) = (Pace::default(), 0.0);
         for _ in 0..1000 {
             let length = pace.length(&dear);
