@@ -263,7 +263,8 @@ fn quotations(model: &Model, args: &Args) {
     ];
     let encode =
         |text: &str, bos| model.tokenizer().encode(text, EncodeOptions { bos, special: true });
-    for passage in PASSAGES {
+    let together = PASSAGES[..2].join(" ");
+    for passage in PASSAGES.into_iter().chain([together.as_str()]) {
         let (begun, wanted) = (encode(passage, true), encode(passage, false));
         let prompt = [begun, encode("[INST][/INST]", false)].concat();
         let options = exactly(wanted.len(), SamplerOptions::greedy());

@@ -1,6 +1,6 @@
 """Teaches the built-in storyteller to copy: see README.md here.
 
-usage: train.py STORYTELLER-F16.gguf CORPUS.txt OUT.gguf [SECONDS]
+usage: train.py FROM-F16.gguf CORPUS.json OUT.gguf [SECONDS [LONGEST PASSAGE]]
 """
 
 import json
@@ -14,7 +14,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, GGUFValueType
 
 LAYERS, DIM, HEADS, KV, HEAD, EPS = 6, 256, 8, 2, 32, 1e-5
 BOS, INST, END_INST, EOS, VOCAB = 1, 3, 4, 2, 4096
-LONGEST, BATCH = 64, 16
+LONGEST, BATCH = int(sys.argv[5]) if len(sys.argv) > 5 else 64, 16
 
 
 def load(path):
