@@ -41,6 +41,18 @@ fn weights(len: usize) -> Arc<[u8]> {
     (0..len).map(next).collect()
 }
 
+/// Values around 0, shaped like a bell as activations are: large ones are rare.
+fn bell(len: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes().iter().map(|&byte| f32::from(byte) - 127.5).sum()
+    };
+    (0..len).map(next).collect()
+}
+
 /// A line of the table at the end.
 struct Line {
     name: String,
@@ -127,7 +139,7 @@ fn products(
         let (bytes, macs) = (rows * row, rows * COLS * batch);
         let (id, name) = (BenchmarkId::from_parameter(batch), format!("{format} × {batch}"));
         let make = || {
-            let inputs: Vec<f32> = (0..batch * COLS).map(|i| (i as f32 * 0.37).sin()).collect();
+            let inputs = bell(batch * COLS);
             Multiplication::new(format, isa, threads, COLS, weights(bytes), &inputs).unwrap()
         };
         lines.extend(Row { group: &mut group, id, name, isa, bytes, macs }.measure(

@@ -22,8 +22,8 @@ use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
 use super::shares::Shares;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
-use crate::simd::sixes::Sixes;
-use crate::simd::{Isa, Scratch, Simd, Strip, Task};
+use crate::simd::threes::{Fill, Threes};
+use crate::simd::{Isa, Scratch, Simd, Strip, Target, Task};
 use crate::tensor::Tensor;
 
 /// The input rows of one or more matrix products, in each form that the
@@ -36,7 +36,7 @@ pub(crate) struct Input {
     pub values: Vec<f32>,
     blocks_of_32: ActivationRows,
     blocks_of_256: ActivationRows,
-    sixes: Sixes,
+    threes: Threes,
     tiles: FloatRows,
 }
 
@@ -85,10 +85,10 @@ impl Input {
                 });
             }
         }
-        if any_256 && isa.takes_sixes(self.rows) {
-            let mut steps: Vec<_> = self.sixes.steps_mut(&self.blocks_of_256).collect();
+        if any_256 && isa.takes_threes(self.rows) {
+            let mut steps: Vec<_> = self.threes.steps_mut(&self.blocks_of_256).collect();
             team.for_each(&mut steps, |step, blocks| {
-                Sixes::fill(&self.blocks_of_256, step, blocks);
+                isa.run(Fill { activations: &self.blocks_of_256, step, blocks });
             });
         }
     }
@@ -217,6 +217,14 @@ thread_local! {
     static STRIPS: RefCell<Strips> = RefCell::default();
 }
 
+/// `len` values from a cache line's start on, so that no vector of them lies in two.
+fn aligned(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    memory.resize(len + LINE / size_of::<f32>(), 0.0);
+    let start = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
+    &mut memory[start..start + len]
+}
+
 /// One thread's part of one product.
 struct Part<'a> {
     job: &'a Job<'a>,
@@ -233,15 +241,18 @@ impl Task for Part<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Part { job, worker, input, strips } = self;
         let Strips { memory, out, other } = strips;
-        out.resize(input.rows * Strip::ROWS, 0.0);
+        let out = aligned(out, input.rows * Strip::ROWS);
         let next = || worker.map_or_else(|| job.shares.others(), |worker| job.shares.own(worker));
         while let Some(strip) = next() {
             let first = strip * Strip::ROWS;
             let strip = first..job.weight.tensor.rows().min(first + Strip::ROWS);
-            product(simd, job.weight, strip.clone(), input, memory, out);
+            let width = job.weight.tensor.rows();
+            // SAFETY: the strip starts within the first row of the output.
+            let target = Target { start: unsafe { job.out.at(strip.start) }, width };
+            product(simd, job.weight, strip.clone(), target, input, memory, out);
             if let Then::Gate(up) = job.then {
-                other.resize(out.len(), 0.0);
-                product(simd, up, strip.clone(), input, memory, other);
+                let other = aligned(other, out.len());
+                product(simd, up, strip.clone(), target, input, memory, other);
                 SiluMul { gate: &mut *out, up: &*other }.run(simd);
             }
             put(job, strip, out, input.rows);
@@ -255,6 +266,7 @@ fn product<S: Simd>(
     simd: S,
     weight: Weight<'_>,
     rows: Range<usize>,
+    target: Target,
     input: &Input,
     memory: &mut Memory,
     out: &mut [f32],
@@ -268,8 +280,8 @@ fn product<S: Simd>(
     };
     match activations {
         Some(activations) => {
-            let (rows, sixes) = (rows.len(), &input.sixes);
-            let strip = Strip { format, cols, rows, bytes, activations, sixes };
+            let (rows, threes) = (rows.len(), &input.threes);
+            let strip = Strip { format, cols, rows, bytes, activations, threes, target };
             simd.strip(&strip, &mut memory.scratch, out);
         }
         None => {
@@ -291,7 +303,7 @@ fn product<S: Simd>(
 fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
     let width = job.weight.tensor.rows();
     assert!(rows.start <= rows.end && rows.end <= width);
-    for (m, values) in out.chunks_exact(Strip::ROWS).take(batch).enumerate() {
+    for (m, values) in out.as_chunks::<{ Strip::ROWS }>().0.iter().take(batch).enumerate() {
         // SAFETY: `Job::new` checked that the output has batch · width values; m <
         // batch, and the rows lie in the matrix, as the line above says. [`Shares`] gives
         // every strip to one thread.
@@ -300,11 +312,17 @@ fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
         };
         match (job.then, place.as_chunks_mut::<{ Strip::ROWS }>().0) {
             // A whole strip: a constant length, so no calls and no loops.
-            (Then::Store | Then::Gate(_), [place]) => place.copy_from_slice(values),
+            (Then::Store | Then::Gate(_), [place]) => *place = *values,
+            (Then::Add, [place]) => add(place, values),
             (Then::Store | Then::Gate(_), _) => place.copy_from_slice(&values[..rows.len()]),
-            (Then::Add, _) => place.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+            (Then::Add, _) => add(place, values),
         }
     }
+}
+
+#[inline(always)]
+fn add(out: &mut [f32], values: &[f32]) {
+    out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
 }
 
 #[cfg(test)]

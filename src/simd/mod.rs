@@ -19,10 +19,10 @@ mod avx512;
 mod neon;
 mod peak;
 mod portable;
-pub(crate) mod sixes;
 mod strip;
+pub(crate) mod threes;
 
-pub(crate) use strip::{Scratch, Strip};
+pub(crate) use strip::{Scratch, Strip, Target};
 
 #[cfg(target_arch = "x86_64")]
 use avx2::Avx2;
@@ -130,8 +130,8 @@ impl Isa {
     }
 
     /// Whether strips of formats with blocks of 256 want their activations in
-    /// [`sixes`] for this many rows.
-    pub(crate) fn takes_sixes(self, batch: usize) -> bool {
+    /// [`threes`] for this many rows.
+    pub(crate) fn takes_threes(self, batch: usize) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => batch > avx512::MOST_IN_PLACE,
@@ -260,6 +260,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         strip::unpack_and_dot(self, strip, scratch, out);
+    }
+
+    /// The sum of the magnitudes of each 16 codes, which are in −127..=127.
+    #[inline(always)]
+    fn magnitudes(self, codes: &[i8; 256]) -> [u16; 16] {
+        let mut sums = [0; 16];
+        for (sum, codes) in sums.iter_mut().zip(codes.as_chunks::<16>().0) {
+            for code in codes {
+                *sum += u16::from(code.unsigned_abs());
+            }
+        }
+        sums
     }
 
     /// `Σ min[i] · sums[i]`.

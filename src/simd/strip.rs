@@ -6,7 +6,7 @@ use crate::quant::{
 };
 
 use super::Simd;
-use super::sixes::Sixes;
+use super::threes::Threes;
 
 /// Up to [`Strip::ROWS`] rows of quantized weights and what they are multiplied with.
 pub(crate) struct Strip<'a> {
@@ -21,9 +21,20 @@ pub(crate) struct Strip<'a> {
     /// `[batch, cols]`, in blocks of the format's
     /// [`activation_block_len`](Format::activation_block_len).
     pub activations: &'a ActivationRows,
-    /// The same once more, if the set [takes](crate::simd::Isa::takes_sixes) them so.
+    /// The same once more, if the set [takes](crate::simd::Isa::takes_threes) them so.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
-    pub sixes: &'a Sixes,
+    pub threes: &'a Threes,
+    /// Where the product goes afterwards.
+    pub target: Target,
+}
+
+/// Where rows of a strip's product go from its `out`: row m to `start + m · width`.
+/// Kernels may fetch these places, nothing else.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
+pub(crate) struct Target {
+    pub start: *const f32,
+    pub width: usize,
 }
 
 impl<'a> Strip<'a> {
@@ -108,7 +119,8 @@ fn blocks<S: Simd, F: BlockFormat>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::dot_row;
+    use crate::quant::{ActivationRowMut, dot_row};
+    use crate::simd::threes::Fill;
     use crate::simd::{Isa, Task};
 
     struct Run<'a>(&'a Strip<'a>, &'a mut Scratch, &'a mut [f32]);
@@ -188,15 +200,79 @@ mod tests {
                 }
                 .max(-127);
             }
-            for (sum, q) in row.sums.iter_mut().zip(row.q.as_chunks::<16>().0) {
-                *sum = q.iter().map(|&q| i16::from(q)).sum();
-            }
-            for (sum, [a, b]) in row.sums32.iter_mut().zip(row.sums.as_chunks().0) {
-                *sum = a + b;
-            }
-            row.d.fill_with(|| f32::from(next()) / 64.0 - 2.0);
+            finish(row, &mut next);
         }
         all
+    }
+
+    /// The sums of a row's codes, and any scales.
+    fn finish(row: ActivationRowMut<'_>, mut next: impl FnMut() -> u8) {
+        for (sum, q) in row.sums.iter_mut().zip(row.q.as_chunks::<16>().0) {
+            *sum = q.iter().map(|&q| i16::from(q)).sum();
+        }
+        for (sum, [a, b]) in row.sums32.iter_mut().zip(row.sums.as_chunks().0) {
+            *sum = a + b;
+        }
+        row.d.fill_with(|| f32::from(next()) / 64.0 - 2.0);
+    }
+
+    /// Three rows each whose positive or negative codes add up to one number in every 16
+    /// or every 32 of them, the others being 0; and three of small random codes.
+    fn edges(cols: usize, sums: &[(usize, u32)]) -> ActivationRows {
+        let mut all = ActivationRows::new(6 * sums.len() + 3, cols, 256);
+        let mut next = random(cols as u64);
+        for (m, row) in all.rows_mut().enumerate() {
+            match sums.get(m / 6) {
+                Some(&(width, sum)) => {
+                    for q in row.q.chunks_exact_mut(width) {
+                        let mut rest = sum;
+                        for q in q {
+                            let code = rest.min(127);
+                            rest -= code;
+                            *q = if m % 6 < 3 { code as i8 } else { -(code as i8) };
+                        }
+                        assert_eq!(rest, 0);
+                    }
+                }
+                None => row.q.fill_with(|| (next() % 31) as i8 - 15),
+            }
+            finish(row, &mut next);
+        }
+        all
+    }
+
+    /// Sums of products around the largest that fit 16 bits, of the largest, the smallest
+    /// and of random weights.
+    #[test]
+    fn sums_may_be_as_large_as_codes_allow() {
+        let cols = 1024;
+        // Of weights up to 15 and 31 in 32 columns, of −32 to 31 in 16, and all there is.
+        let sums = [
+            (32, 2184),
+            (32, 2185),
+            (32, 1057),
+            (32, 1058),
+            (16, 1023),
+            (16, 1024),
+            (16, 1025),
+            (32, 32 * 127),
+        ];
+        let activations = &edges(cols, &sums);
+        let (threes, target) = (&threes(activations), NOWHERE);
+        for format in Format::ALL {
+            if format.activation_block_len() != Some(256) {
+                continue;
+            }
+            let rows = Strip::ROWS;
+            let mut bytes = vec![0; format.row_bytes(cols).unwrap() * rows];
+            weights(format, &mut bytes);
+            let bytes = &bytes;
+            let expected = reference(format, cols, bytes, activations);
+            let strip = Strip { format, cols, rows, bytes, activations, threes, target };
+            for isa in Isa::available() {
+                check(isa, &strip, &mut Scratch::default(), &expected, 0);
+            }
+        }
     }
 
     /// Memory whose end is followed by a page that must not be touched: two pages
@@ -243,6 +319,8 @@ mod tests {
             .collect()
     }
 
+    const NOWHERE: Target = Target { start: std::ptr::null(), width: 0 };
+
     /// One call, whose rows are `expected[m][first ..]`.
     fn check(
         isa: Isa,
@@ -272,7 +350,7 @@ mod tests {
     /// once. The last row of weights ends where memory does.
     #[test]
     fn every_strip_equals_the_scalar_reference() {
-        let mut calls = 0;
+        let (mut calls, target) = (0, NOWHERE);
         for format in Format::ALL {
             let Some(block_len) = format.activation_block_len() else { continue };
             for blocks in [1, 2, 3, 5, 8, 16, 17] {
@@ -287,7 +365,7 @@ mod tests {
                 let bytes = guarded.place(&bytes, 0);
                 for batch in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64] {
                     let activations = first_rows(&largest, batch);
-                    let sixes = &sixes(&activations);
+                    let threes = &threes(&activations);
                     for rows in [1, 2, 7, 8, 9, 15, 16, 17, 31, 32] {
                         if batch == 64 && !matches!(rows, 1 | 31) {
                             continue;
@@ -296,7 +374,8 @@ mod tests {
                         let first = Strip::ROWS - rows;
                         let bytes = &bytes[first * row_bytes..];
                         let activations = &activations;
-                        let strip = Strip { format, cols, rows, bytes, activations, sixes };
+                        let strip =
+                            Strip { format, cols, rows, bytes, activations, threes, target };
                         for isa in Isa::available() {
                             // Scratch that is new, and that other shapes have used.
                             let mut scratch = Scratch::default();
@@ -325,7 +404,7 @@ mod tests {
         // Without optimization the kernels are fifty times slower.
         let step = if cfg!(debug_assertions) { 21 } else { 1 };
         let sets = Isa::available();
-        let mut calls = vec![0u32; sets.len()];
+        let (mut calls, target) = (vec![0u32; sets.len()], NOWHERE);
         let mut starts = std::collections::BTreeSet::new();
         for format in Format::ALL {
             let Some(block_len) = format.activation_block_len() else { continue };
@@ -341,11 +420,12 @@ mod tests {
                 let mut scratch: Vec<Scratch> = sets.iter().map(|_| Scratch::default()).collect();
                 for (batch, rows) in (1..=6).flat_map(|batch| ROWS.map(|rows| (batch, rows))) {
                     let activations = &first_rows(&largest, batch);
-                    let sixes = &sixes(activations);
+                    let threes = &threes(activations);
                     for gap in (0..64).step_by(step) {
                         let bytes = guarded.place(&bytes[..rows * row_bytes], gap);
                         starts.insert((format.name(), bytes.as_ptr().addr() % 64));
-                        let strip = Strip { format, cols, rows, bytes, activations, sixes };
+                        let strip =
+                            Strip { format, cols, rows, bytes, activations, threes, target };
                         for (i, &isa) in sets.iter().enumerate() {
                             check(isa, &strip, &mut scratch[i], &expected, 0);
                             calls[i] += 1;
@@ -375,13 +455,13 @@ mod tests {
         some
     }
 
-    fn sixes(activations: &ActivationRows) -> Sixes {
-        let mut sixes = Sixes::default();
+    fn threes(activations: &ActivationRows) -> Threes {
+        let mut threes = Threes::default();
         if activations.block_len() == 256 {
-            for (step, blocks) in sixes.steps_mut(activations).enumerate() {
-                Sixes::fill(activations, step, blocks);
+            for (step, blocks) in threes.steps_mut(activations).enumerate() {
+                Isa::detect().run(Fill { activations, step, blocks });
             }
         }
-        sixes
+        threes
     }
 }

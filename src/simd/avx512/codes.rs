@@ -21,8 +21,12 @@ pub(super) trait SuperCodes: BlockFormat {
     /// 256 codes.
     fn codes(simd: Avx512, block: &Self::Block) -> [__m512i; 4];
 
-    /// The codes of 16 rows' blocks as columns: calls `put(k, column)` with the
-    /// codes 4k .. 4k + 4 of each row, for every k below 64.
+    /// The largest magnitude of a code.
+    const MOST: i32;
+
+    /// The codes of 16 rows' blocks as columns of four codes of each row: calls
+    /// `put(8c + g, [a, b])` with the codes 64c + 4g .. and 64c + 32 + 4g .. for every
+    /// c below 4 and g below 8.
     #[inline(always)]
     fn columns(simd: Avx512, blocks: &[&Self::Block; 16], put: &mut impl Put) {
         columns::<Self, 0>(simd, blocks, put);
@@ -34,7 +38,7 @@ pub(super) trait SuperCodes: BlockFormat {
 
 /// Takes the columns of [`SuperCodes::columns`].
 pub(super) trait Put {
-    fn put(&mut self, simd: Avx512, k: usize, column: __m512i);
+    fn put(&mut self, simd: Avx512, group: usize, columns: [__m512i; 2]);
 }
 
 /// The codes `64 C ..` of 16 rows.
@@ -49,8 +53,9 @@ fn columns<F: SuperCodes + ?Sized, const C: usize>(
     for (lanes, block) in lanes.iter_mut().zip(blocks) {
         *lanes = F::codes(simd, block)[C];
     }
-    for (k, column) in transpose(simd, lanes).into_iter().enumerate() {
-        put.put(simd, 16 * C + k, column);
+    let lanes = transpose(simd, lanes);
+    for g in 0..8 {
+        put.put(simd, 8 * C + g, [lanes[g], lanes[8 + g]]);
     }
 }
 
@@ -190,6 +195,7 @@ fn iq4(simd: Avx512, nibbles: __m512i) -> __m512i {
 
 impl SuperCodes for quant::Q4_K {
     const OFFSET: i16 = 0;
+    const MOST: i32 = 15;
 
     #[inline(always)]
     fn codes(simd: Avx512, block: &[u8; 144]) -> [__m512i; 4] {
@@ -197,15 +203,13 @@ impl SuperCodes for quant::Q4_K {
         [chunk(0), chunk(1), chunk(2), chunk(3)]
     }
 
-    /// Column w of `qs` holds columns k = 16 (w / 8) + w % 8 and k + 8.
+    /// Column w of each half of `qs` holds group w in its two nibbles.
     #[inline(always)]
     fn columns(simd: Avx512, blocks: &[&[u8; 144]; 16], put: &mut impl Put) {
         for half in 0..2 {
             let qs = bytes(simd, blocks, 16 + 64 * half);
             for (w, qs) in qs.into_iter().enumerate() {
-                let k = 32 * half + 16 * (w / 8) + w % 8;
-                put.put(simd, k, all(simd, qs, LOW));
-                put.put(simd, k + 8, all(simd, qs, HIGH));
+                put.put(simd, 16 * half + w, [all(simd, qs, LOW), all(simd, qs, HIGH)]);
             }
         }
     }
@@ -213,6 +217,7 @@ impl SuperCodes for quant::Q4_K {
 
 impl SuperCodes for quant::Q5_K {
     const OFFSET: i16 = 0;
+    const MOST: i32 = 31;
 
     #[inline(always)]
     fn codes(simd: Avx512, block: &[u8; 176]) -> [__m512i; 4] {
@@ -229,6 +234,7 @@ impl SuperCodes for quant::Q5_K {
 
 impl SuperCodes for quant::Q6_K {
     const OFFSET: i16 = 32;
+    const MOST: i32 = 32;
 
     #[inline(always)]
     fn codes(simd: Avx512, block: &[u8; 210]) -> [__m512i; 4] {
@@ -237,8 +243,8 @@ impl SuperCodes for quant::Q6_K {
         [a, b, c, d]
     }
 
-    /// Columns k = 32h + 8j + i (i < 8): low bits in nibble j / 2 of column
-    /// 8 (j % 2) + i of half h of `ql`, high bits in bits 2j of column 8h + i of `qh`.
+    /// Column j of group 16h + 8c + i (i < 8): low bits in nibble c of column 8j + i of
+    /// half h of `ql`, high bits in bits 4c + 2j of column 8h + i of `qh`.
     #[inline(always)]
     fn columns(simd: Avx512, blocks: &[&[u8; 210]; 16], put: &mut impl Put) {
         const TOP: [i64; 4] = [bits(0, 2, 4), bits(2, 2, 4), bits(4, 2, 4), bits(6, 2, 4)];
@@ -248,11 +254,12 @@ impl SuperCodes for quant::Q6_K {
             for i in 0..8 {
                 let top = qh[8 * h + i];
                 let (even, odd) = (ql[i], ql[8 + i]);
-                let k = 32 * h + i;
-                put.put(simd, k, or(simd, all(simd, even, LOW), all(simd, top, TOP[0])));
-                put.put(simd, k + 8, or(simd, all(simd, odd, LOW), all(simd, top, TOP[1])));
-                put.put(simd, k + 16, or(simd, all(simd, even, HIGH), all(simd, top, TOP[2])));
-                put.put(simd, k + 24, or(simd, all(simd, odd, HIGH), all(simd, top, TOP[3])));
+                let a = or(simd, all(simd, even, LOW), all(simd, top, TOP[0]));
+                let b = or(simd, all(simd, odd, LOW), all(simd, top, TOP[1]));
+                put.put(simd, 16 * h + i, [a, b]);
+                let a = or(simd, all(simd, even, HIGH), all(simd, top, TOP[2]));
+                let b = or(simd, all(simd, odd, HIGH), all(simd, top, TOP[3]));
+                put.put(simd, 16 * h + 8 + i, [a, b]);
             }
         }
     }
@@ -278,6 +285,7 @@ fn two_bits(simd: Avx512, qs: [&[u8; 32]; 2]) -> [__m512i; 4] {
 
 impl SuperCodes for quant::Q2_K {
     const OFFSET: i16 = 0;
+    const MOST: i32 = 3;
 
     #[inline(always)]
     fn codes(simd: Avx512, block: &[u8; 84]) -> [__m512i; 4] {
@@ -287,6 +295,7 @@ impl SuperCodes for quant::Q2_K {
 
 impl SuperCodes for quant::Q3_K {
     const OFFSET: i16 = 4;
+    const MOST: i32 = 4;
 
     #[inline(always)]
     fn codes(simd: Avx512, block: &[u8; 110]) -> [__m512i; 4] {
@@ -303,6 +312,7 @@ impl SuperCodes for quant::Q3_K {
 
 impl SuperCodes for quant::IQ4_XS {
     const OFFSET: i16 = 128;
+    const MOST: i32 = 127;
 
     #[inline(always)]
     fn codes(simd: Avx512, block: &[u8; 136]) -> [__m512i; 4] {

@@ -14,6 +14,7 @@ mod products;
 mod quads;
 mod scales;
 mod tile;
+mod tile_small;
 mod vector;
 
 use std::arch::x86_64::*;
@@ -257,6 +258,29 @@ impl Simd for Avx512 {
 
     /// As in the AVX2 set; the scales by `dpwssd`. Only the generic way uses it, which
     /// the kernels of this set replace.
+    #[inline(always)]
+    fn magnitudes(self, codes: &[i8; 256]) -> [u16; 16] {
+        // SAFETY: `self` proves the features; each load reads 64 bytes of an array of 64.
+        unsafe {
+            let zero = _mm512_setzero_si512();
+            let mut sums = [0; 16];
+            for (codes, sums) in codes.as_chunks::<64>().0.iter().zip(sums.as_chunks_mut().0) {
+                let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+                let eights = _mm512_sad_epu8(_mm512_abs_epi8(codes), zero);
+                let sixteens =
+                    _mm512_add_epi64(eights, _mm512_shuffle_epi32::<0b01_00_11_10>(eights));
+                let words = _mm512_cvtepi64_epi16(_mm512_maskz_compress_epi64(0x55, sixteens));
+                *sums = [
+                    _mm_extract_epi16::<0>(words) as u16,
+                    _mm_extract_epi16::<1>(words) as u16,
+                    _mm_extract_epi16::<2>(words) as u16,
+                    _mm_extract_epi16::<3>(words) as u16,
+                ];
+            }
+            sums
+        }
+    }
+
     #[inline(always)]
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
         let (q, a) = (q.as_chunks::<32>().0, a.as_chunks::<32>().0);

@@ -1,13 +1,21 @@
-//! A strip unpacked for [`super::tile`]: 32 weight rows in the lanes of two
-//! registers, k running outside.
+//! A strip unpacked for [`super::tile`] and [`super::tile_small`]: 32 weight rows in the
+//! lanes of registers, k running outside.
 //!
 //! ```text
-//! codes   [cols / 4][2][16 rows][4 bytes]      unsigned, q + OFFSET
-//! scales  [cols / SUB][2][16 rows] i32         super-blocks only
-//! mins    [cols / 2·SUB][2][16 rows][2] i16    where there are minimums
+//!         super-blocks
+//! codes   [cols / 8][2 halves][2 h][4 q][2 rows][2][4 bytes]   unsigned, q + OFFSET
+//! scales  [cols / 2·SUB][2][16 rows][2] i16
+//! mins    the same, where there are minimums
+//!         32-wide formats
+//! codes   [cols / 4][2 halves][16 rows][4 bytes]
+//!         both
 //! floats  [blocks][2][d, dmin][16 rows] f32
 //! ```
-//! It holds [`STEP`](crate::simd::sixes::STEP) columns at a time, 18 KiB, which stay in
+//! Of super-blocks two columns of four codes stand side by side, 32 apart, for two
+//! sub-blocks (see [`threes`](crate::simd::threes)). Their rows are `4q + 2h` and the
+//! next of a half, which `packssdw` of h = 0 and 1 brings back into order.
+//!
+//! It holds [`STEP`](crate::simd::threes::STEP) columns at a time, 17 KiB, which stay in
 //! the L1 cache while all rows of activations pass by. Of 32-wide formats with many rows
 //! it holds all columns of the strip (36 bytes per column: the L2 cache).
 
@@ -69,7 +77,7 @@ impl Panel {
     ) {
         let (first, blocks) = (columns.start / 256, columns.len() / 256);
         self.codes.resize(blocks * 128, Line::default());
-        self.scales.resize(blocks * 512 / F::SUB, Line::default());
+        self.scales.resize(blocks * 256 / F::SUB, Line::default());
         self.mins.resize(blocks * 256 / F::SUB, Line::default());
         self.floats.resize(blocks * 4, Line::default());
         for half in 0..2 {
@@ -107,13 +115,10 @@ impl Panel {
         // SAFETY: the set is proven.
         unsafe {
             for p in 0..count {
-                let low = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(scales[p]));
-                let high = _mm512_srai_epi32::<16>(scales[p]);
-                let at = ((b * count + p) * 2) * 2 + half;
-                put(simd, &mut self.scales[at], low);
-                put(simd, &mut self.scales[at + 2], high);
+                let at = (b * count + p) * 2 + half;
+                put(simd, &mut self.scales[at], scales[p]);
                 if F::HAS_MIN {
-                    put(simd, &mut self.mins[(b * count + p) * 2 + half], mins[p]);
+                    put(simd, &mut self.mins[at], mins[p]);
                 }
             }
             let [f0, f1, f2, f3] = [
@@ -171,8 +176,7 @@ impl Panel {
     }
 }
 
-/// Columns go to every second line of a block; with each a line of the next strip
-/// is fetched.
+/// A half's rows of a block; with each group two lines of the next strip are fetched.
 struct Half<'a> {
     codes: &'a mut [Line],
     half: usize,
@@ -181,10 +185,15 @@ struct Half<'a> {
 
 impl Put for Half<'_> {
     #[inline(always)]
-    fn put(&mut self, simd: Avx512, k: usize, column: __m512i) {
-        put(simd, &mut self.codes[2 * k + self.half], column);
-        if k < self.ahead.lines {
-            prefetch(simd, self.ahead.next.wrapping_add(64 * k));
+    fn put(&mut self, simd: Avx512, group: usize, [a, b]: [__m512i; 2]) {
+        let at = 4 * group + 2 * self.half;
+        // SAFETY: the set is proven.
+        unsafe {
+            put(simd, &mut self.codes[at], _mm512_unpacklo_epi32(a, b));
+            put(simd, &mut self.codes[at + 1], _mm512_unpackhi_epi32(a, b));
+        }
+        for line in 2 * group..self.ahead.lines.min(2 * group + 2) {
+            prefetch(simd, self.ahead.next.wrapping_add(64 * line));
         }
     }
 }

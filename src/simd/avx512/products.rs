@@ -1,13 +1,14 @@
 //! Which kernel multiplies a strip: by format and number of activation rows.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::codes::SmallCodes;
 use super::lanes::Lanes;
 use super::scales::SuperScales;
-use super::{Avx512, matvec, matvec_small, quads, tile, vector};
+use super::{Avx512, matvec, matvec_small, quads, tile, tile_small, vector};
 use crate::quant::{self, Format};
-use crate::simd::sixes::{ROWS, STEP, rows_of_tile};
+use crate::simd::threes::{self, STEP, rows_of_tile};
 use crate::simd::{Scratch, Strip};
 
 /// A kernel, to be compiled for the set by [`run`].
@@ -39,12 +40,14 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// For unpacking, and for each of `tiles` tiles (see [`Ahead::tile`]). A tile
-    /// takes about two thirds of the time of unpacking.
+    const NONE: Ahead = Ahead { next: std::ptr::null(), lines: 0 };
+
+    /// For unpacking, and for each of `tiles` tiles (see [`Ahead::tile`]). A tile of
+    /// three rows takes about a third of the time of unpacking.
     fn new(strip: &Strip<'_>, tiles: usize, unpacking: bool) -> (Ahead, Ahead) {
         let steps = strip.cols.div_ceil(256);
         let lines = strip.bytes.len().div_ceil(64);
-        let first = if unpacking { (3 * lines).div_ceil(2 * steps * (3 + 2 * tiles)) } else { 0 };
+        let first = if unpacking { (3 * lines).div_ceil(2 * steps * (3 + tiles)) } else { 0 };
         let end = strip.bytes.as_ptr().wrapping_add(strip.bytes.len());
         let done = 2 * steps * first;
         let each = lines.saturating_sub(done).div_ceil(steps * tiles);
@@ -70,14 +73,12 @@ impl Ahead {
 
 /// Batches of 32-wide formats up to this many rows unpack and multiply [`STEP`]
 /// columns at a time.
-const FEW: usize = 2 * ROWS;
+const FEW: usize = 2 * tile_small::ROWS;
 
-/// `$body` with `$M`, a constant, for the number of rows of a tile.
+/// `$body` with `$M`, a constant, for the number of rows of a tile: one of `$few`, or
+/// `$most`.
 macro_rules! with_rows {
-    ($rows:expr, $M:ident => $body:expr) => {
-        with_rows!($rows, $M => $body; 1, 2, 3, 4, 5; 6)
-    };
-    ($rows:expr, $M:ident => $body:expr; $($few:literal),*; $most:literal) => {
+    ($rows:expr; $($few:literal),*; $most:literal; $M:ident => $body:expr) => {
         match $rows {
             $($few => {
                 const $M: usize = $few;
@@ -135,22 +136,54 @@ impl<F: SuperScales> Kernel for SuperTiles<'_, F> {
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
         let (batch, cols, panel) = (strip.batch(), strip.cols, &mut scratch.panel);
-        let tiles = batch.div_ceil(ROWS);
-        let (unpacking, ahead) = Ahead::new(strip, tiles, true);
-        let mut sixes = strip.sixes.of(strip.activations);
+        let tiles = batch.div_ceil(threes::ROWS);
+        // Many rows push a strip out of the L2 cache before its turn comes.
+        let by_steps = tiles >= Strip::ROWS;
+        let (unpacking, ahead) =
+            if by_steps { (Ahead::NONE, Ahead::NONE) } else { Ahead::new(strip, tiles, true) };
+        let mut blocks = strip.threes.of(strip.activations);
         for start in (0..cols).step_by(STEP) {
             let columns = start..cols.min(start + STEP);
+            let last = columns.end == cols;
             panel.unpack_super::<F>(simd, strip, columns.clone(), unpacking);
             for i in 0..tiles {
                 let rows = rows_of_tile(batch, i);
-                let (tile, rest) = sixes.split_at(columns.len() / 256);
-                sixes = rest;
+                let (tile, rest) = blocks.split_at(columns.len() / 256);
+                blocks = rest;
+                if by_steps && i < Strip::ROWS {
+                    fetch_next_step(simd, strip, i, columns.end);
+                }
+                if last {
+                    fetch_target(simd, strip, rows.clone());
+                }
                 let out = &mut out[rows.start * Strip::ROWS..rows.end * Strip::ROWS];
                 let ahead = ahead.tile(strip, i);
-                with_rows!(rows.len(), M => {
+                with_rows!(rows.len(); 1, 2; 3; M => {
                     tile::super_tile::<F, M>(simd, panel, tile, start, ahead, out)
                 });
             }
+        }
+    }
+}
+
+/// Asks for the columns `start ..` of weight row `n`, those of a step; at the end for the
+/// first ones of the strip behind.
+#[inline(always)]
+fn fetch_next_step(simd: Avx512, strip: &Strip<'_>, n: usize, start: usize) {
+    let row = strip.bytes.len() / strip.rows;
+    let block = row / (strip.cols / 256);
+    let at = if start < strip.cols { block * (start / 256) } else { strip.bytes.len() };
+    let first = strip.bytes.as_ptr().wrapping_add(n * row + at);
+    vector::prefetch_lines(simd, first, block * (STEP / 256) + 63);
+}
+
+/// Asks for the places where the product of `rows` goes.
+#[inline(always)]
+fn fetch_target(simd: Avx512, strip: &Strip<'_>, rows: Range<usize>) {
+    for m in rows {
+        let place = strip.target.start.wrapping_add(m * strip.target.width);
+        for at in [0, 16, Strip::ROWS - 1] {
+            vector::prefetch_to_write(simd, place.wrapping_add(at));
         }
     }
 }
@@ -162,18 +195,18 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
         let (batch, cols, panel) = (strip.batch(), strip.cols, &mut scratch.panel);
-        let tiles = batch.div_ceil(ROWS);
+        let tiles = batch.div_ceil(tile_small::ROWS);
         let (_, ahead) = Ahead::new(strip, tiles, false);
         let step = if batch <= FEW { STEP } else { cols };
         for start in (0..cols).step_by(step) {
             let columns = start..cols.min(start + step);
             panel.unpack_small::<F>(simd, strip, columns.clone());
             for i in 0..tiles {
-                let rows = rows_of_tile(batch, i);
+                let rows = tile_small::rows_of_tile(batch, i);
                 let out = &mut out[rows.start * Strip::ROWS..rows.end * Strip::ROWS];
                 let (first, ahead) = (rows.start, ahead.tile(strip, i));
-                with_rows!(rows.len(), M => {
-                    tile::small_tile::<F, M>(
+                with_rows!(rows.len(); 1, 2, 3, 4, 5; 6; M => {
+                    tile_small::small_tile::<F, M>(
                         simd, panel, strip.activations, first, &columns, ahead, out,
                     )
                 });

@@ -44,8 +44,9 @@ pub(super) trait SuperScales: SuperCodes {
     /// `d` and `dmin` of the four blocks.
     fn floats(simd: Avx512, blocks: [&Self::Block; GROUP], head: &Self::Head) -> (__m128, __m128);
 
-    /// Scales, and minimums if the format has them, of 16 rows: register p holds
-    /// numbers 2p and 2p + 1 of each row as a pair of i16. 128 / SUB registers count.
+    /// Scales, and minimums if the format has them, of 16 rows: register p holds two
+    /// numbers of each row as a pair of i16, in the order of
+    /// [`threes`](crate::simd::threes). 128 / SUB registers count.
     fn pairs(simd: Avx512, heads: &[Self::Head; 4]) -> ([__m512i; 8], [__m512i; 8]);
 }
 
@@ -309,9 +310,25 @@ impl Head16 {
                 scales[row] = _mm512_castsi256_si512(heads[row / 4].scales[row % 4]);
                 mins[row] = _mm512_castsi256_si512(heads[row / 4].mins[row % 4]);
             }
-            let half = |x: [__m512i; 16]| [x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]];
-            (half(transpose(simd, scales)), half(transpose(simd, mins)))
+            (apart(simd, transpose(simd, scales)), apart(simd, transpose(simd, mins)))
         }
+    }
+}
+
+/// Of numbers (4c, 4c + 1) and (4c + 2, 4c + 3) in neighbours of the first eight:
+/// (4c, 4c + 2) and (4c + 1, 4c + 3).
+#[inline(always)]
+fn apart(_: Avx512, columns: [__m512i; 16]) -> [__m512i; 8] {
+    // SAFETY: the set is proven.
+    unsafe {
+        let mut out = [_mm512_setzero_si512(); 8];
+        for c in 0..4 {
+            let (low, high) = (columns[2 * c], columns[2 * c + 1]);
+            let upper = 0xaaaa_aaaa;
+            out[2 * c] = _mm512_mask_blend_epi16(upper, low, _mm512_slli_epi32::<16>(high));
+            out[2 * c + 1] = _mm512_mask_blend_epi16(upper, _mm512_srli_epi32::<16>(low), high);
+        }
+        out
     }
 }
 

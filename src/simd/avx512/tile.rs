@@ -1,54 +1,34 @@
-//! The int8 tile: up to 6 rows of activations × 32 weight rows over all columns.
+//! The int8 tile of super-block formats: up to 3 rows of activations × 32 weight rows.
 //!
+//! Lanes of a register hold 8 weight rows twice: once for each of two sub-blocks
+//! (see [`super::panel`]), so four registers of sums a belong to 32 weight rows.
 //! ```text
-//! a[m, r]   = Σ dpbusd(codes[k, r], activations[m, k]) − OFFSET · Σ activations[m, k]
-//!                                                           over one sub-block
-//! sup[m, r] = Σ a[m, r] · scale[r]                          over one super-block
-//! t         = fma(sup, d, −(msum · dmin))      sums are exact
-//! acc[m, r] = fma(t, d8[m], acc[m, r])         in order of k
+//! a[m, r, s] = Σ dpbusd(codes[k, r], activations[m, k]) − OFFSET · Σ activations[m, k]
+//!                                                     over sub-block s, exact in i32
+//! sup[m, r]  = Σ a[m, r, s] · scale[r, s]             over one super-block
+//! t          = fma(sup, d, −(msum · dmin))            sums are exact
+//! acc[m, r]  = fma(t, d8[m], acc[m, r])               in order of k
 //! ```
-//! Two registers of weights and one broadcast feed two products per activation
-//! row: with 6 rows 12 `dpbusd` per 8 loads; 24 of the 32 registers hold sums.
+//! Where all a of a block are known to fit 16 bits, `packssdw` joins the sums of two
+//! sub-blocks, and one `dpwssd` multiplies and adds both. That halves the multiplications
+//! that are not `dpbusd`, with which they share two ports (109 multiply-adds a cycle at
+//! most in Q4_K; 104 with `mulld`). Else each is multiplied by itself.
+//!
+//! 18 of the 32 registers hold sums within a block, 24 with the row sums `acc`, so none
+//! of them goes through memory; four of weights and a broadcast feed twelve `dpbusd`
+//! per seven loads.
 
 #![allow(clippy::needless_range_loop, reason = "m and r index several arrays at once")]
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use super::Avx512;
-use super::codes::SmallCodes;
 use super::panel::{Line, Panel};
 use super::products::Ahead;
 use super::scales::SuperScales;
-use crate::quant::ActivationRows;
+use super::vector::dpwssd;
 use crate::simd::Strip;
-use crate::simd::sixes::{ROWS, Six};
-
-/// Where `columns` of the rows `first ..` of the activations lie.
-struct Pointers<const M: usize> {
-    q: [*const i8; M],
-    sums32: [*const i16; M],
-    d: [*const f32; M],
-}
-
-impl<const M: usize> Pointers<M> {
-    #[inline(always)]
-    fn new(activations: &ActivationRows, first: usize, columns: &Range<usize>) -> Self {
-        let (k, blocks) = (columns.start, columns.start / activations.block_len());
-        let mut rows = Pointers {
-            q: [std::ptr::null(); M],
-            sums32: [std::ptr::null(); M],
-            d: [std::ptr::null(); M],
-        };
-        for m in 0..M {
-            let row = activations.row(first + m);
-            rows.q[m] = row.q[k..].as_ptr();
-            rows.sums32[m] = row.sums32[k / 32..].as_ptr();
-            rows.d[m] = row.d[blocks..].as_ptr();
-        }
-        rows
-    }
-}
+use crate::simd::threes::{ROWS, Three};
 
 /// Four bytes at `p` in every lane.
 ///
@@ -60,91 +40,86 @@ unsafe fn splat<T>(_: Avx512, p: *const T) -> __m512i {
     unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
 }
 
+/// Eight bytes at `p` in every pair of lanes.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+unsafe fn splat_pair<T>(_: Avx512, p: *const T) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_set1_epi64(p.cast::<i64>().read_unaligned()) }
+}
+
 /// # Safety
 /// There are more than `at` lines.
 #[inline(always)]
-unsafe fn line(_: Avx512, lines: *const Line, at: usize) -> __m512i {
+pub(super) unsafe fn line(_: Avx512, lines: *const Line, at: usize) -> __m512i {
     // SAFETY: the caller's promise.
     unsafe { _mm512_load_si512(lines.add(at).cast()) }
 }
 
-/// The tile of a super-block format: `out[m, n]` with rows [`Strip::ROWS`] apart, of
-/// the columns `start ..` that the panel holds.
-#[inline(always)]
-pub(super) fn super_tile<F: SuperScales, const M: usize>(
+/// Where a block of the panel lies.
+#[derive(Clone, Copy)]
+struct Block {
+    codes: *const Line,
+    scales: *const Line,
+    mins: *const Line,
+    floats: *const Line,
+}
+
+/// Pairs of sub-blocks in a block.
+const fn pairs<F: SuperScales>() -> usize {
+    128 / F::SUB
+}
+
+/// The tile: `out[m, n]` with rows [`Strip::ROWS`] apart, of the columns `start ..`
+/// that the panel holds. A function of its own, so that what unpacking keeps in registers
+/// does not take them from the sums.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni")]
+#[inline(never)]
+fn region<F: SuperScales, const M: usize>(
     simd: Avx512,
     panel: &Panel,
-    blocks: &[Six],
+    blocks: &[Three],
     start: usize,
     ahead: Ahead,
     out: &mut [f32],
 ) {
-    let (subs, pairs, count) = (256 / F::SUB, 128 / F::SUB, blocks.len());
+    let (pairs, count) = (pairs::<F>(), blocks.len());
     assert!(M <= ROWS && out.len() >= M * Strip::ROWS);
     assert!(panel.codes.len() >= count * 128 && panel.floats.len() >= count * 4);
-    assert!(panel.scales.len() >= count * 2 * subs && panel.mins.len() >= count * 2 * pairs);
-    let (codes, scales) = (panel.codes.as_ptr(), panel.scales.as_ptr());
-    let (mins, floats) = (panel.mins.as_ptr(), panel.floats.as_ptr());
-    // SAFETY: the set is proven. Lines: b < count and the lengths checked above.
-    // Output: checked above.
+    assert!(panel.scales.len() >= count * 2 * pairs);
+    assert!(!F::HAS_MIN || panel.mins.len() >= count * 2 * pairs);
+    // SAFETY: the set is proven. Lines: b < count and the lengths checked above; `mins`
+    // of formats without are not read. Output: checked above.
     unsafe {
         let mut acc = load::<M>(simd, start == 0, out);
-        for (b, six) in blocks.iter().enumerate() {
+        for (b, three) in blocks.iter().enumerate() {
             ahead.step(simd, start / 256 + b);
-            let sums = |m: usize, p: usize| match F::SUB {
-                16 => splat(simd, &raw const six.sums16[p][m]),
-                _ => splat(simd, &raw const six.sums32[p][m]),
+            let block = Block {
+                codes: panel.codes.as_ptr().add(b * 128),
+                scales: panel.scales.as_ptr().add(b * 2 * pairs),
+                mins: panel.mins.as_ptr().wrapping_add(b * 2 * pairs),
+                floats: panel.floats.as_ptr().add(b * 4),
             };
-            let zero = _mm512_setzero_si512();
-            let mut sup = [[zero; 2]; M];
-            for s in 0..subs {
-                let mut a = [[zero; 2]; M];
-                if F::OFFSET != 0 {
-                    // Shifts and differences leave the ports that multiply free.
-                    let power = _mm_cvtsi32_si128(F::OFFSET.trailing_zeros().cast_signed());
-                    for m in 0..M {
-                        let pair = sums(m, s / 2);
-                        let low = if s % 2 == 0 { _mm512_slli_epi32::<16>(pair) } else { pair };
-                        let offset = _mm512_sll_epi32(_mm512_srai_epi32::<16>(low), power);
-                        a[m] = [_mm512_sub_epi32(zero, offset); 2];
-                    }
-                }
-                for g in 0..F::SUB / 4 {
-                    let k = b * 64 + s * (F::SUB / 4) + g;
-                    let w = [line(simd, codes, 2 * k), line(simd, codes, 2 * k + 1)];
-                    for m in 0..M {
-                        let x = splat(simd, &raw const six.codes[s * (F::SUB / 4) + g][m]);
-                        a[m][0] = _mm512_dpbusd_epi32(a[m][0], w[0], x);
-                        a[m][1] = _mm512_dpbusd_epi32(a[m][1], w[1], x);
-                    }
-                }
-                for r in 0..2 {
-                    let scale = line(simd, scales, (b * subs + s) * 2 + r);
-                    for m in 0..M {
-                        let scaled = _mm512_mullo_epi32(a[m][r], scale);
-                        sup[m][r] = _mm512_add_epi32(sup[m][r], scaled);
-                    }
-                }
-            }
-            // Rows outside: a row's sums are broadcast once and not kept.
-            for m in 0..M {
-                let d8 = _mm512_set1_ps(six.d[m]);
-                for r in 0..2 {
-                    let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
+            let sup = if fits::<F>(three) {
+                narrow::<F, M>(simd, block, three)
+            } else {
+                wide::<F, M>(simd, block, three)
+            };
+            let msum = mins::<F, M>(simd, block, three);
+            for r in 0..2 {
+                let d = _mm512_castsi512_ps(line(simd, block.floats, 2 * r));
+                let dmin = _mm512_castsi512_ps(line(simd, block.floats, 2 * r + 1));
+                for m in 0..M {
                     let isum = _mm512_cvtepi32_ps(sup[m][r]);
                     let t = if F::HAS_MIN {
-                        let mut msum = _mm512_setzero_si512();
-                        for p in 0..pairs {
-                            let mins = line(simd, mins, (b * pairs + p) * 2 + r);
-                            msum = _mm512_dpwssd_epi32(msum, mins, sums(m, p));
-                        }
-                        let dmin = line(simd, floats, (b * 2 + r) * 2 + 1);
-                        let msum = _mm512_cvtepi32_ps(msum);
-                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, _mm512_castsi512_ps(dmin)))
+                        let msum = _mm512_cvtepi32_ps(msum[m][r]);
+                        _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, dmin))
                     } else {
                         _mm512_mul_ps(isum, d)
                     };
-                    acc[m][r] = _mm512_fmadd_ps(t, d8, acc[m][r]);
+                    acc[m][r] = _mm512_fmadd_ps(t, _mm512_set1_ps(three.d[m]), acc[m][r]);
                 }
             }
         }
@@ -152,63 +127,170 @@ pub(super) fn super_tile<F: SuperScales, const M: usize>(
     }
 }
 
-/// The tile of a 32-wide format: a scale per 32 columns, no integer scales.
+/// See [`region`].
 #[inline(always)]
-pub(super) fn small_tile<F: SmallCodes, const M: usize>(
+pub(super) fn super_tile<F: SuperScales, const M: usize>(
     simd: Avx512,
     panel: &Panel,
-    activations: &ActivationRows,
-    first: usize,
-    columns: &Range<usize>,
+    blocks: &[Three],
+    start: usize,
     ahead: Ahead,
     out: &mut [f32],
 ) {
-    let blocks = columns.len() / 32;
-    assert!(columns.end <= activations.cols() && out.len() >= M * Strip::ROWS);
-    assert!(panel.codes.len() >= blocks * 16 && panel.floats.len() >= blocks * 4);
-    let rows = Pointers::<M>::new(activations, first, columns);
-    let (codes, floats) = (panel.codes.as_ptr(), panel.floats.as_ptr());
-    // SAFETY: the set is proven. Lines: b < blocks and the lengths checked above.
-    // Activations: `Pointers` took the rest of each row from the first column on,
-    // and the columns end within the row. Output: checked above.
+    // SAFETY: `simd` proves that the CPU has the features.
+    unsafe { region::<F, M>(simd, panel, blocks, start, ahead, out) }
+}
+
+/// Whether all sums of a sub-block fit 16 bits: by the format alone, or for these
+/// activations.
+#[inline(always)]
+fn fits<F: SuperScales>(three: &Three) -> bool {
+    const { assert!(F::SUB == 16 || F::OFFSET == 0, "`side32` is for weights from 0 on") };
+    let always = F::MOST * 128 * F::SUB as i32 <= i32::from(i16::MAX);
+    let most = if F::SUB == 16 { three.spread16 } else { three.side32 };
+    always || F::MOST * i32::from(most) <= i32::from(i16::MAX)
+}
+
+/// The sums of pair `p` of sub-blocks: lanes of register `2 half + h` hold weight rows
+/// `16 half + 4 q + 2 h` and the one behind it, of the first and of the second sub-block,
+/// in 128 bits q.
+///
+/// # Safety
+/// `block` has 128 lines of codes, `p` is a pair of the block.
+#[inline(always)]
+unsafe fn products<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    block: Block,
+    three: &Three,
+    p: usize,
+) -> [[__m512i; 4]; M] {
+    // SAFETY: the set is proven; lines: the caller's promise.
     unsafe {
-        let mut acc = load::<M>(simd, columns.start == 0, out);
-        for b in 0..blocks {
-            if b % 8 == 0 {
-                ahead.step(simd, (columns.start / 32 + b) / 8);
+        let mut a = [[_mm512_setzero_si512(); 4]; M];
+        if F::OFFSET != 0 {
+            let power = _mm_cvtsi32_si128(F::OFFSET.trailing_zeros().cast_signed());
+            for m in 0..M {
+                let sums = splat_pair(simd, &raw const three.starts[p][m]);
+                a[m] = [_mm512_sll_epi32(sums, power); 4];
             }
-            let sum = |m: usize| i32::from(*rows.sums32[m].add(b));
-            let mut a = [[_mm512_setzero_si512(); 2]; M];
-            if F::OFFSET != 0 {
-                for (m, a) in a.iter_mut().enumerate() {
-                    *a = [_mm512_set1_epi32(-i32::from(F::OFFSET) * sum(m)); 2];
-                }
-            }
-            for k in b * 8..(b + 1) * 8 {
-                let w = [line(simd, codes, 2 * k), line(simd, codes, 2 * k + 1)];
-                for m in 0..M {
-                    let x = splat(simd, rows.q[m].add(4 * k));
-                    a[m][0] = _mm512_dpbusd_epi32(a[m][0], w[0], x);
-                    a[m][1] = _mm512_dpbusd_epi32(a[m][1], w[1], x);
-                }
-            }
-            for r in 0..2 {
-                let d = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2));
-                let min = _mm512_castsi512_ps(line(simd, floats, (b * 2 + r) * 2 + 1));
-                for m in 0..M {
-                    let isum = _mm512_cvtepi32_ps(a[m][r]);
-                    let t = if F::HAS_MIN {
-                        let msum = _mm512_set1_ps(sum(m) as f32);
-                        _mm512_fmadd_ps(isum, d, _mm512_mul_ps(msum, min))
-                    } else {
-                        _mm512_mul_ps(isum, d)
-                    };
-                    let d8 = _mm512_set1_ps(*rows.d[m].add(b));
-                    acc[m][r] = _mm512_fmadd_ps(t, d8, acc[m][r]);
+        }
+        for i in 0..F::SUB / 4 {
+            let g = p * (F::SUB / 4) + i;
+            let w = [
+                line(simd, block.codes, 4 * g),
+                line(simd, block.codes, 4 * g + 1),
+                line(simd, block.codes, 4 * g + 2),
+                line(simd, block.codes, 4 * g + 3),
+            ];
+            for m in 0..M {
+                let x = splat_pair(simd, &raw const three.codes[g][m]);
+                for j in 0..4 {
+                    a[m][j] = _mm512_dpbusd_epi32(a[m][j], w[j], x);
                 }
             }
         }
-        store(simd, acc, out);
+        a
+    }
+}
+
+/// `sup` of the file's comment, of sums that [`fits`] checked.
+///
+/// # Safety
+/// `block` has the lines that its format needs.
+#[inline(always)]
+unsafe fn narrow<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    block: Block,
+    three: &Three,
+) -> [[__m512i; 2]; M] {
+    // SAFETY: the set is proven; lines: the caller's promise, p is below the pairs.
+    unsafe {
+        let mut sup = [[_mm512_setzero_si512(); 2]; M];
+        for p in 0..pairs::<F>() {
+            let a = products::<F, M>(simd, block, three, p);
+            for r in 0..2 {
+                let scales = line(simd, block.scales, 2 * p + r);
+                for m in 0..M {
+                    // In 128 bits: rows 4q, 4q + 1 of the first, 4q + 2, 4q + 3 of the other.
+                    let both = _mm512_packs_epi32(a[m][2 * r], a[m][2 * r + 1]);
+                    sup[m][r] = dpwssd(sup[m][r], both, scales);
+                }
+            }
+        }
+        sup
+    }
+}
+
+/// `sup` of the file's comment, of any sums.
+///
+/// # Safety
+/// `block` has the lines that its format needs.
+#[inline(always)]
+unsafe fn wide<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    block: Block,
+    three: &Three,
+) -> [[__m512i; 2]; M] {
+    // SAFETY: the set is proven; lines: the caller's promise, p is below the pairs.
+    unsafe {
+        let mut sums = [[_mm512_setzero_si512(); 4]; M];
+        for p in 0..pairs::<F>() {
+            let a = products::<F, M>(simd, block, three, p);
+            for r in 0..2 {
+                let scales = line(simd, block.scales, 2 * p + r);
+                // Words to lanes, in the order of the sums.
+                let low = _mm512_srai_epi32::<16>(_mm512_unpacklo_epi16(scales, scales));
+                let high = _mm512_srai_epi32::<16>(_mm512_unpackhi_epi16(scales, scales));
+                for m in 0..M {
+                    for (j, scale) in [(2 * r, low), (2 * r + 1, high)] {
+                        let scaled = _mm512_mullo_epi32(a[m][j], scale);
+                        sums[m][j] = _mm512_add_epi32(sums[m][j], scaled);
+                    }
+                }
+            }
+        }
+        let mut sup = [[_mm512_setzero_si512(); 2]; M];
+        for m in 0..M {
+            for r in 0..2 {
+                let low = _mm512_castsi512_ps(sums[m][2 * r]);
+                let high = _mm512_castsi512_ps(sums[m][2 * r + 1]);
+                let first = _mm512_shuffle_ps::<0b10_00_10_00>(low, high);
+                let second = _mm512_shuffle_ps::<0b11_01_11_01>(low, high);
+                sup[m][r] =
+                    _mm512_add_epi32(_mm512_castps_si512(first), _mm512_castps_si512(second));
+            }
+        }
+        sup
+    }
+}
+
+/// `msum` of the file's comment, 0 for formats without minimums.
+///
+/// # Safety
+/// `block` has the lines that its format needs.
+#[inline(always)]
+unsafe fn mins<F: SuperScales, const M: usize>(
+    simd: Avx512,
+    block: Block,
+    three: &Three,
+) -> [[__m512i; 2]; M] {
+    // SAFETY: the set is proven; lines: the caller's promise, p is below the pairs.
+    unsafe {
+        let mut msum = [[_mm512_setzero_si512(); 2]; M];
+        if F::HAS_MIN {
+            for m in 0..M {
+                for r in 0..2 {
+                    for p in 0..pairs::<F>() {
+                        let sums = match F::SUB {
+                            16 => splat(simd, &raw const three.sums16[p][m]),
+                            _ => splat(simd, &raw const three.sums32[p][m]),
+                        };
+                        msum[m][r] = dpwssd(msum[m][r], line(simd, block.mins, 2 * p + r), sums);
+                    }
+                }
+            }
+        }
+        msum
     }
 }
 
@@ -217,7 +299,7 @@ pub(super) fn small_tile<F: SmallCodes, const M: usize>(
 /// # Safety
 /// `out` holds `M` rows of [`Strip::ROWS`] floats.
 #[inline(always)]
-unsafe fn load<const M: usize>(_: Avx512, start: bool, out: &[f32]) -> [[__m512; 2]; M] {
+pub(super) unsafe fn load<const M: usize>(_: Avx512, start: bool, out: &[f32]) -> [[__m512; 2]; M] {
     // SAFETY: the set is proven; the caller's promise.
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); 2]; M];
@@ -235,7 +317,7 @@ unsafe fn load<const M: usize>(_: Avx512, start: bool, out: &[f32]) -> [[__m512;
 /// # Safety
 /// `out` holds `M` rows of [`Strip::ROWS`] floats.
 #[inline(always)]
-unsafe fn store<const M: usize>(_: Avx512, acc: [[__m512; 2]; M], out: &mut [f32]) {
+pub(super) unsafe fn store<const M: usize>(_: Avx512, acc: [[__m512; 2]; M], out: &mut [f32]) {
     for (m, acc) in acc.into_iter().enumerate() {
         for (r, acc) in acc.into_iter().enumerate() {
             // SAFETY: the caller's promise.

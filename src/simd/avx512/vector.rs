@@ -35,6 +35,13 @@ pub(super) fn prefetch(_: Avx512, x: *const u8) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
 }
 
+/// Asks for the cache line at `x`, which may lie anywhere and will be written.
+#[inline(always)]
+pub(super) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
+    // SAFETY: the set is proven; a prefetch does not fault at any address.
+    unsafe { _mm_prefetch::<_MM_HINT_ET0>(x.cast()) }
+}
+
 /// Asks for the cache lines `ahead` bytes behind those of `x`.
 #[inline(always)]
 pub(super) fn prefetch_behind<T>(simd: Avx512, x: &T, ahead: usize) {
@@ -94,6 +101,24 @@ pub(super) fn sum_quarters(_: Avx512, v: __m512i) -> __m128i {
         let diagonal = _mm512_setr_epi32(0, 5, 10, 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
         _mm512_castsi512_si128(_mm512_permutexvar_epi32(diagonal, all))
     }
+}
+
+/// `sum + Σ a · b` of the two words of each lane: the instruction as it is. Of the
+/// intrinsic LLVM makes a multiplication and an addition wherever that shortens a chain.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+pub(super) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the function has the features; the instruction touches its registers only.
+    unsafe {
+        std::arch::asm!(
+            "vpdpwssd {sum}, {a}, {b}",
+            sum = inout(zmm_reg) sum,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
 }
 
 /// Turns four rows of 128-bit lanes into columns.
