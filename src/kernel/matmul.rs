@@ -243,7 +243,7 @@ impl Task for Part<'_> {
         let Strips { memory, out, other } = strips;
         let out = aligned(out, input.rows * Strip::ROWS);
         let next = || worker.map_or_else(|| job.shares.others(), |worker| job.shares.own(worker));
-        while let Some(strip) = next() {
+        for strip in std::iter::from_fn(next).flatten() {
             let first = strip * Strip::ROWS;
             let strip = first..job.weight.tensor.rows().min(first + Strip::ROWS);
             let width = job.weight.tensor.rows();

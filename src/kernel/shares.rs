@@ -40,39 +40,44 @@ impl Shares {
         }
     }
 
-    /// The next strip of `worker`'s own part.
-    pub fn own(&self, worker: usize) -> Option<usize> {
-        self.take(worker, |left| (left.start, left.start + 1..left.end))
+    /// The next strips of `worker`'s own part: an eighth of what is left, since counting
+    /// waits for all that was read and written before.
+    pub fn own(&self, worker: usize) -> Option<Range<usize>> {
+        self.take(worker, |left| {
+            let middle = left.start + (left.len() as u32).div_ceil(8);
+            (left.start..middle, middle..left.end)
+        })
     }
 
     /// A strip of another thread's part, while there is any.
-    pub fn others(&self) -> Option<usize> {
+    pub fn others(&self) -> Option<Range<usize>> {
         loop {
             let count = |left: &Left| unpacked(left.0.load(Ordering::Relaxed)).len();
             let most = (0..self.left.len()).max_by_key(|&worker| count(&self.left[worker]))?;
             if count(&self.left[most]) == 0 {
                 return None;
             }
-            let strip = self.take(most, |left| (left.end - 1, left.start..left.end - 1));
-            if strip.is_some() {
-                return strip;
+            let last = self.take(most, |left| (left.end - 1..left.end, left.start..left.end - 1));
+            if last.is_some() {
+                return last;
             }
         }
     }
 
-    /// Takes a strip as `split` says: the strip, and what remains. Only the numbers are
+    /// Takes strips as `split` says: the strips, and what remains. Only the numbers are
     /// shared, no memory behind them, so relaxed order is enough.
     fn take(
         &self,
         worker: usize,
-        split: impl Fn(Range<u32>) -> (u32, Range<u32>),
-    ) -> Option<usize> {
+        split: impl Fn(Range<u32>) -> (Range<u32>, Range<u32>),
+    ) -> Option<Range<usize>> {
         let taken =
             self.left[worker].0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 let left = unpacked(left);
                 (!left.is_empty()).then(|| packed(split(left).1))
             });
-        taken.ok().map(|left| split(unpacked(left)).0 as usize)
+        let strips = split(unpacked(taken.ok()?)).0;
+        Some(strips.start as usize..strips.end as usize)
     }
 }
 
@@ -94,7 +99,7 @@ mod tests {
                         // One thread does nothing of its own; the others do its part.
                         let own = std::iter::from_fn(|| shares.own(worker));
                         let own = own.take(if worker == 1 { 0 } else { usize::MAX });
-                        for strip in own.chain(std::iter::from_fn(|| shares.others())) {
+                        for strip in own.chain(std::iter::from_fn(|| shares.others())).flatten() {
                             taken[strip].fetch_add(1, Ordering::Relaxed);
                         }
                     });
@@ -106,10 +111,13 @@ mod tests {
 
     #[test]
     fn own_strips_come_in_order_and_others_from_the_back() {
-        let shares = Shares::new(6, 2);
-        assert_eq!((shares.own(0), shares.own(0)), (Some(0), Some(1)));
-        assert_eq!((shares.others(), shares.own(1)), (Some(5), Some(3)));
-        assert_eq!((shares.own(0), shares.own(0)), (Some(2), None));
-        assert_eq!((shares.others(), shares.others()), (Some(4), None));
+        let shares = Shares::new(18, 2);
+        assert_eq!((shares.own(0), shares.own(0)), (Some(0..2), Some(2..3)));
+        assert_eq!((shares.others(), shares.own(1)), (Some(17..18), Some(9..10)));
+        assert_eq!((shares.own(0), shares.others()), (Some(3..4), Some(16..17)));
+        let rest: Vec<_> = std::iter::from_fn(|| shares.own(0)).flatten().collect();
+        assert_eq!(rest, [4, 5, 6, 7, 8]);
+        let rest: Vec<_> = std::iter::from_fn(|| shares.others()).flatten().collect();
+        assert_eq!(rest, [15, 14, 13, 12, 11, 10]);
     }
 }
