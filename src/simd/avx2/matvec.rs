@@ -73,13 +73,9 @@ impl<F: Decode, const M: usize> Kernel for Rows<'_, F, M> {
             }
         }
         for (m, values) in values.0.chunks_exact(strip.rows * groups).enumerate() {
-            chains(
-                ops,
-                values,
-                groups,
-                activations[m].d,
-                &mut out[m * Strip::ROWS..][..Strip::ROWS],
-            );
+            let behind = strip.bytes.as_ptr().wrapping_add(strip.bytes.len() + AHEAD);
+            let out = &mut out[m * Strip::ROWS..][..Strip::ROWS];
+            chains(ops, values, groups, activations[m].d, behind, out);
         }
     }
 }
@@ -216,9 +212,17 @@ const SPREAD: [[u8; 32]; 4] = {
 };
 
 /// `acc = fma(t, d8, acc)` over the blocks, for all rows of the strip:
-/// `values[row, group]`.
+/// `values[row, group]`. What comes `behind` is fetched meanwhile, so that the memory does
+/// not wait for the sums.
 #[inline(always)]
-fn chains(ops: Ops, values: &[Vector], groups: usize, d8: &[f32], out: &mut [f32]) {
+fn chains(
+    ops: Ops,
+    values: &[Vector],
+    groups: usize,
+    d8: &[f32],
+    behind: *const u8,
+    out: &mut [f32],
+) {
     let rows = values.len() / groups;
     let eights = rows.div_ceil(8);
     let mut acc = [ops.splat_f32(0.0); Strip::ROWS / 8];
@@ -228,6 +232,9 @@ fn chains(ops: Ops, values: &[Vector], groups: usize, d8: &[f32], out: &mut [f32
             let mut eight = [&values[g]; 8];
             for (i, row) in eight.iter_mut().enumerate() {
                 *row = &values[(8 * e + i).min(rows - 1) * groups + g];
+            }
+            for line in 0..4 {
+                ops.prefetch(behind.wrapping_add(64 * (4 * (g * eights + e) + line)));
             }
             let t = transpose(ops, eight);
             for (t, d8) in t.into_iter().zip(d8) {
