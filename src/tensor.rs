@@ -1,6 +1,8 @@
 //! A tensor: name, shape, format, and its bytes where they lie in the file.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::quant::Format;
@@ -23,6 +25,16 @@ impl Storage {
             Storage::Static(bytes) => bytes,
             Storage::Shared(bytes) => bytes,
             Storage::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Maps the pages of `range` into the process if they are not yet: pages that are
+    /// missing cannot be prefetched. Reading a byte does it for its neighbours too: Linux
+    /// maps 64 KiB at once of what the page cache has. (`MADV_POPULATE_READ` takes half
+    /// as long again.)
+    fn populate(&self, range: Range<usize>) {
+        for byte in self.bytes().get(range).unwrap_or_default().iter().step_by(64 << 10) {
+            std::hint::black_box(*byte);
         }
     }
 }
@@ -61,12 +73,15 @@ pub struct Tensor {
     /// Place in `storage`, proven inside it by the parser.
     start: usize,
     len: usize,
+    /// Whether it was used before.
+    used: Arc<AtomicBool>,
 }
 
 impl Tensor {
     pub(crate) fn new(record: TensorRecord, storage: Arc<Storage>) -> Self {
         let TensorRecord { name, dims, n_dims, format, start, len } = record;
-        Tensor { name, dims, n_dims, format, storage, start, len }
+        let used = Arc::new(AtomicBool::new(false));
+        Tensor { name, dims, n_dims, format, storage, start, len, used }
     }
 
     /// The name, as in `blk.0.attn_q.weight`.
@@ -107,12 +122,29 @@ impl Tensor {
     }
 
     /// Bytes of the rows `rows`; empty if there are no such rows.
-    pub(crate) fn rows_bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
+    pub(crate) fn rows_bytes(&self, rows: Range<usize>) -> &[u8] {
+        self.bytes().get(self.places(rows)).unwrap_or_default()
+    }
+
+    /// Where the rows `rows` lie in the bytes; nowhere if there are no such rows.
+    fn places(&self, rows: Range<usize>) -> Range<usize> {
         let len = self.format.row_bytes(self.cols()).unwrap_or(0);
         match (rows.start.checked_mul(len), rows.end.checked_mul(len)) {
-            (Some(start), Some(end)) => self.bytes().get(start..end).unwrap_or_default(),
-            _ => &[],
+            (Some(start), Some(end)) if end <= self.len => start..end,
+            _ => 0..0,
         }
+    }
+
+    /// Whether this is the first use of the tensor, or of one that it was cloned from:
+    /// its pages may have to be [mapped](Tensor::populate).
+    pub(crate) fn first_use(&self) -> bool {
+        !self.used.swap(true, Ordering::Relaxed)
+    }
+
+    /// Maps the pages of the rows `rows` into the process.
+    pub(crate) fn populate(&self, rows: Range<usize>) {
+        let places = self.places(rows);
+        self.storage.populate(self.start + places.start..self.start + places.end);
     }
 
     /// All values as f32, row after row.

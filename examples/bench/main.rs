@@ -111,7 +111,8 @@ fn run(args: Args) -> common::Result {
     let counts = args.thread_counts();
     if let Some(tokens) = args.first_token {
         let start = std::time::Instant::now();
-        measure::first_token(&args.open(counts[0])?, tokens)?;
+        let model = args.open(counts[0])?;
+        measure::first_token(&model, tokens)?;
         println!("{:.4}", start.elapsed().as_secs_f64());
         return Ok(());
     }

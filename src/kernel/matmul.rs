@@ -156,6 +156,8 @@ struct Job<'a> {
     /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
     shares: Shares,
+    /// Whether the weights' pages may not be mapped yet.
+    first_use: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -184,7 +186,28 @@ impl<'a> Job<'a> {
         }
         assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
         let shares = Shares::new(rows.div_ceil(Strip::ROWS), threads);
-        Job { weight, then, out: Disjoint(out.as_mut_ptr()), shares }
+        let mut first_use = weight.tensor.first_use();
+        if let Some(other) = then.other() {
+            first_use |= other.tensor.first_use();
+        }
+        Job { weight, then, out: Disjoint(out.as_mut_ptr()), shares, first_use }
+    }
+}
+
+impl Job<'_> {
+    /// The weight rows of `strips`.
+    fn rows(&self, strips: Range<usize>) -> Range<usize> {
+        let rows = self.weight.tensor.rows();
+        rows.min(strips.start * Strip::ROWS)..rows.min(strips.end * Strip::ROWS)
+    }
+
+    /// Maps the weights of `strips` into the process.
+    fn populate(&self, strips: Range<usize>) {
+        let rows = self.rows(strips);
+        self.weight.tensor.populate(rows.clone());
+        if let Some(other) = self.then.other() {
+            other.tensor.populate(rows);
+        }
     }
 }
 
@@ -243,19 +266,23 @@ impl Task for Part<'_> {
         let Strips { memory, out, other } = strips;
         let out = aligned(out, input.rows * Strip::ROWS);
         let next = || worker.map_or_else(|| job.shares.others(), |worker| job.shares.own(worker));
-        for strip in std::iter::from_fn(next).flatten() {
-            let first = strip * Strip::ROWS;
-            let strip = first..job.weight.tensor.rows().min(first + Strip::ROWS);
-            let width = job.weight.tensor.rows();
-            // SAFETY: the strip starts within the first row of the output.
-            let target = Target { start: unsafe { job.out.at(strip.start) }, width };
-            product(simd, job.weight, strip.clone(), target, input, memory, out);
-            if let Then::Gate(up) = job.then {
-                let other = aligned(other, out.len());
-                product(simd, up, strip.clone(), target, input, memory, other);
-                SiluMul { gate: &mut *out, up: &*other }.run(simd);
+        while let Some(strips) = next() {
+            if job.first_use {
+                job.populate(strips.clone());
             }
-            put(job, strip, out, input.rows);
+            for strip in strips {
+                let rows = job.rows(strip..strip + 1);
+                let width = job.weight.tensor.rows();
+                // SAFETY: the strip starts within the first row of the output.
+                let target = Target { start: unsafe { job.out.at(rows.start) }, width };
+                product(simd, job.weight, rows.clone(), target, input, memory, out);
+                if let Then::Gate(up) = job.then {
+                    let other = aligned(other, out.len());
+                    product(simd, up, rows.clone(), target, input, memory, other);
+                    SiluMul { gate: &mut *out, up: &*other }.run(simd);
+                }
+                put(job, rows, out, input.rows);
+            }
         }
     }
 }
