@@ -208,8 +208,8 @@ impl SuperCodes for quant::Q4_K {
     fn columns(simd: Avx512, blocks: &[&[u8; 144]; 16], put: &mut impl Put) {
         for half in 0..2 {
             let qs = bytes(simd, blocks, 16 + 64 * half);
-            for (w, qs) in qs.into_iter().enumerate() {
-                put.put(simd, 16 * half + w, [all(simd, qs, LOW), all(simd, qs, HIGH)]);
+            for w in 0..16 {
+                put.put(simd, 16 * half + w, [all(simd, qs[w], LOW), all(simd, qs[w], HIGH)]);
             }
         }
     }

@@ -15,7 +15,7 @@
 //! sub-blocks (see [`threes`](crate::simd::threes)). Their rows are `4q + 2h` and the
 //! next of a half, which `packssdw` of h = 0 and 1 brings back into order.
 //!
-//! It holds [`STEP`](crate::simd::threes::STEP) columns at a time, 17 KiB, which stay in
+//! It holds [`STEP`](crate::simd::threes::STEP) columns at a time, 18 KiB, which stay in
 //! the L1 cache while all rows of activations pass by. Of 32-wide formats with many rows
 //! it holds all columns of the strip (36 bytes per column: the L2 cache).
 
