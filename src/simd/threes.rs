@@ -166,6 +166,7 @@ impl Three {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Isa;
 
     #[test]
     fn tiles_cover_all_rows_and_none_has_one_but_of_a_single_row() {
@@ -174,6 +175,52 @@ mod tests {
             let rows: Vec<_> = (0..tiles).map(|i| rows_of_tile(batch, i)).collect();
             assert!(rows.iter().cloned().flatten().eq(0..batch), "{batch}");
             assert!(batch == 1 || rows.iter().all(|rows| matches!(rows.len(), 2 | 3)), "{batch}");
+        }
+    }
+
+    /// Codes of any size, all of one sign in some rows.
+    fn activations(rows: usize) -> ActivationRows {
+        let mut all = ActivationRows::new(rows, STEP, 256);
+        for (m, row) in all.rows_mut().enumerate() {
+            let values: Vec<f32> = (0..STEP)
+                .map(|k| ((k * k * (m + 3)) as f32 * 0.37).sin() + (m % 3) as f32 - 1.0)
+                .collect();
+            let mut row = row;
+            row.quantize(&values);
+        }
+        all
+    }
+
+    #[test]
+    fn every_set_lays_out_the_same_rows_and_bounds() {
+        let activations = activations(8);
+        for isa in Isa::available() {
+            let mut threes = Threes::default();
+            for (step, blocks) in threes.steps_mut(&activations).enumerate() {
+                isa.run(Fill { activations: &activations, step, blocks });
+            }
+            for (at, three) in threes.of(&activations).iter().enumerate() {
+                let (tile, b) = (at / BLOCKS, at % BLOCKS);
+                let (mut spread, mut side) = (0, 0);
+                for (m, r) in rows_of_tile(8, tile).enumerate() {
+                    let q = &activations.row(r).q[256 * b..256 * (b + 1)];
+                    for (g, group) in three.codes.iter().enumerate() {
+                        let k = 64 * (g / 8) + 4 * (g % 8);
+                        assert_eq!(
+                            group[m].as_flattened(),
+                            [&q[k..k + 4], &q[k + 32..k + 36]].concat()
+                        );
+                    }
+                    for q in q.chunks(16) {
+                        spread = spread.max(q.iter().map(|q| u16::from(q.unsigned_abs())).sum());
+                    }
+                    for q in q.chunks(32) {
+                        let of = |sign: i32| q.iter().map(|&q| (sign * i32::from(q)).max(0)).sum();
+                        side = side.max(of(1)).max(of(-1));
+                    }
+                }
+                assert_eq!((three.spread16, i32::from(three.side32)), (spread, side), "{isa} {at}");
+            }
         }
     }
 }
