@@ -204,6 +204,7 @@ impl SuperCodes for quant::Q4_K {
     }
 
     /// Column w of each half of `qs` holds group w in its two nibbles.
+    #[allow(clippy::needless_range_loop, reason = "an iterator keeps the columns on the stack")]
     #[inline(always)]
     fn columns(simd: Avx512, blocks: &[&[u8; 144]; 16], put: &mut impl Put) {
         for half in 0..2 {
