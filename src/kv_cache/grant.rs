@@ -131,16 +131,17 @@ impl KvCache {
     fn missing(&self, target: Target, sole: impl Fn(&Arc<slab::Slab>) -> bool) -> usize {
         let of_slab = slab::positions(&self.shape);
         let written = self.len / of_slab;
+        // Slabs behind the last that will be written, left by a truncation, are no help.
+        let end = target.positions.div_ceil(of_slab).max(written + 1);
         let ahead = target.positions.div_ceil(of_slab).saturating_sub(written);
         let mut slabs = 0usize;
         for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
             let numbers = (layer.first..).zip(&layer.slabs);
-            let (before, behind) =
-                numbers.filter(|(_, slab)| sole(slab)).fold((0, 0), |(b, a), (number, _)| {
-                    match number < written {
-                        true => (b + 1, a),
-                        false => (b, a + 1),
-                    }
+            let (before, behind) = numbers
+                .filter(|&(number, slab)| number < end && sole(slab))
+                .fold((0, 0), |(b, a), (number, _)| match number < written {
+                    true => (b + 1, a),
+                    false => (b, a + 1),
                 });
             let peak = ring(*window, target.rows, of_slab).min(ahead.saturating_add(before));
             slabs = slabs.saturating_add(peak.saturating_sub(before + behind));
