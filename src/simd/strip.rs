@@ -25,6 +25,7 @@ pub(crate) struct Strip<'a> {
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub threes: &'a Threes,
     /// Where the product goes afterwards.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub target: Target,
 }
 
