@@ -8,8 +8,8 @@
 
 llama.cpp runs in four configurations (weights repacked or not, flash attention
 on or off); the best of them counts, for every row anew. `start` is a fresh
-process up to the logits after 13 tokens, with the file in the page cache, and
-its peak memory. For an AVX2 comparison give --isa avx2 and --python of an
+process up to the logits after 13 tokens, with the file in the page cache and
+without Python's start and imports, and its peak memory. For an AVX2 comparison give --isa avx2 and --python of an
 environment whose llama.cpp was built without AVX-512.
 
 candle is a column more, for rows of one sequence and at most 4096 positions:

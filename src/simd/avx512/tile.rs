@@ -15,8 +15,8 @@
 //! most in Q4_K; 104 with `mulld`). Else each is multiplied by itself.
 //!
 //! 18 of the 32 registers hold sums within a block, 24 with the row sums `acc`, so none
-//! of them goes through memory; four of weights and a broadcast feed twelve `dpbusd`
-//! per seven loads.
+//! of them goes through memory (but `acc` where `mulld` is needed); four of weights and a
+//! broadcast feed twelve `dpbusd` per seven loads.
 
 #![allow(clippy::needless_range_loop, reason = "m and r index several arrays at once")]
 
