@@ -322,8 +322,10 @@ fn over_page<S: Simd>(
     }
     let width = queries.steps / 8;
     let acc = &mut state.acc[tile * TILE * width..][..TILE * width];
+    // The last page is full only once in 64 positions.
+    let end = slots.iter().fold(0, |end, slots| end.max(slots.end)).div_ceil(2);
     let pairs = |step: usize| {
-        (step < PAGE / 2).then(|| std::array::from_fn(|q| weights[q].as_chunks::<2>().0[step]))
+        (step < end).then(|| std::array::from_fn(|q| weights[q].as_chunks::<2>().0[step]))
     };
     let mut at = 0;
     while at < width {

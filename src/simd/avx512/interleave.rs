@@ -1,28 +1,43 @@
-//! Activations for [`super::quads`]: four blocks of four rows side by side.
+//! Activations for [`super::quads`]: four blocks side by side.
 //!
-//! A unit is the blocks 4g .. 4g + 4 of the rows 4i .. 4i + 4. With j the block
-//! in the 128-bit lanes and m the row in the 32-bit lanes of each:
+//! A unit is the blocks 4g .. 4g + 4 of `M` rows. With j the block in the 128-bit lanes
+//! and m one of four rows in the 32-bit lanes of each:
 //! ```text
-//! codes   [block / 16][4 t][j][m]  4 bytes    columns 16c + 4t .. of the block
-//! sums16  [8][j][m]  pairs of i16             blocks of 256 only
-//! sums32  [4][j][m]  pairs of i16             blocks of 32: [1][j][m] i32
-//! d8      [j][m]  f32
+//! codes   [block / 16][M][j]   16 bytes           columns 16k .. of the block
+//! then for every four rows:
+//! sums16  [8][j][m]            pairs of i16
+//! sums32  [4][j][m]            pairs of i16
+//! d8      [j][m]               f32
 //! ```
-//! Units are ordered `[g][i]`. Rows that are not there repeat the last; what blocks
-//! that are not there hold does not matter.
+//! Rows that are not there repeat the last; what blocks that are not there hold does
+//! not matter.
 
 use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::panel::{Line, put};
 use super::vector::load_four;
-use crate::quant::{ActivationRow, ActivationRows};
-
-/// Rows of activations side by side.
-pub(super) const ROWS: usize = 4;
+use crate::quant::ActivationRows;
 
 /// Blocks side by side.
 pub(super) const BLOCKS: usize = 4;
+
+/// Rows side by side, of what is not codes.
+pub(super) const ROWS: usize = 4;
+
+/// Lines of a unit: of `rows` rows.
+pub(super) const fn unit_lines(rows: usize) -> usize {
+    sums_line(rows, rows.div_ceil(ROWS))
+}
+
+/// Where the sums of the rows 4 `quad` .. begin: those of 16.
+pub(super) const fn sums_line(rows: usize, quad: usize) -> usize {
+    16 * rows + 13 * quad
+}
+
+/// Lines from [`sums_line`] to the sums of 32, and to the scales.
+pub(super) const SUMS32: usize = 8;
+pub(super) const D8: usize = 12;
 
 /// Activations side by side; made anew when a thread meets other ones.
 #[derive(Debug, Default)]
@@ -32,153 +47,122 @@ pub(in crate::simd) struct Interleaved {
     lines: Vec<Line>,
 }
 
-/// Lines of a unit.
-pub(super) const fn unit_lines(block_len: usize) -> usize {
-    d8_line(block_len) + 1
-}
-
-/// Where the sums of 16 begin.
-pub(super) const fn sums16_line(block_len: usize) -> usize {
-    block_len / 4
-}
-
-/// Where the sums of 32 begin.
-pub(super) const fn sums32_line(block_len: usize) -> usize {
-    if block_len == 256 { sums16_line(block_len) + 8 } else { sums16_line(block_len) }
-}
-
-/// Where the scales are.
-pub(super) const fn d8_line(block_len: usize) -> usize {
-    if block_len == 256 { sums32_line(block_len) + 4 } else { sums32_line(block_len) + 1 }
-}
-
 impl Interleaved {
-    /// All rows of `activations`.
+    /// All rows of `activations`, `M` or fewer.
     #[inline(always)]
-    pub(super) fn of(&mut self, simd: Avx512, activations: &ActivationRows) -> &[Line] {
+    pub(super) fn of<const M: usize>(
+        &mut self,
+        simd: Avx512,
+        activations: &ActivationRows,
+    ) -> &[Line] {
         if self.version != activations.version() {
             self.version = activations.version();
-            self.fill(simd, activations);
+            self.fill(simd, activations, M);
         }
         &self.lines
     }
 
-    fn fill(&mut self, simd: Avx512, activations: &ActivationRows) {
+    fn fill(&mut self, simd: Avx512, activations: &ActivationRows, rows: usize) {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
         #[inline(never)]
-        fn region(this: &mut Interleaved, simd: Avx512, activations: &ActivationRows) {
-            this.fill_lines(simd, activations);
+        fn region(this: &mut Interleaved, simd: Avx512, x: &ActivationRows, rows: usize) {
+            this.fill_lines(simd, x, rows);
         }
         // SAFETY: `simd` proves that the CPU has the features.
-        unsafe { region(self, simd, activations) }
+        unsafe { region(self, simd, activations, rows) }
     }
 
     #[inline(always)]
-    fn fill_lines(&mut self, simd: Avx512, activations: &ActivationRows) {
-        let len = activations.block_len();
-        let groups = (activations.cols() / len).div_ceil(BLOCKS);
-        let quads = activations.rows().div_ceil(ROWS);
-        self.lines.resize(groups * quads * unit_lines(len), Line::default());
-        let mut units = self.lines.chunks_exact_mut(unit_lines(len));
-        for g in 0..groups {
-            for (i, unit) in (0..quads).zip(&mut units) {
-                if len == 256 {
-                    unit256(simd, activations, g, i, unit);
-                } else {
-                    unit32(simd, activations, g, i, unit);
+    fn fill_lines(&mut self, simd: Avx512, activations: &ActivationRows, rows: usize) {
+        let groups = (activations.cols() / 256).div_ceil(BLOCKS);
+        self.lines.resize(groups * unit_lines(rows), Line::default());
+        for (g, unit) in self.lines.chunks_exact_mut(unit_lines(rows)).enumerate() {
+            for m in 0..rows {
+                let (q, ..) = row(activations, m);
+                for k in 0..16 {
+                    let codes = four::<_, 16>(simd, q, 1024 * g + 16 * k, 256);
+                    put(simd, &mut unit[rows * k + m], codes);
                 }
+            }
+            for quad in 0..rows.div_ceil(ROWS) {
+                let unit = &mut unit[sums_line(rows, quad)..][..=D8];
+                let mut sums: [(&[i16], &[i16]); ROWS] = [(&[], &[]); ROWS];
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let (_, sums16, sums32) = row(activations, ROWS * quad + m);
+                    *sums = (sums16, sums32);
+                }
+                let [a, b, c, d] = sums;
+                let (sums16, sums32) = ([a.0, b.0, c.0, d.0], [a.1, b.1, c.1, d.1]);
+                side_by_side(simd, sums16, 64 * g, 16, &mut unit[0..4]);
+                side_by_side(simd, sums16, 64 * g + 8, 16, &mut unit[4..8]);
+                side_by_side(simd, sums32, 32 * g, 8, &mut unit[SUMS32..D8]);
+                unit[D8] = scales(activations, g, quad);
             }
         }
     }
 }
 
-/// The numbers of activation row `4 i + m`.
+/// Codes, sums of 16 and sums of 32 of row `m`, or of the last.
 #[inline(always)]
-fn row(activations: &ActivationRows, i: usize, m: usize) -> usize {
-    (ROWS * i + m).min(activations.rows() - 1)
+fn row(activations: &ActivationRows, m: usize) -> (&[i8], &[i16], &[i16]) {
+    activations.row_and_beyond(m.min(activations.rows() - 1)).unwrap_or_default()
 }
 
+/// `d8` of the blocks of group `g` and the rows of `quad`.
 #[inline(always)]
-fn unit256(simd: Avx512, activations: &ActivationRows, g: usize, i: usize, unit: &mut [Line]) {
-    let mut rows: [(&[i8], &[i16], &[i16]); ROWS] = [(&[], &[], &[]); ROWS];
-    for (m, rows) in rows.iter_mut().enumerate() {
-        let (q, sums, sums32) =
-            activations.row_and_beyond(row(activations, i, m)).unwrap_or_default();
-        *rows = (&q[g * 1024..], &sums[g * 64..], &sums32[g * 32..]);
-    }
-    let [(a, ..), (b, ..), (c, ..), (d, ..)] = rows;
-    for k in 0..16 {
-        side_by_side::<_, 16>(simd, [a, b, c, d], 16 * k, 256, &mut unit[4 * k..4 * k + 4]);
-    }
-    let at = sums16_line(256);
-    let [(_, a, _), (_, b, _), (_, c, _), (_, d, _)] = rows;
-    side_by_side::<_, 8>(simd, [a, b, c, d], 0, 16, &mut unit[at..at + 4]);
-    side_by_side::<_, 8>(simd, [a, b, c, d], 8, 16, &mut unit[at + 4..at + 8]);
-    let at = sums32_line(256);
-    let [(.., a), (.., b), (.., c), (.., d)] = rows;
-    side_by_side::<_, 8>(simd, [a, b, c, d], 0, 8, &mut unit[at..at + 4]);
-    unit[d8_line(256)] = lanes(activations, g, i, |row, b| row.d[b].to_bits());
-}
-
-#[inline(always)]
-fn unit32(simd: Avx512, activations: &ActivationRows, g: usize, i: usize, unit: &mut [Line]) {
-    let mut rows: [&[i8]; ROWS] = [&[]; ROWS];
-    for (m, rows) in rows.iter_mut().enumerate() {
-        let (q, ..) = activations.row_and_beyond(row(activations, i, m)).unwrap_or_default();
-        *rows = &q[g * 128..];
-    }
-    side_by_side::<_, 16>(simd, rows, 0, 32, &mut unit[0..4]);
-    side_by_side::<_, 16>(simd, rows, 16, 32, &mut unit[4..8]);
-    unit[sums32_line(32)] =
-        lanes(activations, g, i, |row, b| i32::from(row.sums32[b]).cast_unsigned());
-    unit[d8_line(32)] = lanes(activations, g, i, |row, b| row.d[b].to_bits());
-}
-
-/// A number of every block and row of a unit.
-#[inline(always)]
-fn lanes(
-    activations: &ActivationRows,
-    g: usize,
-    i: usize,
-    number: impl Fn(&ActivationRow<'_>, usize) -> u32,
-) -> Line {
+fn scales(activations: &ActivationRows, g: usize, quad: usize) -> Line {
     let mut line = Line::default();
-    let blocks = activations.cols() / activations.block_len();
     for m in 0..ROWS {
-        let row = activations.row(row(activations, i, m));
-        for j in 0..BLOCKS.min(blocks - BLOCKS * g) {
-            line.0[ROWS * j + m] = number(&row, BLOCKS * g + j);
+        let row = activations.row((ROWS * quad + m).min(activations.rows() - 1));
+        for (j, d) in row.d.iter().skip(BLOCKS * g).take(BLOCKS).enumerate() {
+            line.0[ROWS * j + m] = d.to_bits();
         }
     }
     line
 }
 
-/// 16 bytes, `N` numbers, at `at` of four blocks of `block` numbers, of four rows:
-/// four lines `[j][m]`, of bytes 4t .. 4t + 4.
+/// 16 bytes, `N` numbers, at `at` of each of four blocks of `block` numbers.
 #[inline(always)]
-fn side_by_side<T: Copy + Default, const N: usize>(
+fn four<T: Copy + Default, const N: usize>(
     simd: Avx512,
-    rows: [&[T]; ROWS],
+    row: &[T],
     at: usize,
     block: usize,
-    out: &mut [Line],
-) {
+) -> __m512i {
     let none = [T::default(); N];
+    let mut places = [&none; BLOCKS];
+    for (j, place) in places.iter_mut().enumerate() {
+        if let Some(numbers) = row.get(at + j * block..) {
+            *place = numbers.first_chunk().unwrap_or(&none);
+        }
+    }
+    load_four(simd, places)
+}
+
+/// 8 sums at `at` of four blocks of `block` sums, of four rows: four lines `[j][m]`, of
+/// two sums each.
+#[inline(always)]
+fn side_by_side(simd: Avx512, rows: [&[i16]; ROWS], at: usize, block: usize, out: &mut [Line]) {
+    let [a, b, c, d] = rows;
+    let (a, b) = (four::<_, 8>(simd, a, at, block), four::<_, 8>(simd, b, at, block));
+    let (c, d) = (four::<_, 8>(simd, c, at, block), four::<_, 8>(simd, d, at, block));
+    for (out, column) in out.iter_mut().zip(columns(simd, [a, b, c, d])) {
+        put(simd, out, column);
+    }
+}
+
+/// Column t in each 128 bits: the 32-bit lanes t of four registers.
+#[inline(always)]
+pub(super) fn columns(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: the set is proven.
     unsafe {
-        let mut r = [_mm512_setzero_si512(); ROWS];
-        for (r, row) in r.iter_mut().zip(rows) {
-            let mut places = [&none; BLOCKS];
-            for (j, place) in places.iter_mut().enumerate() {
-                *place = row[at + j * block..].first_chunk().unwrap_or(&none);
-            }
-            *r = load_four(simd, places);
-        }
         let (a, b) = (_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[0], r[1]));
         let (c, d) = (_mm512_unpacklo_epi32(r[2], r[3]), _mm512_unpackhi_epi32(r[2], r[3]));
-        put(simd, &mut out[0], _mm512_unpacklo_epi64(a, c));
-        put(simd, &mut out[1], _mm512_unpackhi_epi64(a, c));
-        put(simd, &mut out[2], _mm512_unpacklo_epi64(b, d));
-        put(simd, &mut out[3], _mm512_unpackhi_epi64(b, d));
+        [
+            _mm512_unpacklo_epi64(a, c),
+            _mm512_unpackhi_epi64(a, c),
+            _mm512_unpacklo_epi64(b, d),
+            _mm512_unpackhi_epi64(b, d),
+        ]
     }
 }

@@ -17,8 +17,9 @@ pub(super) trait Lanes: SuperScales {
     /// Rearranges the scales of four blocks.
     fn lanes(simd: Avx512, head: &Self::Head) -> Self::Decoded;
 
-    /// Scale `s` of each block, in each 32 bits.
-    fn scale(simd: Avx512, decoded: &Self::Decoded, s: usize) -> __m512i;
+    /// Scale `s`, even, of each block in the four low words of its 128 bits, and the next
+    /// in the four high ones.
+    fn scale_pair(simd: Avx512, decoded: &Self::Decoded, s: usize) -> __m512i;
 
     /// The minimums 2p and 2p + 1 as a pair of i16 in each 32 bits, or
     /// −OFFSET · scale for formats without minimums.
@@ -48,13 +49,13 @@ fn sixteen<const N: usize>(simd: Avx512, blocks: [&[u8; N]; GROUP], at: usize) -
     load_four::<u8, 16>(simd, [field(a, at), field(b, at), field(c, at), field(d, at)])
 }
 
-/// The byte `byte` of each 128 bits, in the low byte of each 32.
+/// Of each 128 bits, the bytes at the word `low` in four words, then those at `high`.
 #[inline(always)]
-fn byte(_: Avx512, x: __m512i, byte: usize) -> __m512i {
+fn four_times(_: Avx512, x: __m512i, low: u16, high: u16) -> __m512i {
+    const FOUR: i64 = 0x0001_0001_0001_0001;
+    let (low, high) = (FOUR.wrapping_mul(low.into()), FOUR.wrapping_mul(high.into()));
     // SAFETY: the set is proven.
-    unsafe {
-        _mm512_shuffle_epi8(x, _mm512_set1_epi32(0x8080_8000_u32.cast_signed() | byte as i32))
-    }
+    unsafe { _mm512_shuffle_epi8(x, _mm512_set4_epi64(high, low, high, low)) }
 }
 
 /// The bytes `byte` and `byte + 1` of each 128 bits, as a pair of words in each 32.
@@ -78,8 +79,10 @@ macro_rules! lanes32 {
             }
 
             #[inline(always)]
-            fn scale(simd: Avx512, head: &Head32, s: usize) -> __m512i {
-                byte(simd, head.decoded, place(s))
+            fn scale_pair(simd: Avx512, head: &Head32, s: usize) -> __m512i {
+                // A byte and zero.
+                let word = |s: usize| 0x8000 | place(s) as u16;
+                four_times(simd, head.decoded, word(s), word(s + 1))
             }
 
             #[inline(always)]
@@ -157,13 +160,9 @@ macro_rules! lanes16 {
             }
 
             #[inline(always)]
-            fn scale(_: Avx512, words: &Words, s: usize) -> __m512i {
-                let order = 0x0100_8080_u32.cast_signed() + 0x0202_0000 * (s % 8) as i32;
-                // SAFETY: the set is proven.
-                unsafe {
-                    let high = _mm512_shuffle_epi8(words.scales[s / 8], _mm512_set1_epi32(order));
-                    _mm512_srai_epi32::<16>(high)
-                }
+            fn scale_pair(simd: Avx512, words: &Words, s: usize) -> __m512i {
+                let word = |s: usize| 0x0100 + 0x0202 * (s % 8) as u16;
+                four_times(simd, words.scales[s / 8], word(s), word(s + 1))
             }
 
             #[inline(always)]

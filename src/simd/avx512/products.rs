@@ -118,13 +118,13 @@ impl<F: SmallCodes, const M: usize> Kernel for SmallMatvec<'_, F, M> {
     }
 }
 
-struct SuperQuads<'a, F, const Q: usize>(Operands<'a>, PhantomData<F>);
+struct SuperQuads<'a, F, const M: usize, const Q: usize>(Operands<'a>, PhantomData<F>);
 
-impl<F: Lanes, const Q: usize> Kernel for SuperQuads<'_, F, Q> {
+impl<F: Lanes, const M: usize, const Q: usize> Kernel for SuperQuads<'_, F, M, Q> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
-        quads::super_blocks::<F, Q>(simd, strip, &mut scratch.interleaved, out);
+        quads::super_blocks::<F, M, Q>(simd, strip, &mut scratch.interleaved, out);
     }
 }
 
@@ -224,8 +224,11 @@ pub(super) fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, o
             let operands = Operands { strip, scratch, out };
             match batch {
                 1 => run(simd, SuperMatvec::<F>(operands, PhantomData)),
-                2..=4 => run(simd, SuperQuads::<F, 1>(operands, PhantomData)),
-                5..=quads::MOST => run(simd, SuperQuads::<F, 2>(operands, PhantomData)),
+                2 => run(simd, SuperQuads::<F, 2, 1>(operands, PhantomData)),
+                3 => run(simd, SuperQuads::<F, 3, 1>(operands, PhantomData)),
+                4 => run(simd, SuperQuads::<F, 4, 1>(operands, PhantomData)),
+                5..=6 => run(simd, SuperQuads::<F, 6, 2>(operands, PhantomData)),
+                7..=quads::MOST => run(simd, SuperQuads::<F, 8, 2>(operands, PhantomData)),
                 _ => run(simd, SuperTiles::<F>(operands, PhantomData)),
             }
         }};
@@ -262,8 +265,9 @@ pub(super) fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, o
             match batch {
                 // Its codes use all 8 bits: sums of four products are too large for
                 // the words of the matvec.
-                1..=4 => run(simd, SuperQuads::<F, 1>(operands, PhantomData)),
-                5..=quads::MOST => run(simd, SuperQuads::<F, 2>(operands, PhantomData)),
+                1 => run(simd, SuperQuads::<F, 1, 1>(operands, PhantomData)),
+                2..=4 => run(simd, SuperQuads::<F, 4, 1>(operands, PhantomData)),
+                5..=quads::MOST => run(simd, SuperQuads::<F, 8, 2>(operands, PhantomData)),
                 _ => run(simd, SuperTiles::<F>(operands, PhantomData)),
             }
         }

@@ -1,67 +1,88 @@
 //! A few rows of activations: weights are decoded where they lie in the file, four
-//! blocks of a row at a time, and multiplied with four rows of activations by one
-//! instruction.
+//! blocks of a row at a time, and multiplied with every row while they are in registers.
 //!
-//! Lanes are `[j][m]`: j, the 128 bits, is the block; m, the 32 bits within, the
-//! activation row ([`super::interleave`] prepares them so).
+//! Lanes are `[j][i]`: j, the 128 bits, is the block; i, the 32 bits within, four of 16
+//! weights ([`super::interleave`] prepares the activations so).
 //! ```text
-//! codes[c]    [j][16 bytes]                    weights 16c .. of each block
-//! w           the four bytes t of codes[c], four times in each 128 bits
-//! a[j, m]    = Σ dpbusd(w, activations[c, t])  over one sub-block
-//! isum[j, m] = Σ a[j, m] · scale[j]            over the block
-//! t          = fma(isum, d, −(msum · dmin))    16 values at once
-//! acc[m]     = fma(t[j, m], d8[j, m], acc[m])  j in order
+//! codes[k]   [j][16 bytes]                            weights 16k .. of each block
+//! a[m, s]    = Σ dpbusd(codes[k], activations[k, m])  over sub-block s: four sums of a
+//!                                                     block, each fits 16 bits
+//! isum[m]   += dpwssd(packs(a[m, s], a[m, s + 1]), scales s and s + 1)
+//! isum[j, m] = Σ isum[m][j]                           the four sums added up
+//! t          = fma(isum, d, −(msum · dmin))           16 values at once
+//! acc[m]     = fma(t[j, m], d8[j, m], acc[m])         j in order
 //! ```
-//! So nothing is added up across lanes, and what is decoded once serves every four
-//! rows of activations. A row's blocks go by [`GROUPS`], all weight rows of the strip
-//! for one part of the columns before the next part, so that the activations of the
-//! part stay in the L1 cache.
+//! What is decoded once serves every row of activations, and one multiplication takes the
+//! scales of two sub-blocks. A row's blocks go by [`GROUPS`], all weight rows of the strip
+//! for one part of the columns before the next part, so that the activations of the part
+//! stay in the L1 cache.
 
-#![allow(clippy::needless_range_loop, reason = "q indexes several arrays at once")]
+#![allow(clippy::needless_range_loop, reason = "m and q index several arrays at once")]
 
 use std::arch::x86_64::*;
 
 use super::Avx512;
-use super::interleave::{BLOCKS, Interleaved, d8_line, sums16_line, sums32_line, unit_lines};
+use super::interleave::{BLOCKS, D8, Interleaved, ROWS, SUMS32, columns, sums_line, unit_lines};
 use super::lanes::Lanes;
 use super::matvec::AHEAD;
 use super::panel::Line;
-use super::vector::prefetch_lines;
+use super::vector::{dpwssd, prefetch_lines};
 use crate::simd::Strip;
 
 /// Most rows of activations; from there on a panel is faster.
 pub(in crate::simd) const MOST: usize = 8;
 
-/// Groups of four blocks of a row before the next row follows: 4,096 columns.
+/// Groups of four blocks of a row before the next row follows: 4,096 columns. Of longer
+/// rows half as many for more than four rows of activations, which would be read from the
+/// L2 cache for every strip otherwise.
 const GROUPS: usize = 4;
 
-/// The product of a strip of a super-block format with up to 4 `Q` rows of activations.
+/// The sums of a weight row with four rows of activations, `Q` times.
+type Sums<const Q: usize> = [[f32; ROWS]; Q];
+
+/// The product of a strip of a super-block format with up to `M` rows of activations,
+/// `Q` times four or fewer.
 #[inline(always)]
-pub(super) fn super_blocks<F: Lanes, const Q: usize>(
+pub(super) fn super_blocks<F: Lanes, const M: usize, const Q: usize>(
     simd: Avx512,
     strip: &Strip<'_>,
     interleaved: &mut Interleaved,
     out: &mut [f32],
 ) {
-    let units = interleaved.of(simd, strip.activations);
-    let blocks = strip.cols / 256;
+    const { assert!(Q == M.div_ceil(ROWS)) };
+    let units = interleaved.of::<M>(simd, strip.activations);
+    let (blocks, row_bytes) = (strip.cols / 256, strip.bytes.len() / strip.rows);
+    let at_once = if blocks <= GROUPS * BLOCKS { GROUPS } else { GROUPS / Q };
+    let mut sums = [[[0.0; ROWS]; Q]; Strip::ROWS];
     let mut first = 0;
-    for units in units.chunks(GROUPS * Q * unit_lines(256)) {
-        let end = blocks.min(first + GROUPS * BLOCKS);
+    for units in units.chunks(at_once * unit_lines(M)) {
+        let end = blocks.min(first + at_once * BLOCKS);
         let ahead = Ahead::new(strip, first * size_of::<F::Block>(), end * size_of::<F::Block>());
-        for n in 0..strip.rows {
-            let mut acc = load::<Q>(simd, first == 0, n, strip.batch(), out);
-            let row = &F::blocks(strip.row(n))[first..end];
+        let rows = strip.bytes.chunks_exact(row_bytes).zip(&mut sums);
+        for (n, (row, sums)) in rows.enumerate() {
+            let mut acc = load::<Q>(simd, sums);
             let mut next = ahead.of(n);
-            let groups = row.chunks(BLOCKS).zip(units.chunks_exact(Q * unit_lines(256)));
-            for (blocks, units) in groups {
-                prefetch_lines(simd, next, size_of_val(blocks));
-                next = next.wrapping_add(size_of_val(blocks));
-                group::<F, Q>(simd, blocks, units, &mut acc);
+            let (groups, rest) = F::blocks(row)[first..end].as_chunks::<BLOCKS>();
+            let mut units = units.chunks_exact(unit_lines(M));
+            for ([a, b, c, d], units) in groups.iter().zip(&mut units) {
+                prefetch_lines(simd, next, BLOCKS * size_of::<F::Block>());
+                next = next.wrapping_add(BLOCKS * size_of::<F::Block>());
+                group::<F, M, Q>(simd, [a, b, c, d], units, BLOCKS, &mut acc);
             }
-            store::<Q>(simd, acc, n, strip.batch(), out);
+            if let ([first, rest @ ..], Some(units)) = (rest, units.next()) {
+                // Blocks that are not there repeat the first; their values are not used.
+                let block = |i: usize| rest.get(i).unwrap_or(first);
+                let blocks = [first, block(0), block(1), first];
+                group::<F, M, Q>(simd, blocks, units, 1 + rest.len(), &mut acc);
+            }
+            store::<Q>(simd, acc, sums);
         }
         first = end;
+    }
+    for (m, out) in out.chunks_exact_mut(Strip::ROWS).take(strip.batch()).enumerate() {
+        for (out, sums) in out.iter_mut().zip(&sums).take(strip.rows) {
+            *out = sums.as_flattened()[m];
+        }
     }
 }
 
@@ -103,200 +124,171 @@ impl Ahead {
     }
 }
 
-/// The sums of weight row `n` so far: zeros at the start of the row.
 #[inline(always)]
-fn load<const Q: usize>(
-    _: Avx512,
-    start: bool,
-    n: usize,
-    batch: usize,
-    out: &[f32],
-) -> [__m128; Q] {
-    let mut values = [[0.0f32; 4]; Q];
-    if !start {
-        for (m, value) in values.as_flattened_mut().iter_mut().enumerate().take(batch) {
-            *value = out[m * Strip::ROWS + n];
-        }
-    }
+fn load<const Q: usize>(_: Avx512, sums: &Sums<Q>) -> [__m128; Q] {
     // SAFETY: the set is proven; 16 bytes can be read from each.
     unsafe {
         let mut acc = [_mm_setzero_ps(); Q];
         for q in 0..Q {
-            acc[q] = _mm_loadu_ps(values[q].as_ptr());
+            acc[q] = _mm_loadu_ps(sums[q].as_ptr());
         }
         acc
     }
 }
 
 #[inline(always)]
-fn store<const Q: usize>(_: Avx512, acc: [__m128; Q], n: usize, batch: usize, out: &mut [f32]) {
-    let mut values = [[0.0f32; 4]; Q];
+fn store<const Q: usize>(_: Avx512, acc: [__m128; Q], sums: &mut Sums<Q>) {
     for q in 0..Q {
-        // SAFETY: the set is proven; 16 bytes can be written.
-        unsafe { _mm_storeu_ps(values[q].as_mut_ptr(), acc[q]) };
-    }
-    for (m, value) in values.as_flattened().iter().enumerate().take(batch) {
-        out[m * Strip::ROWS + n] = *value;
+        // SAFETY: the set is proven; 16 bytes can be written to each.
+        unsafe { _mm_storeu_ps(sums[q].as_mut_ptr(), acc[q]) };
     }
 }
 
-/// Up to four blocks of a weight row times all rows of activations.
+/// The first `count` of four blocks of a weight row times all rows of activations.
 #[inline(always)]
-fn group<F: Lanes, const Q: usize>(
+fn group<F: Lanes, const M: usize, const Q: usize>(
     simd: Avx512,
-    row: &[F::Block],
+    blocks: [&F::Block; BLOCKS],
     units: &[Line],
+    count: usize,
     acc: &mut [__m128; Q],
 ) {
-    assert!(units.len() == Q * unit_lines(256));
-    // Blocks that are not there repeat the first; their values are not used.
-    let [first, rest @ ..] = row else { return };
-    let block = |i: usize| rest.get(i).unwrap_or(first);
-    let blocks = [first, block(0), block(1), block(2)];
+    assert!(units.len() == unit_lines(M));
     let head = F::head(simd, blocks);
     let decoded = F::lanes(simd, &head);
     // SAFETY: the set is proven.
-    let zero = unsafe { _mm512_setzero_si512() };
-    let mut isum = [zero; Q];
-    if F::OFFSET != 0 {
-        sides::<F, Q>(simd, &decoded, units, &mut isum);
-    }
+    let mut isum = [unsafe { _mm512_setzero_si512() }; M];
     // Four calls, not a loop: what is chosen by the number of the quarter must be
     // known to the compiler.
-    quarter::<F, Q, 0>(simd, blocks, &decoded, units, &mut isum);
-    quarter::<F, Q, 1>(simd, blocks, &decoded, units, &mut isum);
-    quarter::<F, Q, 2>(simd, blocks, &decoded, units, &mut isum);
-    quarter::<F, Q, 3>(simd, blocks, &decoded, units, &mut isum);
-    let mut msum = [zero; Q];
-    if F::HAS_MIN {
-        sides::<F, Q>(simd, &decoded, units, &mut msum);
-    }
+    quarter::<F, M, 0>(simd, blocks, &decoded, units, &mut isum);
+    quarter::<F, M, 1>(simd, blocks, &decoded, units, &mut isum);
+    quarter::<F, M, 2>(simd, blocks, &decoded, units, &mut isum);
+    quarter::<F, M, 3>(simd, blocks, &decoded, units, &mut isum);
     let (d, dmin) = F::floats(simd, blocks, &head);
     let (d, dmin) = (each(simd, d), each(simd, dmin));
     for q in 0..Q {
+        let sums = added_up::<M>(simd, &isum, q);
+        let sides = sides::<F>(simd, &decoded, &units[sums_line(M, q)..]);
         // SAFETY: the set is proven; the number of lines was checked.
         unsafe {
-            let isum = _mm512_cvtepi32_ps(isum[q]);
             let t = if F::HAS_MIN {
-                let msum = _mm512_cvtepi32_ps(msum[q]);
-                _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, dmin))
+                let msum = _mm512_mul_ps(_mm512_cvtepi32_ps(sides), dmin);
+                _mm512_fmsub_ps(_mm512_cvtepi32_ps(sums), d, msum)
             } else {
-                _mm512_mul_ps(isum, d)
+                _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, sides)), d)
             };
-            let d8 = _mm512_castsi512_ps(line(simd, units, q * unit_lines(256) + d8_line(256)));
-            acc[q] = chain(simd, t, d8, row.len(), acc[q]);
+            let d8 = _mm512_castsi512_ps(line(simd, units, sums_line(M, q) + D8));
+            acc[q] = chain(simd, t, d8, count, acc[q]);
         }
     }
 }
 
 /// Adds `Σ scale · Σ code · activation` over the weights 64 `C` .. of each block.
 #[inline(always)]
-fn quarter<F: Lanes, const Q: usize, const C: usize>(
+fn quarter<F: Lanes, const M: usize, const C: usize>(
     simd: Avx512,
     blocks: [&F::Block; BLOCKS],
     decoded: &F::Decoded,
     units: &[Line],
-    isum: &mut [__m512i; Q],
+    isum: &mut [__m512i; M],
 ) {
     let codes = F::quarter(simd, blocks, C);
-    for half in 0..2 {
-        let k = 4 * C + 2 * half;
-        let mut a = sixteen::<Q>(simd, codes[2 * half], units, k);
-        let b = sixteen::<Q>(simd, codes[2 * half + 1], units, k + 1);
-        if F::SUB == 16 {
-            scaled::<F, Q>(simd, decoded, k, &a, isum);
-            scaled::<F, Q>(simd, decoded, k + 1, &b, isum);
-        } else {
-            for q in 0..Q {
-                // SAFETY: the set is proven.
-                a[q] = unsafe { _mm512_add_epi32(a[q], b[q]) };
-            }
-            scaled::<F, Q>(simd, decoded, k / 2, &a, isum);
+    if F::SUB == 32 {
+        let scales = F::scale_pair(simd, decoded, 2 * C);
+        for m in 0..M {
+            let a = two::<M, 0>(simd, &codes, units, 4 * C, m);
+            let b = two::<M, 2>(simd, &codes, units, 4 * C, m);
+            isum[m] = scaled::<F>(simd, isum[m], a, b, scales);
+        }
+    } else {
+        let first = F::scale_pair(simd, decoded, 4 * C);
+        let second = F::scale_pair(simd, decoded, 4 * C + 2);
+        for m in 0..M {
+            let a = one::<M, 0>(simd, &codes, units, 4 * C, m);
+            let b = one::<M, 1>(simd, &codes, units, 4 * C, m);
+            isum[m] = scaled::<F>(simd, isum[m], a, b, first);
+            let a = one::<M, 2>(simd, &codes, units, 4 * C, m);
+            let b = one::<M, 3>(simd, &codes, units, 4 * C, m);
+            isum[m] = scaled::<F>(simd, isum[m], a, b, second);
         }
     }
 }
 
-/// `isum += a · scale[s]`
+/// The products of register `A` of the codes.
 #[inline(always)]
-fn scaled<F: Lanes, const Q: usize>(
+fn one<const M: usize, const A: usize>(
     simd: Avx512,
-    decoded: &F::Decoded,
-    s: usize,
-    a: &[__m512i; Q],
-    isum: &mut [__m512i; Q],
-) {
-    let scale = F::scale(simd, decoded, s);
-    for q in 0..Q {
-        // SAFETY: the set is proven.
-        unsafe {
-            isum[q] = _mm512_add_epi32(isum[q], _mm512_mullo_epi32(a[q], scale));
-        }
-    }
-}
-
-/// `Σ side · (sum of activations)` over the pairs of sub-blocks.
-#[inline(always)]
-fn sides<F: Lanes, const Q: usize>(
-    simd: Avx512,
-    decoded: &F::Decoded,
-    units: &[Line],
-    sums: &mut [__m512i; Q],
-) {
-    let at = if F::SUB == 16 { sums16_line(256) } else { sums32_line(256) };
-    for p in 0..128 / F::SUB {
-        let side = F::side(simd, decoded, p);
-        for q in 0..Q {
-            // SAFETY: the set is proven; `group` checked the number of lines.
-            unsafe {
-                let x = line(simd, units, q * unit_lines(256) + at + p);
-                sums[q] = _mm512_dpwssd_epi32(sums[q], side, x);
-            }
-        }
-    }
-}
-
-/// The products of the 16 weights `k` of each block.
-#[inline(always)]
-fn sixteen<const Q: usize>(simd: Avx512, codes: __m512i, units: &[Line], k: usize) -> [__m512i; Q] {
-    // SAFETY: the set is proven.
-    let mut a = [unsafe { _mm512_setzero_si512() }; Q];
-    dot::<Q, 0>(simd, codes, units, k, &mut a);
-    dot::<Q, 1>(simd, codes, units, k, &mut a);
-    dot::<Q, 2>(simd, codes, units, k, &mut a);
-    dot::<Q, 3>(simd, codes, units, k, &mut a);
-    a
-}
-
-/// Adds the products of bytes 4 `T` .. of the 16 weights `k`.
-#[inline(always)]
-fn dot<const Q: usize, const T: i32>(
-    simd: Avx512,
-    codes: __m512i,
+    codes: &[__m512i; 4],
     units: &[Line],
     k: usize,
-    a: &mut [__m512i; Q],
-) {
-    // SAFETY: the set is proven; `group` checked the number of lines, k < 16, T < 4.
+    m: usize,
+) -> __m512i {
+    // SAFETY: the set is proven; `group` checked the number of lines: k + A < 16, m < M.
     unsafe {
-        let w = splat4::<T>(simd, codes);
-        for q in 0..Q {
-            let x = line_in_order(simd, units, q * unit_lines(256) + 4 * k + T as usize);
-            a[q] = _mm512_dpbusd_epi32(a[q], w, x);
-        }
+        let x = line(simd, units, (k + A) * M + m);
+        _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[A], x)
     }
 }
 
-/// Lane `T` of each 128 bits in all four.
+/// The products of the registers `A` and `A + 1` of the codes.
 #[inline(always)]
-fn splat4<const T: i32>(_: Avx512, x: __m512i) -> __m512i {
+fn two<const M: usize, const A: usize>(
+    simd: Avx512,
+    codes: &[__m512i; 4],
+    units: &[Line],
+    k: usize,
+    m: usize,
+) -> __m512i {
+    // SAFETY: as in `one`.
+    unsafe {
+        let x = line(simd, units, (k + A + 1) * M + m);
+        _mm512_dpbusd_epi32(one::<M, A>(simd, codes, units, k, m), codes[A + 1], x)
+    }
+}
+
+/// `sum + a · s + b · s'` with the scales s in the low and s' in the high half of each
+/// 128 bits.
+#[inline(always)]
+fn scaled<F: Lanes>(_: Avx512, sum: __m512i, a: __m512i, b: __m512i, scales: __m512i) -> __m512i {
+    // |a| and |b|: a sum of SUB / 4 products.
+    let fit = (F::MOST + F::OFFSET as i32) * 128 * (F::SUB / 4) as i32 <= 1 << 15;
     // SAFETY: the set is proven.
     unsafe {
-        match T {
-            0 => _mm512_shuffle_epi32::<0b00_00_00_00>(x),
-            1 => _mm512_shuffle_epi32::<0b01_01_01_01>(x),
-            2 => _mm512_shuffle_epi32::<0b10_10_10_10>(x),
-            _ => _mm512_shuffle_epi32::<0b11_11_11_11>(x),
+        if fit {
+            return dpwssd(sum, _mm512_packs_epi32(a, b), scales);
         }
+        let low = _mm512_srai_epi32::<16>(_mm512_shuffle_epi32::<0b00_00_00_00>(scales));
+        let high = _mm512_srai_epi32::<16>(_mm512_shuffle_epi32::<0b11_11_11_11>(scales));
+        let (a, b) = (_mm512_mullo_epi32(a, low), _mm512_mullo_epi32(b, high));
+        _mm512_add_epi32(sum, _mm512_add_epi32(a, b))
+    }
+}
+
+/// The four sums of each block added up, of the rows 4 `q` ..: `[j][m]`.
+#[inline(always)]
+fn added_up<const M: usize>(simd: Avx512, isum: &[__m512i; M], q: usize) -> __m512i {
+    let mut rows = [isum[M - 1]; ROWS];
+    for (m, row) in rows.iter_mut().enumerate() {
+        *row = isum[(ROWS * q + m).min(M - 1)];
+    }
+    let [a, b, c, d] = columns(simd, rows);
+    // SAFETY: the set is proven.
+    unsafe { _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d)) }
+}
+
+/// `Σ side · (sum of activations)` over the pairs of sub-blocks: `[j][m]`.
+#[inline(always)]
+fn sides<F: Lanes>(simd: Avx512, decoded: &F::Decoded, sums: &[Line]) -> __m512i {
+    assert!(sums.len() > D8);
+    let at = if F::SUB == 16 { 0 } else { SUMS32 };
+    // SAFETY: the set is proven; at most 8 lines of 16 or 4 of 32 are read.
+    unsafe {
+        let mut sum = _mm512_setzero_si512();
+        for p in 0..128 / F::SUB {
+            let side = F::side(simd, decoded, p);
+            sum = _mm512_dpwssd_epi32(sum, side, line(simd, sums, at + p));
+        }
+        sum
     }
 }
 
@@ -318,36 +310,26 @@ unsafe fn line(_: Avx512, lines: &[Line], at: usize) -> __m512i {
     unsafe { _mm512_load_si512(lines.as_ptr().add(at).cast()) }
 }
 
-/// As [`line`], and not moved before or behind others: else the compiler computes all
-/// sums of four activation rows before those of the next four and keeps every decoded
-/// weight in memory meanwhile (Q4_K, 8 rows: 50 instead of 33 cycles).
-///
-/// # Safety
-/// There are more than `at` lines.
-#[inline(always)]
-unsafe fn line_in_order(_: Avx512, lines: &[Line], at: usize) -> __m512i {
-    // SAFETY: the caller's promise; lines are aligned to 64 bytes.
-    unsafe { lines.as_ptr().add(at).cast::<__m512i>().read_volatile() }
-}
-
 /// `acc = fma(t[j], d8[j], acc)` over the first `count` blocks.
 #[inline(always)]
 fn chain(_: Avx512, t: __m512, d8: __m512, count: usize, acc: __m128) -> __m128 {
     // SAFETY: the set is proven.
     unsafe {
-        let mut acc = _mm_fmadd_ps(_mm512_castps512_ps128(t), _mm512_castps512_ps128(d8), acc);
-        if count > 1 {
-            let (t, d8) = (_mm512_extractf32x4_ps::<1>(t), _mm512_extractf32x4_ps::<1>(d8));
-            acc = _mm_fmadd_ps(t, d8, acc);
+        let acc = _mm_fmadd_ps(_mm512_castps512_ps128(t), _mm512_castps512_ps128(d8), acc);
+        if count < 2 {
+            return acc;
         }
-        if count > 2 {
-            let (t, d8) = (_mm512_extractf32x4_ps::<2>(t), _mm512_extractf32x4_ps::<2>(d8));
-            acc = _mm_fmadd_ps(t, d8, acc);
+        let (t1, d1) = (_mm512_extractf32x4_ps::<1>(t), _mm512_extractf32x4_ps::<1>(d8));
+        let acc = _mm_fmadd_ps(t1, d1, acc);
+        if count < 3 {
+            return acc;
         }
-        if count > 3 {
-            let (t, d8) = (_mm512_extractf32x4_ps::<3>(t), _mm512_extractf32x4_ps::<3>(d8));
-            acc = _mm_fmadd_ps(t, d8, acc);
+        let (t2, d2) = (_mm512_extractf32x4_ps::<2>(t), _mm512_extractf32x4_ps::<2>(d8));
+        let acc = _mm_fmadd_ps(t2, d2, acc);
+        if count < 4 {
+            return acc;
         }
-        acc
+        let (t3, d3) = (_mm512_extractf32x4_ps::<3>(t), _mm512_extractf32x4_ps::<3>(d8));
+        _mm_fmadd_ps(t3, d3, acc)
     }
 }
