@@ -138,7 +138,8 @@ impl Tensor {
     /// Whether this is the first use of the tensor, or of one that it was cloned from:
     /// its pages may have to be [mapped](Tensor::populate).
     pub(crate) fn first_use(&self) -> bool {
-        !self.used.swap(true, Ordering::Relaxed)
+        // Seldom written: all threads read the line.
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// Maps the pages of the rows `rows` into the process.

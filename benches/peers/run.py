@@ -7,7 +7,7 @@
     benches/peers/run.py -m model.gguf --rows pp512,tg64 --threads 2 --rounds 1 --out -
 
 llama.cpp runs in four configurations (weights repacked or not, flash attention
-on or off); the best of them counts, for every row anew. `start` is a fresh
+on or off), ours before each; the best of them counts, for every row anew. `start` is a fresh
 process up to the logits after 13 tokens, with the file in the page cache and
 without Python's start and imports, and its peak memory. For an AVX2 comparison give --isa avx2 and --python of an
 environment whose llama.cpp was built without AVX-512.
@@ -102,21 +102,24 @@ def candle(args, name, threads):
     return json.loads(fresh(command, RAYON_NUM_THREADS=str(threads))[0])
 
 
-def round_of(args, workers, name, threads):
-    """One round of a row: ours, then every configuration of the peer."""
+def pair(args, workers, name, threads, config):
+    """Ours, and at once the peer with one configuration: a shared machine's memory is
+    slower or faster by minutes."""
     if name != "start":
         mine = ours(args, name, threads)
-        peers = {c: workers[c[0]].rate(name, c[1], threads) for c in CONFIGS}
-        return {"ours": mine["tok_s"], "limits": mine, "peers": peers,
-                "candle": candle(args, name, threads)}
+        peer = workers[config[0]].rate(name, config[1], threads)
+        return {"ours": mine["tok_s"], "limits": mine, "peer": peer}
     output, memory = fresh(ours_command(args, threads) + ["--first-token", PROMPT])
-    result = {"ours": 1 / float(output), "memory": memory, "peers": {}, "peer_memory": {}}
-    for config in CONFIGS:
-        worker = [args.python, HERE / "llama_worker.py", args.model, config[0]]
-        output, memory = fresh(worker + ["--first", config[1], threads, PROMPT])
-        result["peers"][config] = 1 / json.loads(output)
-        result["peer_memory"][config] = memory
-    return result
+    worker = [args.python, HERE / "llama_worker.py", args.model, config[0]]
+    peer, peer_memory = fresh(worker + ["--first", config[1], threads, PROMPT])
+    return {"ours": 1 / float(output), "memory": memory,
+            "peer": 1 / json.loads(peer), "peer_memory": peer_memory}
+
+
+def round_of(args, workers, name, threads):
+    """One round of a row: a pair for every configuration of the peer, and candle."""
+    pairs = {c: pair(args, workers, name, threads, c) for c in CONFIGS}
+    return {"pairs": pairs, "candle": candle(args, name, threads)}
 
 
 def spread(values):
@@ -124,35 +127,39 @@ def spread(values):
     return 50 * (max(values) - min(values)) / statistics.median(values)
 
 
-def candle_cells(rounds):
+def candle_cells(rates, mine):
     """The figure of candle, and the ratio of ours to it."""
-    rates = [r.get("candle") for r in rounds]
     if None in rates:
         return " – | – |"
-    ratios = [r["ours"] / r["candle"] for r in rounds]
+    ratios = [a / b for a, b in zip(mine, rates)]
     return (f" {statistics.median(rates):.2f} tok/s ± {spread(rates):.0f} % "
             f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f}) |")
 
 
 def line(args, name, threads, rounds):
-    """A line of the table: medians, and the ratio of each round's own pair."""
-    best = max(CONFIGS, key=lambda c: statistics.median(r["peers"][c] for r in rounds))
-    mine = [r["ours"] for r in rounds]
-    peer = [r["peers"][best] for r in rounds]
+    """A line of the table: medians, and the ratio of each pair with the best peer."""
+    def peer_rate(config):
+        return statistics.median(r["pairs"][config]["peer"] for r in rounds)
+
+    best = max(CONFIGS, key=peer_rate)
+    pairs = [r["pairs"][best] for r in rounds]
+    mine, peer = [p["ours"] for p in pairs], [p["peer"] for p in pairs]
     ratios = [a / b for a, b in zip(mine, peer)]
     if name == "start":
         unit, figures = "s", [1 / statistics.median(mine), 1 / statistics.median(peer)]
-        gigabytes = [rounds[0]["memory"] / 1e9, rounds[0]["peer_memory"][best] / 1e9]
+        gigabytes = [pairs[0]["memory"] / 1e9, pairs[0]["peer_memory"] / 1e9]
         of = "peak memory {:.2f} GB, peer {:.2f} GB".format(*gigabytes)
     else:
         unit, figures = "tok/s", [statistics.median(mine), statistics.median(peer)]
-        limits = [statistics.median(r["limits"][k] for r in rounds)
+        every = [p["limits"] for r in rounds for p in r["pairs"].values()]
+        limits = [statistics.median(row[k] for row in every)
                   for k in ("bandwidth_pct", "peak_pct")]
         of = "{:.0f} % of read, {:.0f} % of multiply peak".format(*limits)
+    cells = candle_cells([r["candle"] for r in rounds], mine) if args.candle else ""
     return (f"| {name} | {threads} | {figures[0]:.2f} {unit} ± {spread(mine):.0f} % "
             f"| {figures[1]:.2f} {unit} ± {spread(peer):.0f} % ({label(best)}) "
             f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f}) "
-            f"| {of} |" + (candle_cells(rounds) if args.candle else ""))
+            f"| {of} |" + cells)
 
 
 def cpu():
@@ -181,8 +188,9 @@ def document(args, lines, system):
         version = re.search(r'name = "candle-transformers"\nversion = "(.*)"', lock)[1]
         facts.append(f"candle-transformers {version}, quantized_llama")
     head = ["# Benchmarks", "", "Written by `benches/peers/run.py`. Medians of alternating rounds; "
-            "± is half of largest − smallest. The ratio is ours : peer of the same round, "
-            "over 1 = we are faster. The peer is the best of its four configurations.", ""]
+            "± is half of largest − smallest. The ratio is ours : peer of pairs measured one "
+            "right after the other, over 1 = we are faster. The peer is the best of its four "
+            "configurations.", ""]
     table = ["", "| row | threads | tramontane | llama.cpp | ratio | ours is |",
              "|---|---:|---:|---:|---:|---|"]
     if args.candle:

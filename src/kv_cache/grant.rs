@@ -5,7 +5,8 @@
 //! peak = min(ring, sole slabs before the write point + slabs from there to P)
 //! ```
 //! slabs of a layer alone; `ring` is the most that a window ever spans (no bound
-//! for full attention). The grant is `peak` less what it owns alone already.
+//! for full attention). The grant is `peak` less what it owns alone already, up to P: a
+//! truncation may have left slabs beyond.
 //! Shared slabs before the write point are never written, so they cost nothing;
 //! the one at the write point is copied, so it counts. Making a slab, dropping
 //! one that left the window and truncating keep the sum of slabs and grant.
@@ -132,8 +133,8 @@ impl KvCache {
         let of_slab = slab::positions(&self.shape);
         let written = self.len / of_slab;
         // Slabs behind the last that will be written, left by a truncation, are no help.
-        let end = target.positions.div_ceil(of_slab).max(written + 1);
-        let ahead = target.positions.div_ceil(of_slab).saturating_sub(written);
+        let end = target.positions.div_ceil(of_slab);
+        let ahead = end.saturating_sub(written);
         let mut slabs = 0usize;
         for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
             let numbers = (layer.first..).zip(&layer.slabs);

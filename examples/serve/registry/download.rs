@@ -222,7 +222,10 @@ async fn take(
 ) -> Result<(), Ended> {
     let part = &partial.parts[n];
     let record = session.registry.options.record_bytes;
-    let mut missing = part.size - part.completed.load(Ordering::Relaxed);
+    let completed = part.completed.load(Ordering::Relaxed);
+    let mut missing = part.size - completed;
+    let record_at = |position: u64| record - (position % record as u64) as usize;
+    let mut next = record_at(part.offset + completed);
     let mut buffer = Vec::with_capacity(record);
     while missing > 0 {
         let chunk = match session.chunk(&mut response).await {
@@ -242,11 +245,13 @@ async fn take(
         let wanted = usize::try_from(missing).unwrap_or(usize::MAX).min(chunk.len());
         buffer.extend_from_slice(&chunk[..wanted]);
         missing -= wanted as u64;
-        if buffer.len() >= record || missing == 0 {
-            append(partial, n, std::mem::take(&mut buffer)).await?;
+        while buffer.len() >= next {
+            let rest = buffer.split_off(next);
+            append(partial, n, std::mem::replace(&mut buffer, rest)).await?;
+            next = record;
         }
     }
-    Ok(())
+    Ok(append(partial, n, buffer).await?)
 }
 
 async fn append(partial: &Arc<Partial>, n: usize, bytes: Vec<u8>) -> Result<(), RegistryError> {

@@ -37,7 +37,8 @@ pub struct RegistryOptions {
     pub parts: usize,
     /// Bytes of a part at least and at most.
     pub part_bytes: (u64, u64),
-    /// Bytes of a part between two notes of how far it is.
+    /// Bytes between two notes of how far a part is. They are written at once and at
+    /// multiples of it, so that Linux may keep them as huge pages for who maps the file.
     pub record_bytes: usize,
     /// Bytes of one request of an upload: they are in memory.
     pub sent_bytes: u64,
@@ -55,7 +56,7 @@ impl Default for RegistryOptions {
             allow: None,
             parts: 16,
             part_bytes: (100_000_000, 1_000_000_000),
-            record_bytes: 1 << 20,
+            record_bytes: 2 << 20, // a huge page
             sent_bytes: 4 << 20,
             tries: 6,
             back_off: Duration::from_secs(1),
