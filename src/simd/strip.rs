@@ -395,6 +395,30 @@ mod tests {
         assert!(calls > 60_000, "{calls} calls");
     }
 
+    /// A thread's working memory remembers what it made of the activations: matrices of
+    /// other formats that multiply the same must find it right.
+    #[test]
+    fn formats_share_their_activations() {
+        let (cols, rows, target) = (1280, Strip::ROWS, NOWHERE);
+        let formats =
+            || Format::ALL.into_iter().filter(|format| format.activation_block_len() == Some(256));
+        for batch in 1..=9 {
+            let activations = &activations(batch, cols, 256);
+            let threes = &threes(activations);
+            let mut scratch: Vec<_> = Isa::available().iter().map(|_| Scratch::default()).collect();
+            for format in formats().chain(formats()) {
+                let mut bytes = vec![0; format.row_bytes(cols).unwrap() * rows];
+                weights(format, &mut bytes);
+                let expected = reference(format, cols, &bytes, activations);
+                let bytes = &bytes;
+                let strip = Strip { format, cols, rows, bytes, activations, threes, target };
+                for (isa, scratch) in Isa::available().into_iter().zip(&mut scratch) {
+                    check(isa, &strip, scratch, &expected, 0);
+                }
+            }
+        }
+    }
+
     /// Numbers of rows on both sides of every width that kernels work in.
     const ROWS: [usize; 20] =
         [1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 15, 16, 17, 20, 23, 24, 25, 28, 31, 32];

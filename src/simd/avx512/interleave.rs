@@ -42,8 +42,8 @@ pub(super) const D8: usize = 12;
 /// Activations side by side; made anew when a thread meets other ones.
 #[derive(Debug, Default)]
 pub(in crate::simd) struct Interleaved {
-    /// Which activations these are: [`ActivationRows::version`].
-    version: u64,
+    /// Which activations these are: [`ActivationRows::version`], and for how many rows.
+    version: (u64, usize),
     lines: Vec<Line>,
 }
 
@@ -55,8 +55,8 @@ impl Interleaved {
         simd: Avx512,
         activations: &ActivationRows,
     ) -> &[Line] {
-        if self.version != activations.version() {
-            self.version = activations.version();
+        if self.version != (activations.version(), M) {
+            self.version = (activations.version(), M);
             self.fill(simd, activations, M);
         }
         &self.lines

@@ -218,12 +218,15 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
 /// The product of a strip.
 pub(super) fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     macro_rules! super_blocks {
-        ($format:ident) => {{
+        ($format:ident) => {
+            super_blocks!($format, SuperMatvec::<quant::$format>)
+        };
+        ($format:ident, $one:path) => {{
             type F = quant::$format;
             let batch = strip.batch();
             let operands = Operands { strip, scratch, out };
             match batch {
-                1 => run(simd, SuperMatvec::<F>(operands, PhantomData)),
+                1 => run(simd, $one(operands, PhantomData)),
                 2 => run(simd, SuperQuads::<F, 2, 1>(operands, PhantomData)),
                 3 => run(simd, SuperQuads::<F, 3, 1>(operands, PhantomData)),
                 4 => run(simd, SuperQuads::<F, 4, 1>(operands, PhantomData)),
@@ -258,19 +261,9 @@ pub(super) fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, o
         Format::Q5_1 => small_blocks!(Q5_1),
         Format::Q8_0 => small_blocks!(Q8_0),
         Format::IQ4_NL => small_blocks!(IQ4_NL),
-        Format::IQ4_XS => {
-            type F = quant::IQ4_XS;
-            let batch = strip.batch();
-            let operands = Operands { strip, scratch, out };
-            match batch {
-                // Its codes use all 8 bits: sums of four products are too large for
-                // the words of the matvec.
-                1 => run(simd, SuperQuads::<F, 1, 1>(operands, PhantomData)),
-                2..=4 => run(simd, SuperQuads::<F, 4, 1>(operands, PhantomData)),
-                5..=quads::MOST => run(simd, SuperQuads::<F, 8, 2>(operands, PhantomData)),
-                _ => run(simd, SuperTiles::<F>(operands, PhantomData)),
-            }
-        }
+        // Its codes use all 8 bits: sums of four products are too large for the words of
+        // the matvec.
+        Format::IQ4_XS => super_blocks!(IQ4_XS, SuperQuads::<quant::IQ4_XS, 1, 1>),
         Format::F32 | Format::F16 | Format::BF16 => {
             debug_assert!(false, "{} has no blocks", strip.format);
         }
