@@ -11,10 +11,10 @@ use super::math::padded;
 use crate::quant::{Format, float};
 use crate::simd::{Simd, Strip};
 
-/// Rows of weights, and of activations, per tile.
+/// Rows of activations per tile.
 const TILE: usize = 4;
 
-/// How far ahead of their use weights are fetched, in bytes.
+/// How far ahead of their use the weights of many rows are fetched, in bytes.
 const AHEAD: usize = 2048;
 
 /// Up to [`Strip::ROWS`] rows of float weights and what they are multiplied with.
@@ -104,42 +104,47 @@ impl FloatStrip<'_> {
 
     /// Activation rows outside: a few of them stay in the nearest cache while the
     /// strip's rows come from the next one.
+    ///
+    /// With fewer rows than a tile's, time is the memory's, which is fastest with one
+    /// stream: two rows of weights at once, as one alone would wait for its own sums.
     #[inline(always)]
     fn tiles<S: Simd, F: Floats>(&self, simd: S, out: &mut [f32]) {
-        let cols = self.cols;
-        let (groups, rest) = self.x.split_at(self.x.len() / cols / TILE * TILE * cols);
-        let mut m = 0;
-        for x in groups.chunks_exact(TILE * cols) {
-            let x = [&x[..cols], &x[cols..2 * cols], &x[2 * cols..3 * cols], &x[3 * cols..]];
-            if S::TILE == 4 {
-                self.rows::<S, F, 4>(simd, x, &mut out[m * Strip::ROWS..]);
-            } else {
-                // 16 registers: the chains of four rows and two activation rows.
-                let [a, b, c, d] = x;
-                self.rows::<S, F, 2>(simd, [a, b], &mut out[m * Strip::ROWS..]);
-                self.rows::<S, F, 2>(simd, [c, d], &mut out[(m + 2) * Strip::ROWS..]);
+        let tiles = self.x.chunks(TILE * self.cols);
+        for (x, out) in tiles.zip(out.chunks_mut(TILE * Strip::ROWS)) {
+            match x.len() / self.cols {
+                TILE if S::TILE == TILE => self.rows::<S, F, 4, 4>(simd, x, out),
+                TILE => {
+                    // 16 registers: the chains of four rows and two activation rows.
+                    let (first, second) = x.split_at(2 * self.cols);
+                    self.rows::<S, F, 4, 2>(simd, first, out);
+                    self.rows::<S, F, 4, 2>(simd, second, &mut out[2 * Strip::ROWS..]);
+                }
+                3 => self.rows::<S, F, 2, 3>(simd, x, out),
+                2 => self.rows::<S, F, 2, 2>(simd, x, out),
+                _ => self.rows::<S, F, 2, 1>(simd, x, out),
             }
-            m += TILE;
-        }
-        for x in rest.chunks_exact(cols) {
-            self.rows::<S, F, 1>(simd, [x], &mut out[m * Strip::ROWS..]);
-            m += 1;
         }
     }
 
-    /// All rows times `M` activation rows.
+    /// All rows, `R` at once, times `M` activation rows.
     #[inline(always)]
-    fn rows<S: Simd, F: Floats, const M: usize>(&self, simd: S, x: [&[f32]; M], out: &mut [f32]) {
+    fn rows<S: Simd, F: Floats, const R: usize, const M: usize>(
+        &self,
+        simd: S,
+        x: &[f32],
+        out: &mut [f32],
+    ) {
+        let x = std::array::from_fn(|m| &x[m * self.cols..][..self.cols]);
         let len = self.cols * F::BYTES;
-        let (groups, rest) = self.bytes.split_at(self.rows / TILE * TILE * len);
+        let (groups, rest) = self.bytes.split_at(self.rows / R * R * len);
         let mut n = 0;
-        for w in groups.chunks_exact(TILE * len) {
-            let w = [&w[..len], &w[len..2 * len], &w[2 * len..3 * len], &w[3 * len..]];
-            let sums = tile::<S, F, TILE, M>(simd, w, x);
+        for w in groups.chunks_exact(R * len) {
+            let w = std::array::from_fn(|i| &w[i * len..][..len]);
+            let sums = tile::<S, F, R, M>(simd, w, x);
             for (m, sums) in sums.iter().enumerate() {
-                out[m * Strip::ROWS + n..][..TILE].copy_from_slice(sums);
+                out[m * Strip::ROWS + n..][..R].copy_from_slice(sums);
             }
-            n += TILE;
+            n += R;
         }
         for w in rest.chunks_exact(len) {
             for (m, [sum]) in tile::<S, F, 1, M>(simd, [w], x).into_iter().enumerate() {
@@ -168,15 +173,23 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
     for (chunks, x) in x16.iter_mut().zip(x) {
         *chunks = &x.as_chunks::<16>().0[..whole];
     }
+    let step = 16 * F::BYTES;
     for k in 0..whole {
-        // Behind a row's end the next tile goes on, not the next row.
-        let ahead = 16 * F::BYTES * k + AHEAD;
-        let ahead = if ahead < len { ahead } else { ahead + (R - 1) * len };
-        let mut lanes = [simd.splat(0.0); R];
-        for ((lanes, w16), w) in lanes.iter_mut().zip(w16).zip(w) {
-            if k * 16 * F::BYTES % 64 == 0 {
-                simd.prefetch(w.as_ptr().wrapping_add(ahead));
+        let here = k * step;
+        if R == 2 {
+            // Side by side in use, the rows of the next tile are fetched one after the
+            // other, as memory has them.
+            for at in (0..R * step).step_by(64) {
+                simd.prefetch(w[0].as_ptr().wrapping_add(R * (len + here) + at));
             }
+        } else if here % 64 == 0 {
+            // Behind a row's end the next tile goes on, not the next row.
+            let ahead = here + AHEAD;
+            let ahead = if ahead < len { ahead } else { ahead + (R - 1) * len };
+            w.iter().for_each(|w| simd.prefetch(w.as_ptr().wrapping_add(ahead)));
+        }
+        let mut lanes = [simd.splat(0.0); R];
+        for (lanes, w16) in lanes.iter_mut().zip(w16) {
             *lanes = F::load(simd, &w16[k]);
         }
         for (acc, x) in acc.iter_mut().zip(x16) {

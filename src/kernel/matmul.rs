@@ -128,8 +128,11 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Computes all `products` of `input` in one phase.
+/// Computes all `products` of `input` in one phase; of no rows, nothing.
 pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut [Product<'_>]) {
+    if input.rows == 0 {
+        return;
+    }
     let threads = team.threads();
     let job = |product| Job::new(product, input, threads);
     let jobs: Vec<Job<'_>> = products.iter_mut().map(job).collect();
@@ -209,7 +212,7 @@ impl Job<'_> {
     /// while; with many the products of a strip should stay in the nearest cache.
     fn stretch(&self, rows: usize) -> usize {
         match self.then {
-            Then::Gate(_) => (STRETCH / rows.max(1)).max(1),
+            Then::Gate(_) => (STRETCH / rows).max(1),
             Then::Store | Then::Add => 1,
         }
     }
@@ -416,15 +419,21 @@ mod tests {
     fn every_product_equals_the_scalar_reference() {
         for format in Format::ALL {
             let block = format.activation_block_len().unwrap_or(16);
-            for (cols, rows, batch) in
-                [(block, 1, 1), (2 * block, 3, 2), (7 * block, 13, 5), (block * 3, 2, 9)]
-            {
+            for (cols, rows, batch) in [
+                (block, 1, 1),
+                (2 * block, 3, 2),
+                (5 * block, 5, 3),
+                (7 * block, 13, 5),
+                (block * 3, 2, 9),
+            ] {
                 check(format, cols, rows, batch);
             }
         }
         // Float rows need no whole vectors.
         for cols in [1, 15, 17, 172] {
-            check(Format::F32, cols, 3, 2);
+            for batch in 1..=5 {
+                check(Format::F32, cols, 3, batch);
+            }
         }
         // Tiles of activations with every rest, more than a group; columns of a block,
         // several, and a rest; rows of more than a strip.

@@ -6,7 +6,8 @@
 //! ```text
 //! codes[k]   [j][16 bytes]                            weights 16k .. of each block
 //! a[m, s]    = Σ dpbusd(codes[k], activations[k, m])  over sub-block s: four sums of a
-//!                                                     block, each fits 16 bits
+//!                                                     block, each fits 16 bits (but of
+//!                                                     IQ4_XS: `mulld` for each)
 //! isum[m]   += dpwssd(packs(a[m, s], a[m, s + 1]), scales s and s + 1)
 //! isum[j, m] = Σ isum[m][j]                           the four sums added up
 //! t          = fma(isum, d, −(msum · dmin))           16 values at once

@@ -452,7 +452,7 @@ impl Sixteen for quant::Q2_K {
 }
 
 /// Its scales are 32 wide and stand twice. Its codes use all 8 bits: sums of four
-/// products do not fit words, so only the tile takes it.
+/// products do not fit words, so the matvec does not take it.
 impl Sixteen for quant::IQ4_XS {
     const D: usize = 0;
     const DMIN: usize = 0;
