@@ -22,8 +22,9 @@ use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
 use super::shares::Shares;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
-use crate::simd::threes::{Fill, Threes};
-use crate::simd::{Isa, Scratch, Simd, Strip, Target, Task};
+use crate::simd::sixteens::{self, Sixteens};
+use crate::simd::threes::{self, Threes};
+use crate::simd::{Isa, Order, Scratch, Simd, Strip, Target, Task};
 use crate::tensor::Tensor;
 
 /// The input rows of one or more matrix products, in each form that the
@@ -37,6 +38,7 @@ pub(crate) struct Input {
     blocks_of_32: ActivationRows,
     blocks_of_256: ActivationRows,
     threes: Threes,
+    sixteens: Sixteens,
     tiles: FloatRows,
 }
 
@@ -85,11 +87,21 @@ impl Input {
                 });
             }
         }
-        if any_256 && isa.takes_threes(self.rows) {
-            let mut steps: Vec<_> = self.threes.steps_mut(&self.blocks_of_256).collect();
-            team.for_each(&mut steps, |step, blocks| {
-                isa.run(Fill { activations: &self.blocks_of_256, step, blocks });
-            });
+        let activations = &self.blocks_of_256;
+        match isa.order(self.rows).filter(|_| any_256) {
+            None => {}
+            Some(Order::Threes) => {
+                let mut steps: Vec<_> = self.threes.steps_mut(activations).collect();
+                team.for_each(&mut steps, |step, blocks| {
+                    isa.run(threes::Fill { activations, step, blocks });
+                });
+            }
+            Some(Order::Sixteens) => {
+                let mut blocks: Vec<_> = self.sixteens.blocks_mut(activations).collect();
+                team.for_each(&mut blocks, |block, tiles| {
+                    isa.run(sixteens::Fill { activations, block, tiles });
+                });
+            }
         }
     }
 }
@@ -134,7 +146,8 @@ pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut 
         return;
     }
     let threads = team.threads();
-    let job = |product| Job::new(product, input, threads);
+    let at_once = isa.strips_at_once(input.rows);
+    let job = |product| Job::new(product, input, threads, at_once);
     let jobs: Vec<Job<'_>> = products.iter_mut().map(job).collect();
     team.run(&|worker| {
         STRIPS.with_borrow_mut(|strips| {
@@ -162,6 +175,8 @@ struct Job<'a> {
     /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
     shares: Shares,
+    /// Strips of one matrix before the same of another, or of the next part.
+    stretch: usize,
     /// Whether the weights' pages may not be mapped yet.
     first_use: bool,
 }
@@ -177,7 +192,7 @@ enum Then<'a> {
 impl<'a> Job<'a> {
     /// The loader checked every shape; a mismatch would be our bug, and must not
     /// become a write out of bounds.
-    fn new(product: &'a mut Product<'_>, input: &Input, threads: usize) -> Self {
+    fn new(product: &'a mut Product<'_>, input: &Input, threads: usize, at_once: usize) -> Self {
         let (weight, then, out) = match product {
             Product::Store(weight, out) => (*weight, Then::Store, out),
             Product::Add(weight, out) => (*weight, Then::Add, out),
@@ -191,12 +206,13 @@ impl<'a> Job<'a> {
             assert!(weight.bias.is_none_or(|bias| bias.len() == rows), "bias of {name}");
         }
         assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
-        let shares = Shares::new(rows.div_ceil(Strip::ROWS), threads);
+        let stretch = then.stretch(input.rows).max(at_once);
+        let shares = Shares::new(rows.div_ceil(Strip::ROWS), threads, at_once);
         let mut first_use = weight.tensor.first_use();
         if let Some(other) = then.other() {
             first_use |= other.tensor.first_use();
         }
-        Job { weight, then, out: Disjoint(out.as_mut_ptr()), shares, first_use }
+        Job { weight, then, out: Disjoint(out.as_mut_ptr()), shares, stretch, first_use }
     }
 }
 
@@ -205,16 +221,6 @@ impl Job<'_> {
     fn rows(&self, strips: Range<usize>) -> Range<usize> {
         let rows = self.weight.tensor.rows();
         rows.min(strips.start * Strip::ROWS)..rows.min(strips.end * Strip::ROWS)
-    }
-
-    /// Strips of one matrix before the same of the other. Two streams that alternate strip
-    /// by strip are read at 0.9 of the speed of one, so with few rows each is read for a
-    /// while; with many the products of a strip should stay in the nearest cache.
-    fn stretch(&self, rows: usize) -> usize {
-        match self.then {
-            Then::Gate(_) => (STRETCH / rows).max(1),
-            Then::Store | Then::Add => 1,
-        }
     }
 
     /// Maps the weights of `strips` into the process.
@@ -228,6 +234,16 @@ impl Job<'_> {
 }
 
 impl<'a> Then<'a> {
+    /// Strips of one matrix before the same of the other. Two streams that alternate strip
+    /// by strip are read at 0.9 of the speed of one, so with few rows each is read for a
+    /// while; with many the products of a strip should stay in the nearest cache.
+    fn stretch(&self, rows: usize) -> usize {
+        match self {
+            Then::Gate(_) => (STRETCH / rows).max(1),
+            Then::Store | Then::Add => 1,
+        }
+    }
+
     fn other(self) -> Option<Weight<'a>> {
         match self {
             Then::Gate(up) => Some(up),
@@ -242,7 +258,7 @@ struct Strips {
     memory: Memory,
     /// `[strips, batch, Strip::ROWS]`: the products of a stretch.
     out: Vec<f32>,
-    /// `[batch, Strip::ROWS]`: of a strip of the other matrix.
+    /// The same of the other matrix.
     other: Vec<f32>,
 }
 
@@ -281,95 +297,101 @@ impl Task for Part<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Part { job, worker, input, strips } = self;
         let size = input.rows * Strip::ROWS;
-        let stretch = job.stretch(input.rows);
         let next = || worker.map_or_else(|| job.shares.others(), |worker| job.shares.own(worker));
         while let Some(mut left) = next() {
             if job.first_use {
                 job.populate(left.clone());
             }
             while !left.is_empty() {
-                let end = left.end.min(left.start + stretch);
+                let end = left.end.min(left.start + job.stretch);
                 let stretch = std::mem::replace(&mut left.start, end)..end;
                 let out = aligned(&mut strips.out, stretch.len() * size);
-                for (strip, out) in stretch.clone().zip(out.chunks_exact_mut(size)) {
-                    product(simd, job, job.weight, strip, input, &mut strips.memory, out);
-                }
+                let memory = &mut strips.memory;
+                product(simd, job, job.weight, stretch.clone(), input, memory, out);
                 if let Then::Gate(up) = job.then {
-                    let other = aligned(&mut strips.other, size);
-                    for (strip, out) in stretch.clone().zip(out.chunks_exact_mut(size)) {
-                        product(simd, job, up, strip, input, &mut strips.memory, other);
-                        SiluMul { gate: out, up: &*other }.run(simd);
-                    }
+                    let other = aligned(&mut strips.other, stretch.len() * size);
+                    product(simd, job, up, stretch.clone(), input, memory, other);
+                    SiluMul { gate: out, up: &*other }.run(simd);
                 }
-                for (strip, out) in stretch.zip(out.chunks_exact(size)) {
-                    put(job, job.rows(strip..strip + 1), out, input.rows);
-                }
+                put(job, job.rows(stretch), out, input.rows);
             }
         }
     }
 }
 
-/// `out[m, n] = W[32 · strip + n] · x[m] + bias`, rows [`Strip::ROWS`] apart. `weight`:
-/// one of the job's.
+/// `out[i, m, n] = W[32 · (strips.start + i) + n] · x[m] + bias`, rows [`Strip::ROWS`]
+/// apart. `weight`: one of the job's.
 #[inline(always)]
 fn product<S: Simd>(
     simd: S,
     job: &Job<'_>,
     weight: Weight<'_>,
-    strip: usize,
+    strips: Range<usize>,
     input: &Input,
     memory: &mut Memory,
     out: &mut [f32],
 ) {
     let (format, cols) = (weight.tensor.format(), input.cols);
-    let rows = job.rows(strip..strip + 1);
-    // SAFETY: the strip starts within the first row of the output.
-    let start = unsafe { job.out.at(rows.start) };
-    let target = Target { start, width: job.weight.tensor.rows() };
+    let rows = job.rows(strips.clone());
     let bytes = weight.tensor.rows_bytes(rows.clone());
     let activations = match format.activation_block_len() {
         None => None,
         Some(32) => Some(&input.blocks_of_32),
         Some(_) => Some(&input.blocks_of_256),
     };
+    let size = input.rows * Strip::ROWS;
     match activations {
         Some(activations) => {
-            let (rows, threes) = (rows.len(), &input.threes);
-            let strip = Strip { format, cols, rows, bytes, activations, threes, target };
-            simd.strip(&strip, &mut memory.scratch, out);
+            // SAFETY: the strips start within the first row of the output.
+            let start = unsafe { job.out.at(rows.start) };
+            let target = Target { start, width: job.weight.tensor.rows() };
+            let (rows, threes, sixteens) = (rows.len(), &input.threes, &input.sixteens);
+            let strips = Strip { format, cols, rows, bytes, activations, threes, sixteens, target };
+            simd.strips(&strips, &mut memory.scratch, out);
         }
         None => {
             let tiles = (input.rows >= TILED).then_some(&input.tiles);
             let x = &input.values;
-            let strip = FloatStrip { format, cols, rows: rows.len(), bytes, x, tiles };
-            strip.multiply(simd, &mut memory.panel, out);
+            for (strip, out) in strips.clone().zip(out.chunks_exact_mut(size)) {
+                let rows = job.rows(strip..strip + 1);
+                let (rows, bytes) = (rows.len(), weight.tensor.rows_bytes(rows));
+                let strip = FloatStrip { format, cols, rows, bytes, x, tiles };
+                strip.multiply(simd, &mut memory.panel, out);
+            }
         }
     }
     if let Some(bias) = weight.bias {
-        for out in out.chunks_exact_mut(Strip::ROWS) {
-            out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
+        for (bias, out) in bias[rows].chunks(Strip::ROWS).zip(out.chunks_exact_mut(size)) {
+            for out in out.chunks_exact_mut(Strip::ROWS) {
+                out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+            }
         }
     }
 }
 
-/// Writes a strip's product where it belongs.
+/// Writes the products `values` = `[strips, batch, Strip::ROWS]` of weight rows `rows`
+/// where they belong: row by row of the output, whose rows may be pages apart.
 #[inline(always)]
-fn put(job: &Job<'_>, rows: Range<usize>, out: &[f32], batch: usize) {
+fn put(job: &Job<'_>, rows: Range<usize>, values: &[f32], batch: usize) {
     let width = job.weight.tensor.rows();
     assert!(rows.start <= rows.end && rows.end <= width);
-    for (m, values) in out.as_chunks::<{ Strip::ROWS }>().0.iter().take(batch).enumerate() {
+    let values = values.as_chunks::<{ Strip::ROWS }>().0;
+    for m in 0..batch {
         // SAFETY: `Job::new` checked that the output has batch · width values; m <
         // batch, and the rows lie in the matrix, as the line above says. [`Shares`] gives
         // every strip to one thread.
         let place = unsafe {
             std::slice::from_raw_parts_mut(job.out.at(m * width + rows.start), rows.len())
         };
-        match (job.then, place.as_chunks_mut::<{ Strip::ROWS }>().0) {
-            // A whole strip: a constant length, so no calls and no loops.
-            (Then::Store | Then::Gate(_), [place]) => *place = *values,
-            (Then::Add, [place]) => add(place, values),
-            (Then::Store | Then::Gate(_), _) => place.copy_from_slice(&values[..rows.len()]),
-            (Then::Add, _) => add(place, values),
+        let of_row = values.iter().skip(m).step_by(batch);
+        for (place, values) in place.chunks_mut(Strip::ROWS).zip(of_row) {
+            match (job.then, place.as_chunks_mut::<{ Strip::ROWS }>().0) {
+                // A whole strip: a constant length, so no calls and no loops.
+                (Then::Store | Then::Gate(_), [place]) => *place = *values,
+                (Then::Add, [place]) => add(place, values),
+                (Then::Store | Then::Gate(_), _) => place.copy_from_slice(&values[..place.len()]),
+                (Then::Add, _) => add(place, values),
+            }
         }
     }
 }

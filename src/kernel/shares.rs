@@ -13,6 +13,8 @@ use super::pool::part;
 /// The strips of one matrix that are still to be done.
 pub(super) struct Shares {
     left: Vec<Left>,
+    /// Strips that are multiplied together: no less is taken of what is there.
+    at_once: u32,
 }
 
 /// What is left of a thread's part: `first << 32 | end`. In cache lines of its own: a
@@ -29,14 +31,15 @@ fn unpacked(left: u64) -> Range<u32> {
 }
 
 impl Shares {
-    /// About equal parts of `strips` for `threads`.
-    pub fn new(strips: usize, threads: usize) -> Self {
+    /// About equal parts of `strips` for `threads`, taken `at_once` at least.
+    pub fn new(strips: usize, threads: usize, at_once: usize) -> Self {
         // A tensor has fewer than 2³² strips: its rows are at least a block of bytes.
         let strips = strips.min(u32::MAX as usize);
         let part = |worker| part(strips, threads, worker);
         let share = |part: Range<usize>| packed(part.start as u32..part.end as u32);
         Shares {
             left: (0..threads).map(|worker| Left(AtomicU64::new(share(part(worker))))).collect(),
+            at_once: at_once.clamp(1, u32::MAX as usize) as u32,
         }
     }
 
@@ -44,7 +47,8 @@ impl Shares {
     /// waits for all that was read and written before.
     pub fn own(&self, worker: usize) -> Option<Range<usize>> {
         self.take(worker, |left| {
-            let middle = left.start + (left.len() as u32).div_ceil(8);
+            let len = left.len() as u32;
+            let middle = left.start + len.div_ceil(8).max(self.at_once).min(len);
             (left.start..middle, middle..left.end)
         })
     }
@@ -90,7 +94,7 @@ mod tests {
     #[test]
     fn every_strip_is_taken_once() {
         for (strips, threads) in [(0, 1), (1, 3), (5, 2), (1000, 1), (10_000, 4)] {
-            let shares = Shares::new(strips, threads);
+            let shares = Shares::new(strips, threads, 1);
             let taken: Vec<AtomicUsize> = (0..strips).map(|_| AtomicUsize::new(0)).collect();
             std::thread::scope(|scope| {
                 for worker in 0..threads {
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn own_strips_come_in_order_and_others_from_the_back() {
-        let shares = Shares::new(18, 2);
+        let shares = Shares::new(18, 2, 1);
         assert_eq!((shares.own(0), shares.own(0)), (Some(0..2), Some(2..3)));
         assert_eq!((shares.others(), shares.own(1)), (Some(17..18), Some(9..10)));
         assert_eq!((shares.own(0), shares.others()), (Some(3..4), Some(16..17)));

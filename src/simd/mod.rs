@@ -19,6 +19,7 @@ mod avx512;
 mod neon;
 mod peak;
 mod portable;
+pub(crate) mod sixteens;
 mod strip;
 pub(crate) mod threes;
 
@@ -77,6 +78,7 @@ impl Isa {
             sets.extend(Avx2::<false>::new().map(|avx2| Isa(Tier::Avx2(avx2))));
             sets.extend(Avx2::<true>::new().map(|vnni| Isa(Tier::AvxVnni(vnni))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
+            sets.extend(Avx512::with_amx().map(|avx512| Isa(Tier::Avx512(avx512))));
         }
         #[cfg(target_arch = "aarch64")]
         {
@@ -87,8 +89,8 @@ impl Isa {
         sets
     }
 
-    /// The set called `name`: `portable`; on x86-64 `avx2`, `avxvnni`, `avx512`; on
-    /// aarch64 `neon`, `neon-dotprod`, `neon-i8mm`.
+    /// The set called `name`: `portable`; on x86-64 `avx2`, `avxvnni`, `avx512`,
+    /// `amx` (AVX-512, and AMX for many rows); on aarch64 `neon`, `neon-dotprod`, `neon-i8mm`.
     ///
     /// # Errors
     /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
@@ -119,6 +121,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Tier::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(simd) if simd.has_amx() => "amx",
+            #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Tier::Neon(_) => "neon",
@@ -129,16 +133,27 @@ impl Isa {
         }
     }
 
-    /// Whether strips of formats with blocks of 256 want their activations in
-    /// [`threes`] for this many rows.
-    pub(crate) fn takes_threes(self, batch: usize) -> bool {
+    /// In which order strips of formats with blocks of 256 want this many rows of
+    /// activations besides their own.
+    pub(crate) fn order(self, batch: usize) -> Option<Order> {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => batch > avx512::MOST_IN_PLACE,
+            Tier::Avx512(simd) if batch > avx512::MOST_IN_PLACE => {
+                Some(if simd.has_amx() { Order::Sixteens } else { Order::Threes })
+            }
             _ => {
                 let _ = batch; // for other processors' sake
-                false
+                None
             }
+        }
+    }
+
+    /// How many strips the set likes to multiply together with this many rows: they share
+    /// what is read of the activations.
+    pub(crate) fn strips_at_once(self, batch: usize) -> usize {
+        match self.order(batch) {
+            Some(Order::Sixteens) if batch >= sixteens::MANY => sixteens::STRIPS,
+            _ => 1,
         }
     }
 
@@ -160,6 +175,16 @@ impl Isa {
             Tier::NeonI8mm(simd) => simd.enter(task),
         }
     }
+}
+
+/// Rows of activations side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 wants them"))]
+pub(crate) enum Order {
+    /// [`threes`]
+    Threes,
+    /// [`sixteens`]
+    Sixteens,
 }
 
 impl std::fmt::Display for Isa {
@@ -260,6 +285,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         strip::unpack_and_dot(self, strip, scratch, out);
+    }
+
+    /// The products of neighbouring strips, given as one of any number of rows:
+    /// `out[i, m, n]`, rows [`Strip::ROWS`] apart.
+    #[inline(always)]
+    fn strips(self, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        let size = strips.batch() * Strip::ROWS;
+        for (strip, out) in strips.parts().zip(out.chunks_exact_mut(size.max(1))) {
+            self.strip(&strip, scratch, out);
+        }
     }
 
     /// The sum of the magnitudes of each 16 codes, which are in −127..=127.

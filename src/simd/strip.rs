@@ -6,24 +6,30 @@ use crate::quant::{
 };
 
 use super::Simd;
+use super::sixteens::Sixteens;
 use super::threes::Threes;
 
-/// Up to [`Strip::ROWS`] rows of quantized weights and what they are multiplied with.
+/// Up to [`Strip::ROWS`] rows of quantized weights and what they are multiplied with. Also
+/// any number of neighbouring strips, see [`Strip::parts`].
+#[derive(Clone, Copy)]
 pub(crate) struct Strip<'a> {
     /// A quantized format.
     pub format: Format,
     /// Weights per row: a multiple of the format's block.
     pub cols: usize,
-    /// Weight rows, 1 to [`Strip::ROWS`].
+    /// Weight rows: of one strip, 1 to [`Strip::ROWS`].
     pub rows: usize,
     /// The weight rows, one behind the other: `rows` · bytes of a row.
     pub bytes: &'a [u8],
     /// `[batch, cols]`, in blocks of the format's
     /// [`activation_block_len`](Format::activation_block_len).
     pub activations: &'a ActivationRows,
-    /// The same once more, if the set [takes](crate::simd::Isa::takes_threes) them so.
+    /// The same once more, if the set [takes](crate::simd::Isa::order) them so.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub threes: &'a Threes,
+    /// As `threes`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AMX reads them"))]
+    pub sixteens: &'a Sixteens,
     /// Where the product goes afterwards.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub target: Target,
@@ -49,6 +55,16 @@ impl<'a> Strip<'a> {
         self.activations.rows()
     }
 
+    /// Strips of at most [`Strip::ROWS`] rows that make up one of more.
+    pub fn parts(&self) -> impl Iterator<Item = Strip<'a>> {
+        let row = self.bytes.len() / self.rows.max(1);
+        self.bytes.chunks((row * Self::ROWS).max(1)).enumerate().map(move |(i, bytes)| {
+            let start = self.target.start.wrapping_add(i * Self::ROWS);
+            let target = Target { start, ..self.target };
+            Strip { rows: bytes.len() / row.max(1), bytes, target, ..*self }
+        })
+    }
+
     /// Bytes of weight row `n`.
     pub fn row(&self, n: usize) -> &'a [u8] {
         let len = self.bytes.len() / self.rows;
@@ -66,6 +82,8 @@ pub(crate) struct Scratch {
     pub(super) values: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
     pub(super) panel: super::avx512::Panel,
+    #[cfg(target_arch = "x86_64")]
+    pub(super) amx: super::avx512::AmxMemory,
     #[cfg(target_arch = "x86_64")]
     pub(super) interleaved: super::avx512::Interleaved,
     #[cfg(target_arch = "x86_64")]
@@ -121,8 +139,8 @@ fn blocks<S: Simd, F: BlockFormat>(
 mod tests {
     use super::*;
     use crate::quant::{ActivationRowMut, dot_row};
-    use crate::simd::threes::Fill;
     use crate::simd::{Isa, Task};
+    use crate::simd::{sixteens, threes};
 
     struct Run<'a>(&'a Strip<'a>, &'a mut Scratch, &'a mut [f32]);
 
@@ -131,7 +149,7 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
-            simd.strip(self.0, self.1, self.2);
+            simd.strips(self.0, self.1, self.2);
         }
     }
 
@@ -271,7 +289,9 @@ mod tests {
             for batch in [1, 2, 3, 4, 6, 8, edges.rows()] {
                 let activations = &first_rows(&edges, batch);
                 let (threes, target) = (&threes(activations), NOWHERE);
-                let strip = Strip { format, cols, rows, bytes, activations, threes, target };
+                let sixteens = &sixteens(activations);
+                let strip =
+                    Strip { format, cols, rows, bytes, activations, threes, sixteens, target };
                 for isa in Isa::available() {
                     check(isa, &strip, &mut Scratch::default(), &expected, 0);
                 }
@@ -370,6 +390,7 @@ mod tests {
                 for batch in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64] {
                     let activations = first_rows(&largest, batch);
                     let threes = &threes(&activations);
+                    let sixteens = &sixteens(&activations);
                     for rows in [1, 2, 7, 8, 9, 15, 16, 17, 31, 32] {
                         if batch == 64 && !matches!(rows, 1 | 31) {
                             continue;
@@ -378,8 +399,16 @@ mod tests {
                         let first = Strip::ROWS - rows;
                         let bytes = &bytes[first * row_bytes..];
                         let activations = &activations;
-                        let strip =
-                            Strip { format, cols, rows, bytes, activations, threes, target };
+                        let strip = Strip {
+                            format,
+                            cols,
+                            rows,
+                            bytes,
+                            activations,
+                            threes,
+                            sixteens,
+                            target,
+                        };
                         for isa in Isa::available() {
                             // Scratch that is new, and that other shapes have used.
                             let mut scratch = Scratch::default();
@@ -405,13 +434,15 @@ mod tests {
         for batch in 1..=9 {
             let activations = &activations(batch, cols, 256);
             let threes = &threes(activations);
+            let sixteens = &sixteens(activations);
             let mut scratch: Vec<_> = Isa::available().iter().map(|_| Scratch::default()).collect();
             for format in formats().chain(formats()) {
                 let mut bytes = vec![0; format.row_bytes(cols).unwrap() * rows];
                 weights(format, &mut bytes);
                 let expected = reference(format, cols, &bytes, activations);
                 let bytes = &bytes;
-                let strip = Strip { format, cols, rows, bytes, activations, threes, target };
+                let strip =
+                    Strip { format, cols, rows, bytes, activations, threes, sixteens, target };
                 for (isa, scratch) in Isa::available().into_iter().zip(&mut scratch) {
                     check(isa, &strip, scratch, &expected, 0);
                 }
@@ -449,11 +480,20 @@ mod tests {
                 for (batch, rows) in (1..=6).flat_map(|batch| ROWS.map(|rows| (batch, rows))) {
                     let activations = &first_rows(&largest, batch);
                     let threes = &threes(activations);
+                    let sixteens = &sixteens(activations);
                     for gap in (0..64).step_by(step) {
                         let bytes = guarded.place(&bytes[..rows * row_bytes], gap);
                         starts.insert((format.name(), bytes.as_ptr().addr() % 64));
-                        let strip =
-                            Strip { format, cols, rows, bytes, activations, threes, target };
+                        let strip = Strip {
+                            format,
+                            cols,
+                            rows,
+                            bytes,
+                            activations,
+                            threes,
+                            sixteens,
+                            target,
+                        };
                         for (i, &isa) in sets.iter().enumerate() {
                             check(isa, &strip, &mut scratch[i], &expected, 0);
                             calls[i] += 1;
@@ -487,9 +527,19 @@ mod tests {
         let mut threes = Threes::default();
         if activations.block_len() == 256 {
             for (step, blocks) in threes.steps_mut(activations).enumerate() {
-                Isa::detect().run(Fill { activations, step, blocks });
+                Isa::detect().run(threes::Fill { activations, step, blocks });
             }
         }
         threes
+    }
+
+    fn sixteens(activations: &ActivationRows) -> Sixteens {
+        let mut sixteens = Sixteens::default();
+        if activations.block_len() == 256 {
+            for (block, tiles) in sixteens.blocks_mut(activations).enumerate() {
+                Isa::detect().run(sixteens::Fill { activations, block, tiles });
+            }
+        }
+        sixteens
     }
 }

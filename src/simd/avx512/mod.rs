@@ -4,6 +4,9 @@
 //! instructions, `#[inline(always)]` into [`Avx512::enter`], the one function
 //! compiled for the set.
 
+mod amx;
+mod amx_panel;
+mod amx_tile;
 mod codes;
 mod interleave;
 mod lanes;
@@ -19,16 +22,18 @@ mod vector;
 
 use std::arch::x86_64::*;
 
+pub(super) use amx_tile::Memory as AmxMemory;
 pub(super) use interleave::Interleaved;
 pub(super) use panel::Panel;
 pub(super) use quads::MOST as MOST_IN_PLACE;
 
 use super::{Scratch, Simd, Strip, Task};
 
-/// Proof that the CPU has the set: only [`Avx512::new`] makes one.
+/// Proof that the CPU has the set: only [`Avx512::new`] and [`Avx512::with_amx`] make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Avx512 {
-    _checked: (),
+    /// Whether many rows are multiplied by AMX, which is there then.
+    amx: bool,
 }
 
 impl Avx512 {
@@ -43,7 +48,16 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("gfni");
-        has.then_some(Avx512 { _checked: () })
+        has.then_some(Avx512 { amx: false })
+    }
+
+    /// The set with AMX beside it, see [`amx`].
+    pub fn with_amx() -> Option<Self> {
+        Self::new().filter(|_| amx::is_there()).map(|_| Avx512 { amx: true })
+    }
+
+    pub fn has_amx(self) -> bool {
+        self.amx
     }
 
     /// Runs `task` in code compiled for this set.
@@ -136,8 +150,8 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        products::products(self, strip, scratch, out);
+    fn strips(self, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        products::strips(self, strips, scratch, out);
     }
 
     #[inline(always)]
@@ -306,6 +320,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn multiply_chains(self, rounds: usize) -> u64 {
         // SAFETY: `self` proves the features.
-        unsafe { super::peak::avx512(rounds) }
+        unsafe {
+            match amx::Tiles::configure(self) {
+                Some(tiles) => amx::multiply_chains(&tiles, rounds),
+                None => super::peak::avx512(rounds),
+            }
+        }
     }
 }

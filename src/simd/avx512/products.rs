@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::amx_panel::ProductScales;
+use super::amx_tile;
 use super::codes::SmallCodes;
 use super::lanes::Lanes;
 use super::scales::SuperScales;
@@ -188,6 +190,16 @@ fn fetch_target(simd: Avx512, strip: &Strip<'_>, rows: Range<usize>) {
     }
 }
 
+struct AmxTiles<'a, F>(Operands<'a>, PhantomData<F>);
+
+impl<F: ProductScales> Kernel for AmxTiles<'_, F> {
+    #[inline(always)]
+    fn run(self, simd: Avx512) {
+        let Operands { strip, scratch, out } = self.0;
+        amx_tile::super_tiles::<F>(simd, strip, &mut scratch.amx, out);
+    }
+}
+
 struct SmallTiles<'a, F>(Operands<'a>, PhantomData<F>);
 
 impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
@@ -215,8 +227,32 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
     }
 }
 
+/// The products of neighbouring strips.
+pub(super) fn strips(simd: Avx512, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+    if simd.amx && strips.batch() > quads::MOST {
+        let operands = Operands { strip: strips, scratch, out };
+        return match strips.format {
+            Format::Q2_K => run(simd, AmxTiles::<quant::Q2_K>(operands, PhantomData)),
+            Format::Q3_K => run(simd, AmxTiles::<quant::Q3_K>(operands, PhantomData)),
+            Format::Q4_K => run(simd, AmxTiles::<quant::Q4_K>(operands, PhantomData)),
+            Format::Q5_K => run(simd, AmxTiles::<quant::Q5_K>(operands, PhantomData)),
+            Format::Q6_K => run(simd, AmxTiles::<quant::Q6_K>(operands, PhantomData)),
+            Format::IQ4_XS => run(simd, AmxTiles::<quant::IQ4_XS>(operands, PhantomData)),
+            _ => one_by_one(simd, operands),
+        };
+    }
+    one_by_one(simd, Operands { strip: strips, scratch, out });
+}
+
+fn one_by_one(simd: Avx512, Operands { strip: strips, scratch, out }: Operands<'_>) {
+    let size = strips.batch() * Strip::ROWS;
+    for (strip, out) in strips.parts().zip(out.chunks_exact_mut(size.max(1))) {
+        products(simd, &strip, scratch, out);
+    }
+}
+
 /// The product of a strip.
-pub(super) fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     macro_rules! super_blocks {
         ($format:ident) => {
             super_blocks!($format, SuperMatvec::<quant::$format>)

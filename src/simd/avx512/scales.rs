@@ -130,7 +130,7 @@ impl Head32 {
 
     /// The bytes at the even places of `order` as words.
     #[inline(always)]
-    fn words(&self, simd: Avx512, order: &[u8; 64]) -> __m512i {
+    pub(super) fn words(&self, simd: Avx512, order: &[u8; 64]) -> __m512i {
         // SAFETY: the set is proven.
         unsafe {
             let even = 0x5555_5555_5555_5555;
@@ -138,8 +138,9 @@ impl Head32 {
         }
     }
 
+    /// The minimums of each block as eight words.
     #[inline(always)]
-    fn mins(&self, simd: Avx512, sums32: &[i16; 32]) -> __m128i {
+    pub(super) fn min_words(&self, simd: Avx512) -> __m512i {
         const ORDER: [u8; 64] = {
             let (mut order, mut word) = ([0; 64], 0);
             while word < 32 {
@@ -148,7 +149,12 @@ impl Head32 {
             }
             order
         };
-        let mins = self.words(simd, &ORDER);
+        self.words(simd, &ORDER)
+    }
+
+    #[inline(always)]
+    fn mins(&self, simd: Avx512, sums32: &[i16; 32]) -> __m128i {
+        let mins = self.min_words(simd);
         // SAFETY: the set is proven.
         sum_quarters(simd, unsafe { _mm512_madd_epi16(mins, load64(simd, sums32)) })
     }

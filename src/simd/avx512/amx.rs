@@ -1,0 +1,212 @@
+//! AMX: eight registers of 16 rows × 64 bytes, and one instruction that multiplies two of
+//! them. Sapphire Rapids and later, beside AVX-512.
+//!
+//! ```text
+//! C[n][m] += Σ A[n][k] · B[k / 4][m][k % 4]     16 n, 16 m, 64 k: 16,384 multiply-adds
+//! C[n][m] += Σ A[n][k] · B[k / 2][m][k % 2]     of bf16, 32 k
+//! ```
+//! A product starts every 16 cycles, which is 1,024 multiply-adds a cycle where two
+//! `vpdpbusd` do 128; a load of a tile takes 8, a store 16. A lies row by row, B four
+//! columns of 16 rows at a time; sums are exact in i32. Intel's manual, volume 2,
+//! `TDPBUSD`, `TDPBSSD` and `TDPBF16PS`.
+//!
+//! Rust has no type for tiles, so a tile is a number in `asm!`, and the compiler never
+//! touches one: what is in a tile stays there from one block to the next. [`Tiles`]
+//! stands for the configuration that they need; while there is none, they cost nothing
+//! when the kernel changes threads.
+
+use std::arch::asm;
+
+use super::Avx512;
+
+/// Whether the CPU has tiles of int8 and bf16 and the kernel lets this process use them.
+pub(super) fn is_there() -> bool {
+    use std::sync::LazyLock;
+    static THERE: LazyLock<bool> = LazyLock::new(|| has_instructions() && permitted());
+    *THERE
+}
+
+/// CPUID leaf 7: bit 22 of `edx` is AMX-BF16, bit 24 AMX-TILE, bit 25 AMX-INT8.
+fn has_instructions() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const BITS: u32 = 0b1101 << 22;
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & BITS == BITS
+}
+
+/// Asks Linux for the tiles' state, 8 KiB per thread, for all threads of the process.
+/// Linux before 5.16, and one whose hypervisor hides tiles, refuse.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XTILEDATA: i64 = 18;
+    let mut result = ARCH_PRCTL;
+    // SAFETY: a system call that reads and writes no memory of ours; it changes `rax`,
+    // `rcx` and `r11` only.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XTILEDATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
+}
+
+/// Other systems have other ways, which nobody here could try.
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// Bytes of a row of a tile.
+pub(super) const ROW: usize = 64;
+/// Rows of a tile.
+pub(super) const ROWS: usize = 16;
+
+/// All eight tiles of this thread in their full size, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    /// Bound to the thread, whose tiles they are.
+    _thread: std::marker::PhantomData<*mut ()>,
+}
+
+impl Tiles {
+    /// `None` without AMX.
+    #[inline(always)]
+    pub fn configure(simd: Avx512) -> Option<Self> {
+        /// Palette 1; per tile bytes of a row as u16 from 16 on, rows from 48 on.
+        #[repr(C, align(64))]
+        struct Configuration([u8; 64]);
+        static FULL: Configuration = {
+            let (mut bytes, mut tile) = ([0; 64], 0);
+            bytes[0] = 1;
+            while tile < 8 {
+                bytes[16 + 2 * tile] = ROW as u8;
+                bytes[48 + tile] = ROWS as u8;
+                tile += 1;
+            }
+            Configuration(bytes)
+        };
+        if !simd.amx {
+            return None;
+        }
+        // SAFETY: `amx` says that the process may use tiles; 64 bytes are read.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const FULL, options(nostack, readonly));
+        }
+        Some(Tiles { _thread: std::marker::PhantomData })
+    }
+
+    /// Tile `T` from 1 KiB at `from`.
+    ///
+    /// # Safety
+    /// It can be read.
+    #[inline(always)]
+    pub unsafe fn load<const T: u8>(&self, from: *const u8) {
+        const { assert!(T < 8) };
+        // SAFETY: `self` says that tiles are configured; the caller's promise.
+        unsafe {
+            asm!(
+                "tileloadd tmm{t}, [{from} + {row}]",
+                t = const T, from = in(reg) from, row = in(reg) ROW,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+    }
+
+    /// Tile `T` to 1 KiB at `to`.
+    ///
+    /// # Safety
+    /// It can be written.
+    #[inline(always)]
+    pub unsafe fn store<const T: u8>(&self, to: *mut u8) {
+        const { assert!(T < 8) };
+        // SAFETY: `self` says that tiles are configured; the caller's promise.
+        unsafe {
+            asm!(
+                "tilestored [{to} + {row}], tmm{t}",
+                t = const T, to = in(reg) to, row = in(reg) ROW,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Tile `T` is 0.
+    #[inline(always)]
+    pub fn zero<const T: u8>(&self) {
+        const { assert!(T < 8) };
+        // SAFETY: `self` says that tiles are configured.
+        unsafe { asm!("tilezero tmm{t}", t = const T, options(nostack, preserves_flags, nomem)) }
+    }
+
+    /// C += A · B with unsigned A.
+    #[inline(always)]
+    pub fn dpbusd<const C: u8, const A: u8, const B: u8>(&self) {
+        const { assert!(C < 8 && A < 8 && B < 8 && C != A && C != B && A != B) };
+        // SAFETY: `self` says that tiles are configured.
+        unsafe {
+            asm!(
+                "tdpbusd tmm{c}, tmm{a}, tmm{b}",
+                c = const C, a = const A, b = const B,
+                options(nostack, preserves_flags, nomem),
+            );
+        }
+    }
+
+    /// C += A · B, both signed.
+    #[inline(always)]
+    pub fn dpbssd<const C: u8, const A: u8, const B: u8>(&self) {
+        const { assert!(C < 8 && A < 8 && B < 8 && C != A && C != B && A != B) };
+        // SAFETY: `self` says that tiles are configured.
+        unsafe {
+            asm!(
+                "tdpbssd tmm{c}, tmm{a}, tmm{b}",
+                c = const C, a = const A, b = const B,
+                options(nostack, preserves_flags, nomem),
+            );
+        }
+    }
+
+    /// C += A · B in bf16, with f32 sums.
+    #[inline(always)]
+    pub fn dpbf16ps<const C: u8, const A: u8, const B: u8>(&self) {
+        const { assert!(C < 8 && A < 8 && B < 8 && C != A && C != B && A != B) };
+        // SAFETY: `self` says that tiles are configured.
+        unsafe {
+            asm!(
+                "tdpbf16ps tmm{c}, tmm{a}, tmm{b}",
+                c = const C, a = const A, b = const B,
+                options(nostack, preserves_flags, nomem),
+            );
+        }
+    }
+}
+
+impl Drop for Tiles {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: `self` says that tiles are configured.
+        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) }
+    }
+}
+
+/// Multiplies what is in the tiles for about `rounds` · 1,000 multiply-adds and returns how
+/// many it did: for [`crate::machine`].
+pub(super) fn multiply_chains(tiles: &Tiles, rounds: usize) -> u64 {
+    const EACH: usize = ROWS * ROWS * ROW;
+    tiles.zero::<6>();
+    tiles.zero::<7>();
+    let rounds = rounds.div_ceil(4 * EACH / 1000);
+    for _ in 0..rounds {
+        tiles.dpbusd::<0, 6, 7>();
+        tiles.dpbusd::<1, 6, 7>();
+        tiles.dpbusd::<2, 6, 7>();
+        tiles.dpbusd::<3, 6, 7>();
+    }
+    (rounds * 4 * EACH) as u64
+}
