@@ -37,7 +37,7 @@ struct Args {
     #[arg(short, long, value_name = "POSITIONS")]
     ctx: Option<usize>,
     /// 0 gives the same answer every time
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f32,
     /// Repeats a lively answer exactly
     #[arg(long)]

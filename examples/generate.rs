@@ -33,7 +33,7 @@ struct Args {
     #[arg(short, long, value_name = "POSITIONS")]
     ctx: Option<usize>,
     /// 0 gives the same text every time; 0.8 is lively
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// Repeats a lively text exactly
     #[arg(long)]

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> common::Result {
-    let file = Gguf::open(&args.file)?;
+    let file = Gguf::open(&args.file).map_err(common::in_file(&args.file))?;
     let pairs = file.metadata().iter().filter(|(key, _)| key.contains(&args.filter));
     let pairs: Vec<_> = if args.tensors { Vec::new() } else { pairs.collect() };
     let tensors = file.tensors().iter().filter(|tensor| tensor.name().contains(&args.filter));

@@ -51,7 +51,8 @@ fn main() -> ExitCode {
 fn run(args: Args) -> common::Result {
     let Args { mut shape, mix, out, layers, seed, vocab } = args;
     shape.layers = layers.map_or(shape.layers, usize::from);
-    let vocab = vocab.map(Gguf::open).transpose()?;
+    let open = |path: PathBuf| Gguf::open(&path).map_err(common::in_file(&path));
+    let vocab = vocab.map(open).transpose()?;
     let specs = shape.tensors(&mix);
     let parameters: u64 = specs.iter().map(|tensor| tensor.dims.iter().product::<u64>()).sum();
     let file = Synthesis { shape, mix, seed };

@@ -7,7 +7,7 @@
     benches/peers/run.py -m model.gguf --rows pp512,tg64 --threads 2 --rounds 1 --out -
 
 llama.cpp runs in four configurations (weights repacked or not, flash attention
-on or off), ours before each; the best of them counts, for every row anew. `start` is a fresh
+on or off; two with --repack 0), ours before each; the best of them counts, for every row anew. `start` is a fresh
 process up to the logits after 13 tokens, with the file in the page cache and
 without Python's start and imports, and its peak memory. For an AVX2 comparison give --isa avx2 and --python of an
 environment whose llama.cpp was built without AVX-512.
@@ -35,7 +35,6 @@ import rows
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-CONFIGS = [(repack, flash) for repack in (0, 1) for flash in (0, 1)]
 DEFAULT_ROWS = "pp512,tg64,tg64@8192,tg64x4,tg64x8,start"
 PROMPT = 13
 CANDLE_POSITIONS = 4096
@@ -118,7 +117,7 @@ def pair(args, workers, name, threads, config):
 
 def round_of(args, workers, name, threads):
     """One round of a row: a pair for every configuration of the peer, and candle."""
-    pairs = {c: pair(args, workers, name, threads, c) for c in CONFIGS}
+    pairs = {c: pair(args, workers, name, threads, c) for c in args.configs}
     return {"pairs": pairs, "candle": candle(args, name, threads)}
 
 
@@ -141,7 +140,7 @@ def line(args, name, threads, rounds):
     def peer_rate(config):
         return statistics.median(r["pairs"][config]["peer"] for r in rounds)
 
-    best = max(CONFIGS, key=peer_rate)
+    best = max(args.configs, key=peer_rate)
     pairs = [r["pairs"][best] for r in rounds]
     mine, peer = [p["ours"] for p in pairs], [p["peer"] for p in pairs]
     ratios = [a / b for a, b in zip(mine, peer)]
@@ -189,8 +188,8 @@ def document(args, lines, system):
         facts.append(f"candle-transformers {version}, quantized_llama")
     head = ["# Benchmarks", "", "Written by `benches/peers/run.py`. Medians of alternating rounds; "
             "± is half of largest − smallest. The ratio is ours : peer of pairs measured one "
-            "right after the other, over 1 = we are faster. The peer is the best of its four "
-            "configurations.", ""]
+            "right after the other, over 1 = we are faster. The peer is the best of its "
+            f"{len(args.configs)} configurations.", ""]
     table = ["", "| row | threads | tramontane | llama.cpp | ratio | ours is |",
              "|---|---:|---:|---:|---:|---|"]
     if args.candle:
@@ -207,6 +206,8 @@ def main():
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="has llama-cpp-python")
+    parser.add_argument("--repack", default="0,1",
+                        help="'0' where a build of llama.cpp dies with its own weights' order")
     parser.add_argument("--isa", help="our instruction set, as in avx2")
     parser.add_argument("--bench", default=str(ROOT / "target/release/examples/bench"))
     parser.add_argument("--candle", metavar="BINARY", help="also measure candle, see above")
@@ -217,10 +218,12 @@ def main():
         name == "start" or rows.parse(name)
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
+    repack = [int(on) for on in args.repack.split(",")]
+    args.configs = [(on, flash) for on in repack for flash in (0, 1)]
     workers = {}
     if names != ["start"]:
-        workers = {repack: Worker(args, repack) for repack in (0, 1)}
-    system = workers[0].system if workers else ""
+        workers = {on: Worker(args, on) for on in repack}
+    system = workers[repack[0]].system if workers else ""
     lines = []
     for threads in args.threads.split(","):
         for name in names:

@@ -65,7 +65,7 @@ struct Args {
     #[arg(short, long, value_name = "POSITIONS")]
     ctx: Option<usize>,
     /// 0 gives the most likely text; 0.8 is lively
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// Line n draws with this seed + n: the same answers in every run
     #[arg(long, default_value_t = 0)]

@@ -57,7 +57,7 @@ struct Args {
     /// Sliding window for files that name none (Mistral 7B v0.1: 4096)
     #[arg(short, long, value_name = "POSITIONS")]
     window: Option<usize>,
-    /// The instruction set: portable, avx2, avxvnni, avx512. Default: the CPU's best
+    /// The instruction set: portable, avx2, avxvnni, avx512, amx. Default: the CPU's best
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
     /// One JSON array instead of the table
@@ -81,7 +81,7 @@ impl Args {
         let isa = self.isa.as_deref().map(Isa::named).transpose()?;
         let options = ModelOptions { threads, isa, sliding_window: self.window };
         Ok(match &self.model {
-            Some(path) => Model::open_with(path, &options)?,
+            Some(path) => Model::open_with(path, &options).map_err(common::in_file(path))?,
             None => tramontane::builtin_with(&options)?,
         })
     }

@@ -3,10 +3,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "examples talk to people")]
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tramontane::{Model, ModelOptions, Timings};
+use tramontane::{Error, Model, ModelOptions, Timings};
 
 /// Any error, as one sentence.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -54,9 +54,17 @@ impl ModelArgs {
             ..ModelOptions::default()
         };
         Ok(match &self.model {
-            Some(path) => Model::open_with(path, &options)?,
+            Some(path) => Model::open_with(path, &options).map_err(in_file(path))?,
             None => tramontane::builtin_with(&options)?,
         })
+    }
+}
+
+/// Names the file where an error only says what is wrong inside it.
+pub fn in_file(path: &Path) -> impl Fn(Error) -> Box<dyn std::error::Error> {
+    move |error| match error {
+        Error::Io { .. } | Error::Misuse(_) => error.into(),
+        _ => format!("{}: {error}", path.display()).into(),
     }
 }
 

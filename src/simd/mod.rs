@@ -139,7 +139,8 @@ impl Isa {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) if batch > avx512::MOST_IN_PLACE => {
-                Some(if simd.has_amx() { Order::Sixteens } else { Order::Threes })
+                let amx = simd.has_amx() && batch >= sixteens::FEWEST;
+                Some(if amx { Order::Sixteens } else { Order::Threes })
             }
             _ => {
                 let _ = batch; // for other processors' sake
@@ -152,7 +153,7 @@ impl Isa {
     /// what is read of the activations.
     pub(crate) fn strips_at_once(self, batch: usize) -> usize {
         match self.order(batch) {
-            Some(Order::Sixteens) if batch >= sixteens::MANY => sixteens::STRIPS,
+            Some(Order::Sixteens) => sixteens::STRIPS,
             _ => 1,
         }
     }
@@ -280,8 +281,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32;
 
     /// The products of a strip of quantized weight rows, bit for bit those of
-    /// [`dot_row`](crate::quant::dot_row). Sets override it where their own
-    /// kernels are faster.
+    /// [`dot_row`](crate::quant::dot_row). Sets override it, or [`strips`](Simd::strips),
+    /// where their own kernels are faster; callers want `strips`.
     #[inline(always)]
     fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         strip::unpack_and_dot(self, strip, scratch, out);

@@ -159,26 +159,36 @@ impl Half {
                 &F::blocks(row(2))[b],
                 &F::blocks(row(3))[b],
             ];
-            let head = F::head(simd, blocks);
-            let (d, dmin) = F::floats(simd, blocks, &head);
-            let rows = GROUP * g..GROUP * (g + 1);
-            // SAFETY: the set is proven; both slices have four floats.
-            unsafe {
-                _mm_storeu_ps(self.d[rows.clone()].as_mut_ptr(), d);
-                _mm_storeu_ps(self.dmin[rows].as_mut_ptr(), dmin);
-            }
-            if let Some(mins) = self.mins.0.as_chunks_mut::<GROUP>().0.get_mut(g) {
-                F::put_mins(simd, &head, mins);
-            }
-            for j in 0..GROUP {
-                let codes = F::codes(simd, blocks[j]);
-                for c in 0..4 {
-                    let factors = F::factors(simd, &head, j, c);
-                    let [low, high] = products::<F>(simd, codes[c], factors);
-                    store(simd, &mut self.low[c].0[GROUP * g + j], low);
-                    if !F::ONE_BYTE {
-                        store(simd, &mut self.high[c].0[GROUP * g + j], high);
-                    }
+            self.unpack_group::<F>(simd, blocks, g);
+        }
+    }
+
+    /// Unpacks a block of four rows.
+    #[inline(always)]
+    fn unpack_group<F: ProductScales>(
+        &mut self,
+        simd: Avx512,
+        blocks: [&F::Block; GROUP],
+        g: usize,
+    ) {
+        let head = F::head(simd, blocks);
+        let (d, dmin) = F::floats(simd, blocks, &head);
+        let rows = GROUP * g..GROUP * (g + 1);
+        // SAFETY: the set is proven; both slices have four floats.
+        unsafe {
+            _mm_storeu_ps(self.d[rows.clone()].as_mut_ptr(), d);
+            _mm_storeu_ps(self.dmin[rows].as_mut_ptr(), dmin);
+        }
+        if let Some(mins) = self.mins.0.as_chunks_mut::<GROUP>().0.get_mut(g) {
+            F::put_mins(simd, &head, mins);
+        }
+        for (j, block) in blocks.into_iter().enumerate() {
+            for (c, codes) in F::codes(simd, block).into_iter().enumerate() {
+                let factors = F::factors(simd, &head, j, c);
+                let [low, high] = products::<F>(simd, codes, factors);
+                store(simd, &mut self.low[c].0[GROUP * g + j], low);
+                if !F::ONE_BYTE {
+                    store(simd, &mut self.high[c].0[GROUP * g + j], high);
                 }
             }
         }

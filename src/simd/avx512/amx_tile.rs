@@ -15,12 +15,13 @@
 //! while the tiles of the next ones are multiplied.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::Avx512;
 use super::amx::{ROWS, Tiles};
 use super::amx_panel::{Half, ProductScales};
 use super::panel::Line;
-use super::vector::{prefetch_lines, prefetch_to_l2, transpose};
+use super::vector::{prefetch_to_l2, transpose};
 use crate::simd::Strip;
 use crate::simd::sixteens::{self, Sixteen};
 
@@ -74,7 +75,8 @@ pub(super) fn super_tiles<F: ProductScales>(
     for (b, activations) in blocks.chunks_exact(count.max(1)).enumerate() {
         let next = &blocks[((b + 1) * count).min(blocks.len())..];
         for (s, strip) in strips.parts().enumerate() {
-            let ahead = Ahead { strips, strip: s, block: b, next: &next[..count.min(next.len())] };
+            let next = &next[..count.min(next.len())];
+            let ahead = Ahead { strips, strip: s, block: b, next, steps: 1 };
             block::<F>(simd, &tiles, &strip, memory, activations, ahead);
         }
     }
@@ -97,17 +99,18 @@ fn block<F: ProductScales>(
 ) {
     let (count, halves) = (activations.len(), strip.rows.div_ceil(ROWS));
     let Memory { halves: weights, sums, acc } = memory;
+    let items = halves * count.div_ceil(PAIR);
+    let (mut step, ahead) = (0, Ahead { steps: items, ..ahead });
     for (half, first) in weights[..halves].iter_mut().zip([0, ROWS]) {
         half.unpack::<F>(simd, strip, first, ahead.block);
     }
     let acc = &mut acc[ahead.strip * count..(ahead.strip + 1) * count];
     let mut work = Work { weights, sums, acc, activations };
     let mut waiting = Waiting { half: 0, first: 0, end: 0, at: 1 };
-    let (mut item, items) = (0, halves * count.div_ceil(PAIR));
     for half in 0..halves {
         for first in (0..count).step_by(PAIR) {
-            ahead.fetch(simd, item, items);
-            item += 1;
+            ahead.fetch(simd, step);
+            step += 1;
             let end = count.min(first + PAIR);
             let now = Waiting { half, first, end, at: 1 - waiting.at };
             if end - first == PAIR {
@@ -144,10 +147,9 @@ fn multiply<F: ProductScales, const BOTH: bool>(
     let half = &work.weights[now.half];
     let [first, second] = &mut work.sums[now.at];
     if F::HAS_MIN {
-        let sums = |x: &Sixteen| match F::SUB {
-            16 => (&raw const x.sums16).cast(),
-            _ => (&raw const x.sums32).cast(),
-        };
+        let place =
+            if F::SUB == 16 { offset_of!(Sixteen, sums16) } else { offset_of!(Sixteen, sums32) };
+        let sums = |x: &Sixteen| std::ptr::from_ref(x).cast::<u8>().wrapping_add(place);
         // SAFETY: a tile of minimums is 1 KiB, and so are `sums16`, which lie behind
         // `sums32`; the sums of 16 × 16 are 1 KiB.
         unsafe {
@@ -281,9 +283,8 @@ fn put(simd: Avx512, acc: &[[[Line; ROWS]; 2]], batch: usize, out: &mut [f32]) {
     }
 }
 
-/// What is fetched while a block of a strip is multiplied. With many rows of activations
-/// the same block of the next strip, and a share of the activations' next block; else a
-/// share of the next strip, in the order of memory.
+/// What is fetched while a block of a strip is multiplied: the same block of the next strip,
+/// and a share of the activations' next block.
 #[derive(Clone, Copy)]
 struct Ahead<'a> {
     strips: &'a Strip<'a>,
@@ -291,43 +292,42 @@ struct Ahead<'a> {
     block: usize,
     /// The activations' next block.
     next: &'a [Sixteen],
+    /// Multiplications per block.
+    steps: usize,
 }
 
 impl Ahead<'_> {
-    /// For multiplication `item` of `items`.
+    /// During multiplication `step`.
     #[inline(always)]
-    fn fetch(self, simd: Avx512, item: usize, items: usize) {
+    fn fetch(self, simd: Avx512, step: usize) {
         let Strip { bytes, rows, cols, .. } = *self.strips;
-        let (blocks, row) = (cols / 256, bytes.len() / rows);
-        let start = bytes.as_ptr();
+        let (strips, blocks, row) = (rows.div_ceil(Strip::ROWS), cols / 256, bytes.len() / rows);
+        // The next strip, or the first one's next block, or the strip behind all.
+        let (first, block) = match (self.strip + 1 < strips, self.block + 1 < blocks) {
+            (true, _) => ((self.strip + 1) * Strip::ROWS, self.block),
+            (false, true) => (0, self.block + 1),
+            (false, false) => (rows, 0),
+        };
         let share =
             |len: usize, step: usize, steps: usize| (len * step / steps, len * (step + 1) / steps);
-        if self.strips.batch() >= sixteens::MANY {
-            let strips = rows.div_ceil(Strip::ROWS);
-            // The next strip, or the first one's next block, or the strip behind all.
-            let (first, block) = match (self.strip + 1 < strips, self.block + 1 < blocks) {
-                (true, _) => ((self.strip + 1) * Strip::ROWS, self.block),
-                (false, true) => (0, self.block + 1),
-                (false, false) => (rows, 0),
-            };
-            let (from, to) = share(Strip::ROWS, item, items);
-            for n in from..to {
-                let at = (first + n) * row + block * (row / blocks);
-                prefetch_lines(simd, start.wrapping_add(at), row / blocks + 63);
-            }
-            let step = self.strip * items + item;
-            let (from, to) = share(size_of_val(self.next), step, strips * items);
-            let next = self.next.as_ptr().cast::<u8>();
-            let mut at = from.next_multiple_of(64);
-            while at < to {
-                prefetch_to_l2(simd, next.wrapping_add(at));
-                at += 64;
-            }
-        } else {
-            let step = (self.strip * blocks + self.block) * items + item;
-            let (from, to) = share(row * Strip::ROWS, step % (blocks * items), blocks * items);
-            let next = (self.strip + 1) * Strip::ROWS * row;
-            prefetch_lines(simd, start.wrapping_add(next + from), to - from);
+        let (from, to) = share(Strip::ROWS, step, self.steps);
+        for n in from..to {
+            let at = (first + n) * row + block * (row / blocks);
+            lines_to_l2(simd, bytes.as_ptr().wrapping_add(at), row / blocks + 63);
         }
+        let step = self.strip * self.steps + step;
+        let (from, to) = share(size_of_val(self.next), step, strips * self.steps);
+        lines_to_l2(simd, self.next.as_ptr().cast::<u8>().wrapping_add(from), to - from);
+    }
+}
+
+/// Asks for the cache lines of `len` bytes from `start` on in the L2 cache: the queue of L1
+/// misses is left to the tiles.
+#[inline(always)]
+fn lines_to_l2(simd: Avx512, start: *const u8, len: usize) {
+    let mut at = 0;
+    while at < len {
+        prefetch_to_l2(simd, start.wrapping_add(at));
+        at += 64;
     }
 }

@@ -10,6 +10,7 @@ use super::lanes::Lanes;
 use super::scales::SuperScales;
 use super::{Avx512, matvec, matvec_small, quads, tile, tile_small, vector};
 use crate::quant::{self, Format};
+use crate::simd::sixteens;
 use crate::simd::threes::{self, STEP, rows_of_tile};
 use crate::simd::{Scratch, Strip};
 
@@ -229,23 +230,20 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
 
 /// The products of neighbouring strips.
 pub(super) fn strips(simd: Avx512, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-    if simd.amx && strips.batch() > quads::MOST {
-        let operands = Operands { strip: strips, scratch, out };
-        return match strips.format {
-            Format::Q2_K => run(simd, AmxTiles::<quant::Q2_K>(operands, PhantomData)),
-            Format::Q3_K => run(simd, AmxTiles::<quant::Q3_K>(operands, PhantomData)),
-            Format::Q4_K => run(simd, AmxTiles::<quant::Q4_K>(operands, PhantomData)),
-            Format::Q5_K => run(simd, AmxTiles::<quant::Q5_K>(operands, PhantomData)),
-            Format::Q6_K => run(simd, AmxTiles::<quant::Q6_K>(operands, PhantomData)),
-            Format::IQ4_XS => run(simd, AmxTiles::<quant::IQ4_XS>(operands, PhantomData)),
-            _ => one_by_one(simd, operands),
-        };
-    }
-    one_by_one(simd, Operands { strip: strips, scratch, out });
-}
-
-fn one_by_one(simd: Avx512, Operands { strip: strips, scratch, out }: Operands<'_>) {
     let size = strips.batch() * Strip::ROWS;
+    if simd.amx && strips.batch() >= sixteens::FEWEST {
+        let strip = strips;
+        let operands = Operands { strip, scratch, out };
+        match strips.format {
+            Format::Q2_K => return run(simd, AmxTiles::<quant::Q2_K>(operands, PhantomData)),
+            Format::Q3_K => return run(simd, AmxTiles::<quant::Q3_K>(operands, PhantomData)),
+            Format::Q4_K => return run(simd, AmxTiles::<quant::Q4_K>(operands, PhantomData)),
+            Format::Q5_K => return run(simd, AmxTiles::<quant::Q5_K>(operands, PhantomData)),
+            Format::Q6_K => return run(simd, AmxTiles::<quant::Q6_K>(operands, PhantomData)),
+            Format::IQ4_XS => return run(simd, AmxTiles::<quant::IQ4_XS>(operands, PhantomData)),
+            _ => {}
+        }
+    }
     for (strip, out) in strips.parts().zip(out.chunks_exact_mut(size.max(1))) {
         products(simd, &strip, scratch, out);
     }
