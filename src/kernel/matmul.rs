@@ -9,8 +9,8 @@
 //! [`dot`](super::math::dot). So a value depends on its row alone.
 //!
 //! Threads go through the weight rows in strips of 32, as [`Shares`] hands them out.
-//! What becomes of a product (bias, residual sum, gate) is done strip by strip, while
-//! it is in the nearest cache.
+//! What becomes of a product (bias, residual sum, gate) is done strip by strip, or by the
+//! few strips that a set multiplies together, while it is in a near cache.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -146,8 +146,7 @@ pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut 
         return;
     }
     let threads = team.threads();
-    let at_once = isa.strips_at_once(input.rows);
-    let job = |product| Job::new(product, input, threads, at_once);
+    let job = |product| Job::new(product, input, threads, isa);
     let jobs: Vec<Job<'_>> = products.iter_mut().map(job).collect();
     team.run(&|worker| {
         STRIPS.with_borrow_mut(|strips| {
@@ -175,7 +174,7 @@ struct Job<'a> {
     /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
     shares: Shares,
-    /// Strips of one matrix before the same of another, or of the next part.
+    /// Strips that are multiplied, finished and written together.
     stretch: usize,
     /// Whether the weights' pages may not be mapped yet.
     first_use: bool,
@@ -192,7 +191,7 @@ enum Then<'a> {
 impl<'a> Job<'a> {
     /// The loader checked every shape; a mismatch would be our bug, and must not
     /// become a write out of bounds.
-    fn new(product: &'a mut Product<'_>, input: &Input, threads: usize, at_once: usize) -> Self {
+    fn new(product: &'a mut Product<'_>, input: &Input, threads: usize, isa: Isa) -> Self {
         let (weight, then, out) = match product {
             Product::Store(weight, out) => (*weight, Then::Store, out),
             Product::Add(weight, out) => (*weight, Then::Add, out),
@@ -206,6 +205,9 @@ impl<'a> Job<'a> {
             assert!(weight.bias.is_none_or(|bias| bias.len() == rows), "bias of {name}");
         }
         assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
+        let weights = [Some(weight), then.other()].into_iter().flatten();
+        let at_once = weights.map(|w| isa.strips_at_once(w.tensor.format(), input.rows)).max();
+        let at_once = at_once.unwrap_or(1);
         let stretch = then.stretch(input.rows).max(at_once);
         let shares = Shares::new(rows.div_ceil(Strip::ROWS), threads, at_once);
         let mut first_use = weight.tensor.first_use();
@@ -236,7 +238,8 @@ impl Job<'_> {
 impl<'a> Then<'a> {
     /// Strips of one matrix before the same of the other. Two streams that alternate strip
     /// by strip are read at 0.9 of the speed of one, so with few rows each is read for a
-    /// while; with many the products of a strip should stay in the nearest cache.
+    /// while; with many the products of a strip should stay in the nearest cache, unless
+    /// the set likes [more](Isa::strips_at_once).
     fn stretch(&self, rows: usize) -> usize {
         match self {
             Then::Gate(_) => (STRETCH / rows).max(1),
@@ -378,7 +381,7 @@ fn put(job: &Job<'_>, rows: Range<usize>, values: &[f32], batch: usize) {
     let values = values.as_chunks::<{ Strip::ROWS }>().0;
     for m in 0..batch {
         // SAFETY: `Job::new` checked that the output has batch · width values; m <
-        // batch, and the rows lie in the matrix, as the line above says. [`Shares`] gives
+        // batch, and the rows lie in the matrix, as the assertion says. [`Shares`] gives
         // every strip to one thread.
         let place = unsafe {
             std::slice::from_raw_parts_mut(job.out.at(m * width + rows.start), rows.len())
@@ -499,6 +502,42 @@ mod tests {
                 }
                 let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
                 assert_eq!(*first.get_or_insert_with(|| bits.clone()), bits, "{context}");
+            }
+        }
+    }
+
+    /// Bias, residual sum and gate of many rows and strips, on every set those of the
+    /// portable one, whose sums the test above compares.
+    #[test]
+    fn what_becomes_of_many_strips_is_the_same_on_every_set() {
+        let (cols, rows, batch) = (512, 20 * Strip::ROWS + 7, 50);
+        for (first, second) in [(Format::Q4_K, Format::Q6_K), (Format::Q8_0, Format::F16)] {
+            let (gate, up) = (weights(first, rows, cols), weights(second, rows, cols));
+            let bias: Vec<f32> = (0..rows).map(|n| n as f32 - 300.0).collect();
+            let (gate, up) = (
+                Weight { tensor: &gate, bias: Some(&bias) },
+                Weight { tensor: &up, bias: Some(&bias) },
+            );
+            let mut expected: Option<[Vec<u32>; 3]> = None;
+            for isa in Isa::available() {
+                let mut outs = [(); 3].map(|()| vec![0.25f32; batch * rows]);
+                Pool::new(2).unwrap().region(|team| {
+                    let mut input = Input::default();
+                    input.reset(batch, cols);
+                    for (i, x) in input.values.iter_mut().enumerate() {
+                        *x = ((i * i) as f32 * 0.37).sin();
+                    }
+                    input.quantize(team, isa, [gate.tensor, up.tensor]);
+                    let [a, b, out] = &mut outs;
+                    let products = &mut [
+                        Product::Store(up, a),
+                        Product::Add(gate, b),
+                        Product::Gate { gate, up, out },
+                    ];
+                    multiply(team, isa, &input, products);
+                });
+                let bits = outs.map(|out| out.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+                assert!(*expected.get_or_insert_with(|| bits.clone()) == bits, "{first} {isa}");
             }
         }
     }

@@ -13,7 +13,7 @@ use super::pool::part;
 /// The strips of one matrix that are still to be done.
 pub(super) struct Shares {
     left: Vec<Left>,
-    /// Strips that are multiplied together: no less is taken of what is there.
+    /// Strips that are multiplied together: a thread takes multiples of its own.
     at_once: u32,
 }
 
@@ -31,7 +31,8 @@ fn unpacked(left: u64) -> Range<u32> {
 }
 
 impl Shares {
-    /// About equal parts of `strips` for `threads`, taken `at_once` at least.
+    /// About equal parts of `strips` for `threads`, which take `at_once` or multiples of
+    /// their own.
     pub fn new(strips: usize, threads: usize, at_once: usize) -> Self {
         // A tensor has fewer than 2³² strips: its rows are at least a block of bytes.
         let strips = strips.min(u32::MAX as usize);
@@ -48,7 +49,8 @@ impl Shares {
     pub fn own(&self, worker: usize) -> Option<Range<usize>> {
         self.take(worker, |left| {
             let len = left.len() as u32;
-            let middle = left.start + len.div_ceil(8).max(self.at_once).min(len);
+            let eighth = len.div_ceil(8).checked_next_multiple_of(self.at_once).unwrap_or(len);
+            let middle = left.start + eighth.min(len);
             (left.start..middle, middle..left.end)
         })
     }
@@ -90,6 +92,21 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    /// Strips that are multiplied together stay together: only the last ones are fewer.
+    #[test]
+    fn own_strips_come_in_multiples() {
+        for strips in [0, 1, 5, 8, 9, 28, 224] {
+            let shares = Shares::new(strips, 1, 8);
+            let mut next = 0;
+            while let Some(taken) = shares.own(0) {
+                assert_eq!(taken.start, next);
+                assert!(taken.len().is_multiple_of(8) || taken.end == strips, "{taken:?}");
+                next = taken.end;
+            }
+            assert_eq!(next, strips);
+        }
+    }
 
     #[test]
     fn every_strip_is_taken_once() {

@@ -34,6 +34,7 @@ use neon::{DotProd, I8mm, Neon, Plain};
 use portable::Portable;
 
 use crate::error::{Error, Result};
+use crate::quant::Format;
 
 /// An instruction set that this CPU has.
 ///
@@ -70,7 +71,9 @@ impl Isa {
         Isa::available().last().copied().unwrap_or(Isa(Tier::Portable(Portable)))
     }
 
-    /// Every set of this CPU, from the plainest to the best.
+    /// Every set of this CPU, from the plainest to the best. The first call asks Linux for
+    /// AMX on a CPU that has it: a signal's frame is 8 KiB larger from then on, so a thread
+    /// that brings a stack of its own for signals must have room.
     pub fn available() -> Vec<Isa> {
         let mut sets = vec![Isa(Tier::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
@@ -138,10 +141,7 @@ impl Isa {
     pub(crate) fn order(self, batch: usize) -> Option<Order> {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(simd) if batch > avx512::MOST_IN_PLACE => {
-                let amx = simd.has_amx() && batch >= sixteens::FEWEST;
-                Some(if amx { Order::Sixteens } else { Order::Threes })
-            }
+            Tier::Avx512(simd) => simd.order(batch),
             _ => {
                 let _ = batch; // for other processors' sake
                 None
@@ -149,11 +149,11 @@ impl Isa {
         }
     }
 
-    /// How many strips the set likes to multiply together with this many rows: they share
-    /// what is read of the activations.
-    pub(crate) fn strips_at_once(self, batch: usize) -> usize {
-        match self.order(batch) {
-            Some(Order::Sixteens) => sixteens::STRIPS,
+    /// How many strips of a format the set likes to multiply together with this many rows:
+    /// they share what is read of the activations.
+    pub(crate) fn strips_at_once(self, format: Format, batch: usize) -> usize {
+        match (format.activation_block_len(), self.order(batch)) {
+            (Some(256), Some(Order::Sixteens)) => sixteens::STRIPS,
             _ => 1,
         }
     }

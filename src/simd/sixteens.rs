@@ -9,7 +9,8 @@
 //! d       [16 m]      f32
 //! ```
 //! A part has at most seven bits, so bf16 holds it exactly ([`halves`]). A tile that is
-//! loaded from `sums32` has half of `sums16` in it; the weights are 0 there.
+//! loaded from `sums32` has half of `sums16` in it; the weights are 0 there, and whatever
+//! stands in these places is finite, since only [`halves`] writes them.
 //!
 //! Blocks are ordered `[block][tile]`: while a block of a strip of weights stays in the
 //! nearest cache, all rows pass by in one stream.
@@ -22,6 +23,7 @@ pub(crate) const ROWS: usize = 16;
 
 /// With fewer rows the vector instructions are as fast: unpacking takes longer than
 /// multiplying.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AMX asks for it"))]
 pub(crate) const FEWEST: usize = 48;
 
 /// Strips of weights that pass by a block of activations together: 512 rows of a block are

@@ -24,7 +24,8 @@ pub(crate) struct Strip<'a> {
     /// `[batch, cols]`, in blocks of the format's
     /// [`activation_block_len`](Format::activation_block_len).
     pub activations: &'a ActivationRows,
-    /// The same once more, if the set [takes](crate::simd::Isa::order) them so.
+    /// The same once more, if that is the [order](crate::simd::Isa::order) that the set
+    /// takes them in; else nothing, or what was of other activations.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 reads them"))]
     pub threes: &'a Threes,
     /// As `threes`.
@@ -83,7 +84,7 @@ pub(crate) struct Scratch {
     #[cfg(target_arch = "x86_64")]
     pub(super) panel: super::avx512::Panel,
     #[cfg(target_arch = "x86_64")]
-    pub(super) amx: super::avx512::AmxMemory,
+    pub(super) amx: Option<Box<super::avx512::AmxMemory>>,
     #[cfg(target_arch = "x86_64")]
     pub(super) interleaved: super::avx512::Interleaved,
     #[cfg(target_arch = "x86_64")]
@@ -438,7 +439,7 @@ mod tests {
             let bytes = &bytes;
             let largest = activations(100, cols, block_len);
             let expected = reference(format, cols, bytes, &largest);
-            for batch in [1, 3, 8, 9, 50, 100] {
+            for batch in [1, 3, 8, 9, 48, 50, 100] {
                 let activations = &first_rows(&largest, batch);
                 let (threes, sixteens) = (&threes(activations), &sixteens(activations));
                 let strips =
@@ -457,7 +458,7 @@ mod tests {
         let (cols, rows, target) = (1280, Strip::ROWS, NOWHERE);
         let formats =
             || Format::ALL.into_iter().filter(|format| format.activation_block_len() == Some(256));
-        for batch in 1..=9 {
+        for batch in (1..=9).chain(48..=49) {
             let activations = &activations(batch, cols, 256);
             let threes = &threes(activations);
             let sixteens = &sixteens(activations);

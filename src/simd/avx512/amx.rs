@@ -10,10 +10,12 @@
 //! columns of 16 rows at a time; sums are exact in i32. Intel's manual, volume 2,
 //! `TDPBUSD`, `TDPBSSD` and `TDPBF16PS`.
 //!
-//! Rust has no type for tiles, so a tile is a number in `asm!`, and the compiler never
-//! touches one: what is in a tile stays there from one block to the next. [`Tiles`]
-//! stands for the configuration that they need; while there is none, they cost nothing
-//! when the kernel changes threads.
+//! Rust has no type for tiles, so a tile is a number in `asm!`. What is in one stays there
+//! from one block to the next: the compiler has no values to put into tiles, no function
+//! that is called between the first `zero` and the last `store` of a product uses them,
+//! and blocks that are not `pure` stay in their order. [`Tiles`] stands for the
+//! configuration that tiles need; while there is none, they cost nothing when the kernel
+//! changes threads.
 
 use std::arch::asm;
 
@@ -34,7 +36,8 @@ fn has_instructions() -> bool {
 }
 
 /// Asks Linux for the tiles' state, 8 KiB per thread, for all threads of the process.
-/// Linux before 5.16, and one whose hypervisor hides tiles, refuse.
+/// Linux before 5.16, one whose hypervisor hides tiles, and one where a thread has a stack
+/// for signals that is too small for them refuse.
 #[cfg(target_os = "linux")]
 fn permitted() -> bool {
     const ARCH_PRCTL: i64 = 158;
@@ -68,7 +71,8 @@ pub(super) const ROW: usize = 64;
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16;
 
-/// All eight tiles of this thread in their full size, until it is dropped.
+/// All eight tiles of this thread in their full size, until it is dropped. One at a time:
+/// a second one would take them from the first.
 #[derive(Debug)]
 pub(super) struct Tiles {
     /// Bound to the thread, whose tiles they are.

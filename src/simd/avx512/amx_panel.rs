@@ -14,7 +14,9 @@
 //! d      [16 rows] f32, dmin the same
 //! ```
 //! Minimums meet the sums of activations, which bf16 holds in two parts, in one more tile;
-//! its f32 sums are integers below 2²¹, so exact. 9 KiB; both halves of a strip stay in the L1 cache while all activations pass by.
+//! its f32 sums are integers below 2²¹, so exact.
+//!
+//! Both halves of a strip, 18 KiB, stay in the L1 cache while all activations pass by.
 
 use std::arch::x86_64::*;
 
@@ -135,8 +137,8 @@ pub(in crate::simd) struct Half {
 
 impl Default for Half {
     fn default() -> Self {
-        let (mins, d) = (Tile([[0; ROW]; ROWS]), [0.0; ROWS]);
-        Half { low: [mins; 4], high: [mins; 4], mins, d, dmin: d }
+        let (zero, d) = (Tile([[0; ROW]; ROWS]), [0.0; ROWS]);
+        Half { low: [zero; 4], high: [zero; 4], mins: zero, d, dmin: d }
     }
 }
 
@@ -151,6 +153,7 @@ impl Half {
         first: usize,
         b: usize,
     ) {
+        const { assert!(!F::ONE_BYTE || F::OFFSET == 0) };
         for g in 0..ROWS / GROUP {
             let row = |j: usize| strip.row((first + GROUP * g + j).min(strip.rows - 1));
             let blocks = [

@@ -75,8 +75,9 @@ pub(super) fn super_tiles<F: ProductScales>(
     for (b, activations) in blocks.chunks_exact(count.max(1)).enumerate() {
         let next = &blocks[((b + 1) * count).min(blocks.len())..];
         for (s, strip) in strips.parts().enumerate() {
+            let steps = strip.rows.div_ceil(ROWS) * count.div_ceil(PAIR);
             let next = &next[..count.min(next.len())];
-            let ahead = Ahead { strips, strip: s, block: b, next, steps: 1 };
+            let ahead = Ahead { strips, strip: s, block: b, next, steps };
             block::<F>(simd, &tiles, &strip, memory, activations, ahead);
         }
     }
@@ -99,8 +100,7 @@ fn block<F: ProductScales>(
 ) {
     let (count, halves) = (activations.len(), strip.rows.div_ceil(ROWS));
     let Memory { halves: weights, sums, acc } = memory;
-    let items = halves * count.div_ceil(PAIR);
-    let (mut step, ahead) = (0, Ahead { steps: items, ..ahead });
+    let mut step = 0;
     for (half, first) in weights[..halves].iter_mut().zip([0, ROWS]) {
         half.unpack::<F>(simd, strip, first, ahead.block);
     }
@@ -149,6 +149,7 @@ fn multiply<F: ProductScales, const BOTH: bool>(
     if F::HAS_MIN {
         let place =
             if F::SUB == 16 { offset_of!(Sixteen, sums16) } else { offset_of!(Sixteen, sums32) };
+        const { assert!(offset_of!(Sixteen, sums16) == offset_of!(Sixteen, sums32) + 512) };
         let sums = |x: &Sixteen| std::ptr::from_ref(x).cast::<u8>().wrapping_add(place);
         // SAFETY: a tile of minimums is 1 KiB, and so are `sums16`, which lie behind
         // `sums32`; the sums of 16 × 16 are 1 KiB.
@@ -167,9 +168,15 @@ fn multiply<F: ProductScales, const BOTH: bool>(
         }
     }
     tiles.zero::<0>();
-    tiles.zero::<1>();
-    tiles.zero::<2>();
-    tiles.zero::<3>();
+    if !F::ONE_BYTE {
+        tiles.zero::<1>();
+    }
+    if BOTH {
+        tiles.zero::<2>();
+    }
+    if BOTH && !F::ONE_BYTE {
+        tiles.zero::<3>();
+    }
     for c in 0..4 {
         // SAFETY: a tile of weights is 1 KiB, and so is a chunk of activations.
         unsafe {
@@ -194,9 +201,13 @@ fn multiply<F: ProductScales, const BOTH: bool>(
     // SAFETY: the sums of 16 × 16 are 1 KiB.
     unsafe {
         tiles.store::<0>((&raw mut first[0]).cast());
-        tiles.store::<1>((&raw mut first[1]).cast());
+        if !F::ONE_BYTE {
+            tiles.store::<1>((&raw mut first[1]).cast());
+        }
         if BOTH {
             tiles.store::<2>((&raw mut second[0]).cast());
+        }
+        if BOTH && !F::ONE_BYTE {
             tiles.store::<3>((&raw mut second[1]).cast());
         }
     }

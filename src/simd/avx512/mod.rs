@@ -25,9 +25,8 @@ use std::arch::x86_64::*;
 pub(super) use amx_tile::Memory as AmxMemory;
 pub(super) use interleave::Interleaved;
 pub(super) use panel::Panel;
-pub(super) use quads::MOST as MOST_IN_PLACE;
 
-use super::{Scratch, Simd, Strip, Task};
+use super::{Order, Scratch, Simd, Strip, Task, sixteens};
 
 /// Proof that the CPU has the set: only [`Avx512::new`] and [`Avx512::with_amx`] make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +57,15 @@ impl Avx512 {
 
     pub fn has_amx(self) -> bool {
         self.amx
+    }
+
+    /// In which order `batch` rows of activations are wanted besides their own.
+    pub fn order(self, batch: usize) -> Option<Order> {
+        match batch {
+            ..=quads::MOST => None,
+            sixteens::FEWEST.. if self.amx => Some(Order::Sixteens),
+            _ => Some(Order::Threes),
+        }
     }
 
     /// Runs `task` in code compiled for this set.

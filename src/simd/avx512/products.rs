@@ -10,9 +10,8 @@ use super::lanes::Lanes;
 use super::scales::SuperScales;
 use super::{Avx512, matvec, matvec_small, quads, tile, tile_small, vector};
 use crate::quant::{self, Format};
-use crate::simd::sixteens;
 use crate::simd::threes::{self, STEP, rows_of_tile};
-use crate::simd::{Scratch, Strip};
+use crate::simd::{Order, Scratch, Strip};
 
 /// A kernel, to be compiled for the set by [`run`].
 trait Kernel {
@@ -96,6 +95,7 @@ macro_rules! with_rows {
 }
 
 struct Operands<'a> {
+    /// One; several for AMX.
     strip: &'a Strip<'a>,
     scratch: &'a mut Scratch,
     out: &'a mut [f32],
@@ -197,7 +197,7 @@ impl<F: ProductScales> Kernel for AmxTiles<'_, F> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
-        amx_tile::super_tiles::<F>(simd, strip, &mut scratch.amx, out);
+        amx_tile::super_tiles::<F>(simd, strip, scratch.amx.get_or_insert_default(), out);
     }
 }
 
@@ -231,9 +231,8 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
 /// The products of neighbouring strips.
 pub(super) fn strips(simd: Avx512, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     let size = strips.batch() * Strip::ROWS;
-    if simd.amx && strips.batch() >= sixteens::FEWEST {
-        let strip = strips;
-        let operands = Operands { strip, scratch, out };
+    if simd.order(strips.batch()) == Some(Order::Sixteens) {
+        let operands = Operands { strip: strips, scratch: &mut *scratch, out: &mut *out };
         match strips.format {
             Format::Q2_K => return run(simd, AmxTiles::<quant::Q2_K>(operands, PhantomData)),
             Format::Q3_K => return run(simd, AmxTiles::<quant::Q3_K>(operands, PhantomData)),
