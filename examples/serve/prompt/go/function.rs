@@ -1,5 +1,6 @@
 //! The functions that templates may call: Go's own, and those that Ollama adds.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::format::{self, Sink};
@@ -265,43 +266,50 @@ fn joined(arguments: &[Value]) -> Result<String, String> {
     sink.finish().ok_or_else(|| "the text is over 4 MiB".into())
 }
 
-fn escape(sink: &mut Sink, text: &str, letters: fn(&mut Sink, char)) {
-    text.chars().for_each(|letter| letters(sink, letter));
-}
-
-fn html(sink: &mut Sink, letter: char) {
-    match letter {
-        '\0' => sink.push("\u{fffd}"),
-        '"' => sink.push("&#34;"),
-        '\'' => sink.push("&#39;"),
-        '&' => sink.push("&amp;"),
-        '<' => sink.push("&lt;"),
-        '>' => sink.push("&gt;"),
-        _ => sink.letter(letter),
-    }
-}
-
-fn script(sink: &mut Sink, letter: char) {
-    match letter {
-        '\\' => sink.push("\\\\"),
-        '\'' => sink.push("\\'"),
-        '"' => sink.push("\\\""),
-        '<' | '>' | '&' | '=' | '\0'..='\u{1f}' => {
-            sink.push(&format!("\\u{:04X}", u32::from(letter)));
+/// Writes `text` with what `letters` has for some of its letters; what lies between them in
+/// one piece.
+fn escape(sink: &mut Sink, text: &str, letters: impl Fn(char) -> Option<Cow<'static, str>>) {
+    let mut rest = 0;
+    for (at, letter) in text.char_indices() {
+        if let Some(instead) = letters(letter) {
+            sink.push(&text[rest..at]);
+            sink.push(&instead);
+            rest = at + letter.len_utf8();
         }
-        _ => sink.letter(letter),
     }
+    sink.push(&text[rest..]);
 }
 
-fn query(sink: &mut Sink, letter: char) {
-    match letter {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' | '~' => sink.letter(letter),
-        ' ' => sink.letter('+'),
+fn html(letter: char) -> Option<Cow<'static, str>> {
+    Some(match letter {
+        '\0' => "\u{fffd}".into(),
+        '"' => "&#34;".into(),
+        '\'' => "&#39;".into(),
+        '&' => "&amp;".into(),
+        '<' => "&lt;".into(),
+        '>' => "&gt;".into(),
+        _ => return None,
+    })
+}
+
+fn script(letter: char) -> Option<Cow<'static, str>> {
+    Some(match letter {
+        '\\' => "\\\\".into(),
+        '\'' => "\\'".into(),
+        '"' => "\\\"".into(),
+        '<' | '>' | '&' | '=' | '\0'..='\u{1f}' => format!("\\u{:04X}", u32::from(letter)).into(),
+        _ => return None,
+    })
+}
+
+fn query(letter: char) -> Option<Cow<'static, str>> {
+    Some(match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' | '~' => return None,
+        ' ' => "+".into(),
         _ => {
             let mut bytes = [0; 4];
-            for byte in letter.encode_utf8(&mut bytes).bytes() {
-                sink.push(&format!("%{byte:02X}"));
-            }
+            let bytes = letter.encode_utf8(&mut bytes).bytes();
+            bytes.map(|byte| format!("%{byte:02X}")).collect::<String>().into()
         }
-    }
+    })
 }
