@@ -83,11 +83,21 @@ fn bombs() -> Vec<(&'static str, String)> {
 fn bombs_end_soon() {
     for (name, source) in bombs() {
         let source = if name == "a long source" { source } else { with_messages(&source) };
-        let (done, took) = on_small_stack(|| chat(&source, &[("user", "a"), ("assistant", "b")]));
-        assert!(done.is_err(), "{name}: {done:?}");
         // Without optimization everything takes longer.
-        let most = if cfg!(debug_assertions) { 1000 } else { 100 };
-        assert!(took < Duration::from_millis(most), "{name} took {took:?}");
+        let most = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
+        // The work is bounded; a neighbour on the processor may make it take longer. Nothing
+        // makes it take less, so the fastest of a few is what it takes.
+        let mut fastest = Duration::MAX;
+        for _ in 0..8 {
+            let (done, took) =
+                on_small_stack(|| chat(&source, &[("user", "a"), ("assistant", "b")]));
+            assert!(done.is_err(), "{name}: {done:?}");
+            fastest = fastest.min(took);
+            if fastest < most {
+                break;
+            }
+        }
+        assert!(fastest < most, "{name} took {fastest:?}");
     }
 }
 
