@@ -20,7 +20,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::scales::{GROUP, SuperScales};
-use super::vector::{load64, prefetch_behind, prefetch_lines, sum_each, transpose};
+use super::vector::{load64, sum_each, transpose};
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
 
@@ -102,7 +102,7 @@ fn group_values<F: SuperScales, const M: usize>(
         let mut sums = [[zero; GROUP]; M];
         for j in 0..GROUP {
             // Block by block: nine lines at once take 1 % of the speed.
-            prefetch_behind(simd, blocks[j], AHEAD);
+            simd.fetch.behind(blocks[j], AHEAD);
             let codes = F::codes(simd, blocks[j]);
             let scales = <F as SuperScales>::scales(simd, &head, j);
             for (row, sums) in activations.iter().zip(&mut sums) {
@@ -165,7 +165,7 @@ pub(super) fn add_up<const M: usize>(
                         let t = rows[r * stride + 16 * chunk..].first_chunk::<16>();
                         *lanes = load64(simd, t.unwrap_or(&[0.0; 16]));
                     }
-                    prefetch_lines(simd, next, MEANWHILE);
+                    simd.fetch.lines(next, MEANWHILE);
                     next = next.wrapping_add(MEANWHILE);
                     let columns = transpose(simd, lanes);
                     for (&d8, column) in d8.iter().zip(columns) {

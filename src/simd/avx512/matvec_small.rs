@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 use super::Avx512;
 use super::codes::SmallCodes;
 use super::matvec::{AHEAD, Row, add_up};
-use super::vector::{load32, load64, prefetch_behind};
+use super::vector::{load32, load64};
 
 use crate::simd::Strip;
 
@@ -40,7 +40,7 @@ pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
             last = Some(padded);
         }
         for (g, group) in groups.iter().chain(&last).enumerate() {
-            prefetch_behind(simd, group, AHEAD);
+            simd.fetch.behind(group, AHEAD);
             let t = group_values::<F, M>(simd, group, &activations, g);
             for (m, t) in t.into_iter().enumerate() {
                 let at = (m * Strip::ROWS + n) * stride + GROUP * g;

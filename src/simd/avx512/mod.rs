@@ -8,6 +8,7 @@ mod amx;
 mod amx_panel;
 mod amx_tile;
 mod codes;
+mod fetch;
 mod interleave;
 mod lanes;
 mod matvec;
@@ -26,6 +27,8 @@ pub(super) use amx_tile::Memory as AmxMemory;
 pub(super) use interleave::Interleaved;
 pub(super) use panel::Panel;
 
+use fetch::Fetch;
+
 use super::{Order, Scratch, Simd, Strip, Task, sixteens};
 
 /// Proof that the CPU has the set: only [`Avx512::new`] and [`Avx512::with_amx`] make one.
@@ -33,6 +36,7 @@ use super::{Order, Scratch, Simd, Strip, Task, sixteens};
 pub(super) struct Avx512 {
     /// Whether many rows are multiplied by AMX, which is there then.
     amx: bool,
+    fetch: Fetch,
 }
 
 impl Avx512 {
@@ -47,12 +51,12 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("gfni");
-        has.then_some(Avx512 { amx: false })
+        has.then(|| Avx512 { amx: false, fetch: Fetch::detect() })
     }
 
     /// The set with AMX beside it, see [`amx`].
     pub fn with_amx() -> Option<Self> {
-        Self::new().filter(|_| amx::is_there()).map(|_| Avx512 { amx: true })
+        Self::new().filter(|_| amx::is_there()).map(|simd| Avx512 { amx: true, ..simd })
     }
 
     pub fn has_amx(self) -> bool {

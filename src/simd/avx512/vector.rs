@@ -49,12 +49,6 @@ pub(super) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_ET0>(x.cast()) }
 }
 
-/// Asks for the cache lines `ahead` bytes behind those of `x`.
-#[inline(always)]
-pub(super) fn prefetch_behind<T>(simd: Avx512, x: &T, ahead: usize) {
-    prefetch_lines(simd, std::ptr::from_ref(x).cast::<u8>().wrapping_add(ahead), size_of::<T>());
-}
-
 /// Asks for the cache lines of `len` bytes from `start` on, which may lie anywhere.
 #[inline(always)]
 pub(super) fn prefetch_lines(simd: Avx512, start: *const u8, len: usize) {
