@@ -62,6 +62,7 @@ impl Bytes for Plain {
 
     fn enter<T: Task>(simd: Neon<Self>, task: T) -> T::Output {
         #[target_feature(enable = "neon")]
+        #[inline(never)]
         fn region<T: Task>(simd: Neon<Plain>, task: T) -> T::Output {
             task.run(simd)
         }
@@ -121,6 +122,7 @@ impl Bytes for DotProd {
 
     fn enter<T: Task>(simd: Neon<Self>, task: T) -> T::Output {
         #[target_feature(enable = "neon,dotprod")]
+        #[inline(never)]
         fn region<T: Task>(simd: Neon<DotProd>, task: T) -> T::Output {
             task.run(simd)
         }
@@ -170,6 +172,7 @@ impl Bytes for I8mm {
 
     fn enter<T: Task>(simd: Neon<Self>, task: T) -> T::Output {
         #[target_feature(enable = "neon,dotprod,i8mm")]
+        #[inline(never)]
         fn region<T: Task>(simd: Neon<I8mm>, task: T) -> T::Output {
             task.run(simd)
         }

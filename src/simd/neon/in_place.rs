@@ -5,13 +5,14 @@
 //! are added once, at its end.
 
 use std::arch::aarch64::*;
+use std::marker::PhantomData;
 
 use crate::quant::{
     BlockFormat, Codes, Format, Q4_K, Q6_K, Q8_0, Scales, block_value, field, q4_k_scales,
     with_block_format,
 };
 
-use super::{Bytes, Neon, Simd, Strip};
+use super::{Bytes, Neon, Simd, Strip, Task};
 
 /// `Σ scale[k / 16] · q[k] · a[k]`, see [`Simd::dot_codes`].
 #[inline(always)]
@@ -33,14 +34,32 @@ pub(super) fn dot_codes<B: Bytes>(bytes: B, q: &[i8], scale: &[i16], a: &[i8]) -
 #[inline(always)]
 pub(super) fn strip<B: Bytes>(simd: Neon<B>, strip: &Strip<'_>, out: &mut [f32]) {
     match strip.format {
-        Format::Q4_K => rows::<B, Q4_K>(simd, strip, out),
-        Format::Q6_K => rows::<B, Q6_K>(simd, strip, out),
-        Format::Q8_0 => rows::<B, Q8_0>(simd, strip, out),
+        Format::Q4_K => simd.enter(Rows::<B, Q4_K> { simd, strip, out, how: PhantomData }),
+        Format::Q6_K => simd.enter(Rows::<B, Q6_K> { simd, strip, out, how: PhantomData }),
+        Format::Q8_0 => simd.enter(Rows::<B, Q8_0> { simd, strip, out, how: PhantomData }),
         format => with_block_format!(
             format,
-            F => rows::<B, Unpacked<F>>(simd, strip, out),
+            F => simd.enter(Rows::<B, Unpacked<F>> { simd, strip, out, how: PhantomData }),
             else => debug_assert!(false, "{format} has no blocks")
         ),
+    }
+}
+
+/// A function per format: compilers take a time that grows with the square of a
+/// function's size, minutes for all formats in one.
+struct Rows<'a, B, P> {
+    simd: Neon<B>,
+    strip: &'a Strip<'a>,
+    out: &'a mut [f32],
+    how: PhantomData<P>,
+}
+
+impl<B: Bytes, P: InPlace> Task for Rows<'_, B, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        rows::<B, P>(self.simd, self.strip, self.out);
     }
 }
 

@@ -15,10 +15,11 @@
 //! per strip; a panel (12 KB) stays in the first-level cache.
 
 use std::arch::aarch64::*;
+use std::marker::PhantomData;
 
 use crate::quant::{BlockFormat, Codes, Format, Scales, with_block_format};
 
-use super::{Bytes, Neon, Strip};
+use super::{Bytes, Neon, Simd, Strip, Task};
 
 /// Weight rows and activation rows of a tile.
 const TILE: usize = 4;
@@ -37,9 +38,26 @@ struct Panel {
 pub(super) fn strip<B: Bytes>(simd: Neon<B>, strip: &Strip<'_>, out: &mut [f32]) {
     with_block_format!(
         strip.format,
-        F => blocks::<B, F>(simd.bytes, strip, out),
+        F => simd.enter(Blocks::<B, F> { bytes: simd.bytes, strip, out, format: PhantomData }),
         else => debug_assert!(false, "{} has no blocks", strip.format)
     )
+}
+
+/// A function per format, as in place.
+struct Blocks<'a, B, F> {
+    bytes: B,
+    strip: &'a Strip<'a>,
+    out: &'a mut [f32],
+    format: PhantomData<F>,
+}
+
+impl<B: Bytes, F: BlockFormat> Task for Blocks<'_, B, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        blocks::<B, F>(self.bytes, self.strip, self.out);
+    }
 }
 
 #[inline(always)]
