@@ -21,7 +21,7 @@ use super::Avx512;
 use super::amx::{ROWS, Tiles};
 use super::amx_panel::{Half, ProductScales};
 use super::panel::Line;
-use super::vector::{prefetch_to_l2, transpose};
+use super::vector::{lines_to_l2, transpose};
 use crate::simd::Strip;
 use crate::simd::sixteens::{self, Sixteen};
 
@@ -321,6 +321,7 @@ impl Ahead<'_> {
         };
         let share =
             |len: usize, step: usize, steps: usize| (len * step / steps, len * (step + 1) / steps);
+        // Into L2: the queue of L1 misses is left to the tiles.
         let (from, to) = share(Strip::ROWS, step, self.steps);
         for n in from..to {
             let at = (first + n) * row + block * (row / blocks);
@@ -329,16 +330,5 @@ impl Ahead<'_> {
         let step = self.strip * self.steps + step;
         let (from, to) = share(size_of_val(self.next), step, strips * self.steps);
         lines_to_l2(simd, self.next.as_ptr().cast::<u8>().wrapping_add(from), to - from);
-    }
-}
-
-/// Asks for the cache lines of `len` bytes from `start` on in the L2 cache: the queue of L1
-/// misses is left to the tiles.
-#[inline(always)]
-fn lines_to_l2(simd: Avx512, start: *const u8, len: usize) {
-    let mut at = 0;
-    while at < len {
-        prefetch_to_l2(simd, start.wrapping_add(at));
-        at += 64;
     }
 }

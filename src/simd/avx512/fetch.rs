@@ -7,8 +7,11 @@
 //! × 1.05 with two threads, 1.14 with one. Zen 5 is fastest with one step into L1, and
 //! loses with every other hint (figures in `docs/performance.md`).
 
-use std::arch::x86_64::{__cpuid, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::__cpuid;
 use std::sync::LazyLock;
+
+use super::Avx512;
+use super::vector::{lines_to_l2, prefetch_lines};
 
 /// The way of this CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,49 +35,29 @@ impl Fetch {
 
     /// Asks for the lines `far` bytes behind those of `x`, which is used now.
     #[inline(always)]
-    pub fn behind<T>(self, x: &T, far: usize) {
+    pub fn behind<T>(self, simd: Avx512, x: &T, far: usize) {
         let start = std::ptr::from_ref(x).cast::<u8>();
-        self.lines(start.wrapping_add(far), size_of::<T>());
+        self.lines(simd, start.wrapping_add(far), size_of::<T>());
         if self.two_steps {
-            each_line::<_MM_HINT_T0>(start.wrapping_add(NEAR), size_of::<T>());
+            prefetch_lines(simd, start.wrapping_add(NEAR), size_of::<T>());
         }
     }
 
     /// Asks for the lines of `len` bytes from `start` on, which may lie anywhere and are
     /// used much later.
     #[inline(always)]
-    pub fn lines(self, start: *const u8, len: usize) {
+    pub fn lines(self, simd: Avx512, start: *const u8, len: usize) {
         if self.two_steps {
-            each_line::<_MM_HINT_T1>(start, len);
+            lines_to_l2(simd, start, len);
         } else {
-            each_line::<_MM_HINT_T0>(start, len);
+            prefetch_lines(simd, start, len);
         }
-    }
-}
-
-#[inline(always)]
-fn each_line<const HINT: i32>(start: *const u8, len: usize) {
-    let mut at = 0;
-    while at < len {
-        // SAFETY: every x86-64 CPU has the instruction; it does not fault at any address.
-        unsafe { _mm_prefetch::<HINT>(start.wrapping_add(at).cast()) }
-        at += 64;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Both ways run here, whatever CPU this is; kernels compare bits elsewhere.
-    #[test]
-    fn places_that_are_not_there_may_be_asked_for() {
-        for two_steps in [false, true] {
-            let fetch = Fetch { two_steps };
-            fetch.behind(&[0_u8; 144], usize::MAX / 2);
-            fetch.lines(std::ptr::null(), 300);
-        }
-    }
 
     #[test]
     fn the_vendor_decides() {

@@ -102,7 +102,7 @@ fn group_values<F: SuperScales, const M: usize>(
         let mut sums = [[zero; GROUP]; M];
         for j in 0..GROUP {
             // Block by block: nine lines at once take 1 % of the speed.
-            simd.fetch.behind(blocks[j], AHEAD);
+            simd.fetch.behind(simd, blocks[j], AHEAD);
             let codes = F::codes(simd, blocks[j]);
             let scales = <F as SuperScales>::scales(simd, &head, j);
             for (row, sums) in activations.iter().zip(&mut sums) {
@@ -165,7 +165,7 @@ pub(super) fn add_up<const M: usize>(
                         let t = rows[r * stride + 16 * chunk..].first_chunk::<16>();
                         *lanes = load64(simd, t.unwrap_or(&[0.0; 16]));
                     }
-                    simd.fetch.lines(next, MEANWHILE);
+                    simd.fetch.lines(simd, next, MEANWHILE);
                     next = next.wrapping_add(MEANWHILE);
                     let columns = transpose(simd, lanes);
                     for (&d8, column) in d8.iter().zip(columns) {

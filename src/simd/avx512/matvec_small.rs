@@ -40,7 +40,7 @@ pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
             last = Some(padded);
         }
         for (g, group) in groups.iter().chain(&last).enumerate() {
-            simd.fetch.behind(group, AHEAD);
+            simd.fetch.behind(simd, group, AHEAD);
             let t = group_values::<F, M>(simd, group, &activations, g);
             for (m, t) in t.into_iter().enumerate() {
                 let at = (m * Strip::ROWS + n) * stride + GROUP * g;

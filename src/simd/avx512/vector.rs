@@ -35,13 +35,6 @@ pub(super) fn prefetch(_: Avx512, x: *const u8) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
 }
 
-/// Asks for the cache line at `x`, which may lie anywhere, in the L2 cache.
-#[inline(always)]
-pub(super) fn prefetch_to_l2(_: Avx512, x: *const u8) {
-    // SAFETY: the set is proven; a prefetch does not fault at any address.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
-}
-
 /// Asks for the cache line at `x`, which may lie anywhere and will be written.
 #[inline(always)]
 pub(super) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
@@ -52,9 +45,21 @@ pub(super) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
 /// Asks for the cache lines of `len` bytes from `start` on, which may lie anywhere.
 #[inline(always)]
 pub(super) fn prefetch_lines(simd: Avx512, start: *const u8, len: usize) {
+    each_line::<_MM_HINT_T0>(simd, start, len);
+}
+
+/// The same, in the L2 cache.
+#[inline(always)]
+pub(super) fn lines_to_l2(simd: Avx512, start: *const u8, len: usize) {
+    each_line::<_MM_HINT_T1>(simd, start, len);
+}
+
+#[inline(always)]
+fn each_line<const HINT: i32>(_: Avx512, start: *const u8, len: usize) {
     let mut at = 0;
     while at < len {
-        prefetch(simd, start.wrapping_add(at));
+        // SAFETY: the set is proven; a prefetch does not fault at any address.
+        unsafe { _mm_prefetch::<HINT>(start.wrapping_add(at).cast()) }
         at += 64;
     }
 }
