@@ -253,7 +253,9 @@ impl<'t> Run<'t> {
         let (base, mark) = (self.base, self.variables.len());
         let caller = std::mem::replace(&mut self.name, name);
         self.base = mark;
-        self.variables.push(("$".into(), dot.clone()));
+        // The first of all is the whole template's own `$`.
+        let dollar = self.variables[0].0.clone();
+        self.variables.push((dollar, dot.clone()));
         self.calls += 1;
         self.list(body, &dot)?;
         self.calls -= 1;

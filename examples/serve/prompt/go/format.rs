@@ -6,10 +6,16 @@ use super::literal::quote;
 use super::value::Value;
 
 /// A text that grows to 4 MiB at most.
-#[derive(Default)]
 pub struct Sink {
     text: String,
     full: bool,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        // Room for what most make: growing is much of the work of a template in a loop.
+        Sink { text: String::with_capacity(256), full: false }
+    }
 }
 
 impl Sink {

@@ -62,22 +62,40 @@ fn float(value: f64) -> String {
     format!("{value}")
 }
 
+/// What needs no escape is copied in pieces: templates may ask for much JSON.
 fn quoted(sink: &mut Sink, text: &str) {
     sink.letter('"');
-    for letter in text.chars() {
-        match letter {
-            '"' => sink.push("\\\""),
-            '\\' => sink.push("\\\\"),
-            '\n' => sink.push("\\n"),
-            '\r' => sink.push("\\r"),
-            '\t' => sink.push("\\t"),
-            '\u{8}' => sink.push("\\b"),
-            '\u{c}' => sink.push("\\f"),
-            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                sink.push(&format!("\\u{:04x}", u32::from(letter)));
-            }
-            _ => sink.letter(letter),
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(may_need_escape) {
+        let (plain, from) = rest.split_at(at);
+        let mut letters = from.chars();
+        sink.push(plain);
+        if let Some(letter) = letters.next() {
+            escaped(sink, letter);
         }
+        rest = letters.as_str();
     }
+    sink.push(rest);
     sink.letter('"');
+}
+
+/// 0xe2 begins U+2028 and U+2029, and other letters.
+fn may_need_escape(byte: u8) -> bool {
+    matches!(byte, 0..0x20 | b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
+}
+
+fn escaped(sink: &mut Sink, letter: char) {
+    match letter {
+        '"' => sink.push("\\\""),
+        '\\' => sink.push("\\\\"),
+        '\n' => sink.push("\\n"),
+        '\r' => sink.push("\\r"),
+        '\t' => sink.push("\\t"),
+        '\u{8}' => sink.push("\\b"),
+        '\u{c}' => sink.push("\\f"),
+        '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+            sink.push(&format!("\\u{:04x}", u32::from(letter)));
+        }
+        _ => sink.letter(letter),
+    }
 }

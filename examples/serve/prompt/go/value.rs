@@ -36,9 +36,9 @@ pub struct List {
 #[derive(Debug, Clone, Default)]
 pub struct Map {
     entries: BTreeMap<Arc<str>, Value>,
-    /// The keys in the order of the JSON form, as they are written there. A map
-    /// without them prints as Go's maps do.
-    json: Option<Vec<(Arc<str>, Arc<str>)>>,
+    /// The values in the order of the JSON form, with their keys there. A map without
+    /// them prints as Go's maps do.
+    json: Option<Vec<(Arc<str>, Value)>>,
     /// The name, if only the fields of a struct may be asked for.
     structure: Option<&'static str>,
 }
@@ -73,7 +73,8 @@ impl Map {
 
     /// A struct: a field's name in Go, its name in JSON (none if it is left out), its value.
     pub fn structure(name: &'static str, fields: Vec<(&str, Option<&str>, Value)>) -> Self {
-        let json = fields.iter().filter_map(|(go, json, _)| Some(((*json)?.into(), (*go).into())));
+        let json =
+            fields.iter().filter_map(|(_, json, value)| Some(((*json)?.into(), value.clone())));
         let json = Some(json.collect());
         let entries = fields.into_iter().map(|(go, _, value)| (Arc::from(go), value)).collect();
         Map { entries, json, structure: Some(name) }
@@ -91,8 +92,7 @@ impl Map {
 
     /// All in the order of JSON, with their names there; none if it prints as a map.
     pub fn json_entries(&self) -> Option<impl Iterator<Item = (&str, &Value)>> {
-        let keys = self.json.as_ref()?;
-        Some(keys.iter().filter_map(|(json, key)| Some((&**json, self.entries.get(key)?))))
+        Some(self.json.as_ref()?.iter().map(|(key, value)| (&**key, value)))
     }
 
     /// The struct's name.
