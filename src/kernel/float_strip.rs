@@ -14,7 +14,8 @@ use crate::simd::{Simd, Strip};
 /// Rows of activations per tile.
 const TILE: usize = 4;
 
-/// How far ahead of their use the weights of many rows are fetched, in bytes.
+/// How far ahead of their use, in bytes, the weights of many rows are fetched, and those
+/// of two rows come from a far cache to the nearest.
 const AHEAD: usize = 2048;
 
 /// Up to [`Strip::ROWS`] rows of float weights and what they are multiplied with.
@@ -180,7 +181,10 @@ fn tile<S: Simd, F: Floats, const R: usize, const M: usize>(
             // Side by side in use, the rows of the next tile are fetched one after the
             // other, as memory has them.
             for at in (0..R * step).step_by(64) {
-                simd.prefetch(w[0].as_ptr().wrapping_add(R * (len + here) + at));
+                let line = (R * here + at) / 64;
+                let far = w[0].as_ptr().wrapping_add(R * len + line * 64);
+                let near = w[line % R].as_ptr().wrapping_add(line / R * 64 + AHEAD);
+                simd.prefetch_stream(far, near);
             }
         } else if here % 64 == 0 {
             // Behind a row's end the next tile goes on, not the next row.

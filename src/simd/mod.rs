@@ -272,6 +272,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// changes nothing.
     #[inline(always)]
     fn prefetch(self, _x: *const u8) {}
+    /// Asks for a line of a long stream: `far` is used much later, `near`, which was `far`
+    /// once, soon. For CPUs that fetch best in two steps; one needs `far` only.
+    #[inline(always)]
+    fn prefetch_stream(self, far: *const u8, _near: *const u8) {
+        self.prefetch(far);
+    }
 
     /// `Σ scale[k / 16] · q[k] · a[k]` over `q.len()` = a multiple of 32 codes.
     ///

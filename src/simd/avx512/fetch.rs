@@ -43,6 +43,15 @@ impl Fetch {
         }
     }
 
+    /// Asks for the line at `far`, used much later, and for that at `near`, used soon.
+    #[inline(always)]
+    pub fn line(self, simd: Avx512, far: *const u8, near: *const u8) {
+        self.lines(simd, far, 1);
+        if self.two_steps {
+            prefetch_lines(simd, near, 1);
+        }
+    }
+
     /// Asks for the lines of `len` bytes from `start` on, which may lie anywhere and are
     /// used much later.
     #[inline(always)]

@@ -282,6 +282,11 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_stream(self, far: *const u8, near: *const u8) {
+        self.fetch.line(self, far, near);
+    }
+
     /// As in the AVX2 set; the scales by `dpwssd`. Only the generic way uses it, which
     /// the kernels of this set replace.
     #[inline(always)]
