@@ -163,7 +163,11 @@ struct Block<'a> {
 
 impl Block<'_> {
     /// Adds the products to `lanes`; after the last block their sums are `out[m, n]`.
-    #[inline(always)]
+    ///
+    /// ARM needs no function of a set's own for floats, and formats share this one: all in
+    /// one function took the compiler minutes.
+    #[cfg_attr(target_arch = "aarch64", inline(never))]
+    #[cfg_attr(not(target_arch = "aarch64"), inline(always))]
     fn multiply<S: Simd>(&self, simd: S, lanes: &mut [[Lanes; W]; X], out: &mut [f32]) {
         if S::TILE == 4 {
             match self.rows {

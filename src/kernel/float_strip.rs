@@ -127,8 +127,10 @@ impl FloatStrip<'_> {
         }
     }
 
-    /// All rows, `R` at once, times `M` activation rows.
-    #[inline(always)]
+    /// All rows, `R` at once, times `M` activation rows. A function of its own on ARM, as
+    /// the panel's.
+    #[cfg_attr(target_arch = "aarch64", inline(never))]
+    #[cfg_attr(not(target_arch = "aarch64"), inline(always))]
     fn rows<S: Simd, F: Floats, const R: usize, const M: usize>(
         &self,
         simd: S,
