@@ -139,6 +139,8 @@ const GO: &[(&str, &str)] = &[
         r#""\u003cé\n"null1.5true"#,
     ),
     ("{{ (index .Messages 0).Content | json }}", r#""a""#),
+    (r#"{{ json "a\"b\\c\td\re\bf\fg\x01&h>" }}"#, r#""a\"b\\c\td\re\bf\fg\u0001\u0026h\u003e""#),
+    ("{{ json \"a\u{2028}€–\u{2029}\" }}", "\"a\\u2028€–\\u2029\""),
     // Templates.
     (
         r#"{{ define "t" }}<{{ . }}{{ $ }}>{{ end }}{{ template "t" 1 }}{{ template "t" "x" }}"#,
