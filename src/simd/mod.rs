@@ -273,7 +273,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn prefetch(self, _x: *const u8) {}
     /// Asks for a line of a long stream: `far` is used much later, `near`, which was `far`
-    /// once, soon. For CPUs that fetch best in two steps; one needs `far` only.
+    /// once, soon. Sets that fetch in one step look at `far` only.
     #[inline(always)]
     fn prefetch_stream(self, far: *const u8, _near: *const u8) {
         self.prefetch(far);

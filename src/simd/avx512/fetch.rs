@@ -1,5 +1,5 @@
-//! How the weights of one row of activations (32-wide formats: of up to three) are fetched
-//! ahead of their use.
+//! How the weights of one row of activations (32-wide formats and floats: of up to three)
+//! are fetched ahead of their use.
 //!
 //! Every line that a core waits for takes one of a few buffers: 10 to 24 before L1, two to
 //! four times as many behind L2. Intel's cores come closer to filling the latter when far
@@ -37,18 +37,16 @@ impl Fetch {
     #[inline(always)]
     pub fn behind<T>(self, simd: Avx512, x: &T, far: usize) {
         let start = std::ptr::from_ref(x).cast::<u8>();
-        self.lines(simd, start.wrapping_add(far), size_of::<T>());
-        if self.two_steps {
-            prefetch_lines(simd, start.wrapping_add(NEAR), size_of::<T>());
-        }
+        self.ahead(simd, start.wrapping_add(far), start.wrapping_add(NEAR), size_of::<T>());
     }
 
-    /// Asks for the line at `far`, used much later, and for that at `near`, used soon.
+    /// Asks for the lines of `len` bytes from `far` on, used much later, and for those from
+    /// `near` on, used soon.
     #[inline(always)]
-    pub fn line(self, simd: Avx512, far: *const u8, near: *const u8) {
-        self.lines(simd, far, 1);
+    pub fn ahead(self, simd: Avx512, far: *const u8, near: *const u8, len: usize) {
+        self.lines(simd, far, len);
         if self.two_steps {
-            prefetch_lines(simd, near, 1);
+            prefetch_lines(simd, near, len);
         }
     }
 

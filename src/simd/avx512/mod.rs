@@ -284,7 +284,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch_stream(self, far: *const u8, near: *const u8) {
-        self.fetch.line(self, far, near);
+        self.fetch.ahead(self, far, near, 1);
     }
 
     /// As in the AVX2 set; the scales by `dpwssd`. Only the generic way uses it, which
