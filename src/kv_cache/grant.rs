@@ -2,10 +2,12 @@
 //!
 //! A cache with a grant to P positions owns, at any later moment, at most
 //! ```text
-//! peak = min(ring, sole slabs before the write point + slabs from there to P)
+//! peak = min(max(ring, sole slabs before the write point + slabs from there that it holds),
+//!            sole slabs before the write point + slabs from there to P)
 //! ```
 //! slabs of a layer alone; `ring` is the most that a window ever spans (no bound
-//! for full attention). The grant is `peak` less what it owns alone already, up to P: a
+//! for full attention), but a longer pass before may have left more, shared or not: it
+//! copies what is shared of them. The grant is `peak` less what it owns alone already, up to P: a
 //! truncation may have left slabs beyond.
 //! Shared slabs before the write point are never written, so they cost nothing;
 //! the one at the write point is copied, so it counts. Making a slab, dropping
@@ -144,7 +146,9 @@ impl KvCache {
                     true => (b + 1, a),
                     false => (b, a + 1),
                 });
-            let peak = ring(*window, target.rows, of_slab).min(ahead.saturating_add(before));
+            let held = end.min(layer.first + layer.slabs.len()).saturating_sub(written);
+            let most = ring(*window, target.rows, of_slab).max(before + held);
+            let peak = most.min(ahead.saturating_add(before));
             slabs = slabs.saturating_add(peak.saturating_sub(before + behind));
         }
         slabs.saturating_mul(slab::bytes(&self.shape))
