@@ -22,7 +22,7 @@ use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
 use super::shares::Shares;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
-use crate::simd::sixteens::{self, Sixteens};
+use crate::simd::sixteens::{self, SixteenScales, Sixteens, SixteensOf};
 use crate::simd::threes::{self, Threes};
 use crate::simd::{Isa, Order, Scratch, Simd, Strip, Target, Task};
 use crate::tensor::Tensor;
@@ -87,23 +87,38 @@ impl Input {
                 });
             }
         }
-        let activations = &self.blocks_of_256;
-        match isa.order(self.rows).filter(|_| any_256) {
-            None => {}
-            Some(Order::Threes) => {
+        match isa.order(self.rows) {
+            Some(Order::Threes) if any_256 => {
+                let activations = &self.blocks_of_256;
                 let mut steps: Vec<_> = self.threes.steps_mut(activations).collect();
                 team.for_each(&mut steps, |step, blocks| {
                     isa.run(threes::Fill { activations, step, blocks });
                 });
             }
             Some(Order::Sixteens) => {
-                let mut blocks: Vec<_> = self.sixteens.blocks_mut(activations).collect();
-                team.for_each(&mut blocks, |block, tiles| {
-                    isa.run(sixteens::Fill { activations, block, tiles });
-                });
+                if any_256 {
+                    side_by_side(team, isa, &mut self.sixteens.of_256, &self.blocks_of_256);
+                }
+                if any_32 {
+                    side_by_side(team, isa, &mut self.sixteens.of_32, &self.blocks_of_32);
+                }
             }
+            _ => {}
         }
     }
+}
+
+/// Lays `activations` out as `sixteens`.
+fn side_by_side<S: SixteenScales>(
+    team: &Team<'_>,
+    isa: Isa,
+    sixteens: &mut SixteensOf<S>,
+    activations: &ActivationRows,
+) {
+    let mut columns: Vec<_> = sixteens.columns_mut(activations).collect();
+    team.for_each(&mut columns, |at, tiles| {
+        isa.run(sixteens::Fill { activations, at, tiles });
+    });
 }
 
 /// A weight matrix `[rows, cols]` and its bias `[rows]`, if it has one.

@@ -153,7 +153,7 @@ impl Isa {
     /// they share what is read of the activations.
     pub(crate) fn strips_at_once(self, format: Format, batch: usize) -> usize {
         match (format.activation_block_len(), self.order(batch)) {
-            (Some(256), Some(Order::Sixteens)) => sixteens::STRIPS,
+            (Some(_), Some(Order::Sixteens)) => sixteens::STRIPS,
             _ => 1,
         }
     }

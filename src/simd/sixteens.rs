@@ -1,22 +1,29 @@
-//! Many rows of activations in blocks of 256, sixteen rows side by side: the order in
-//! which the tile multiplier of AMX reads them.
+//! Many rows of activations, sixteen rows side by side: the order in which the tile
+//! multiplier of AMX reads them.
 //!
-//! What a tile needs of a block lies in one piece; m is the row:
+//! What a tile needs of 256 columns lies in one piece; m is the row:
 //! ```text
 //! codes   [4 chunks][16 fours][16 m]  4 bytes   columns 64c + 4i ..
+//!         activations in blocks of 256
 //! sums32  [8][16 m]   2 bf16                    the sum of columns 32i .. in two parts
 //! sums16  [16][16 m]  2 bf16                    of columns 16i ..
 //! d       [16 m]      f32
+//!         in blocks of 32
+//! sums    [8][16 m]   f32                       the sum of columns 32i ..
+//! d       [8][16 m]   f32
 //! ```
 //! A part has at most seven bits, so bf16 holds it exactly ([`halves`]). A tile that is
 //! loaded from `sums32` has half of `sums16` in it; the weights are 0 there, and whatever
 //! stands in these places is finite, since only [`halves`] writes them.
 //!
-//! Blocks are ordered `[block][tile]`: while a block of a strip of weights stays in the
-//! nearest cache, all rows pass by in one stream.
+//! They are ordered `[256 columns][tile]`: while these columns of a strip of weights stay in
+//! the nearest cache, all rows pass by in one stream.
 
 use super::{Simd, Task};
-use crate::quant::ActivationRows;
+use crate::quant::{ActivationRow, ActivationRows};
+
+/// Columns of a [`Sixteen`].
+pub(crate) const COLS: usize = 256;
 
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 16;
@@ -32,46 +39,102 @@ pub(crate) const FEWEST: usize = 48;
 /// time of its multiplications.
 pub(crate) const STRIPS: usize = 8;
 
-/// A block of up to [`ROWS`] rows; what the places of other rows hold does not matter.
+/// [`COLS`] columns of up to [`ROWS`] rows; what the places of other rows, and of columns
+/// behind the last, hold does not matter.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(crate) struct Sixteen {
+pub(crate) struct Sixteen<S> {
     pub codes: [[[[i8; 4]; ROWS]; 16]; 4],
+    pub scales: S,
+}
+
+/// What goes with the codes of [`COLS`] columns.
+pub(crate) trait SixteenScales: std::fmt::Debug + Copy + Default + Send + Sync {
+    /// Sets those of row `m`: of the columns `COLS · at ..` of `row`.
+    fn set(&mut self, m: usize, row: ActivationRow<'_>, at: usize);
+}
+
+/// Of activations in blocks of 256.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Of256 {
     pub sums32: [[[u16; 2]; ROWS]; 8],
     pub sums16: [[[u16; 2]; ROWS]; 16],
     pub d: [f32; ROWS],
 }
 
-/// A batch of rows.
-#[derive(Debug, Default)]
-pub(crate) struct Sixteens {
-    /// Which activations these are: [`ActivationRows::version`].
-    version: u64,
-    blocks: Vec<Sixteen>,
+impl SixteenScales for Of256 {
+    #[inline(always)]
+    fn set(&mut self, m: usize, row: ActivationRow<'_>, at: usize) {
+        let sums32 = &row.sums32.as_chunks::<8>().0[at];
+        for (place, sum) in self.sums32.iter_mut().zip(sums32) {
+            place[m] = halves(*sum);
+        }
+        let sums16 = &row.sums.as_chunks::<16>().0[at];
+        for (place, sum) in self.sums16.iter_mut().zip(sums16) {
+            place[m] = halves(*sum);
+        }
+        self.d[m] = row.d[at];
+    }
 }
 
-impl Sixteens {
-    /// Takes the shape of `activations`, which have blocks of 256, and returns the places
-    /// of every block of columns. The caller then [fills](Fill) them: threads may share
-    /// them out.
-    pub fn blocks_mut(
+/// Of activations in blocks of 32.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Of32 {
+    pub sums: [[f32; ROWS]; 8],
+    pub d: [[f32; ROWS]; 8],
+}
+
+impl SixteenScales for Of32 {
+    #[inline(always)]
+    fn set(&mut self, m: usize, row: ActivationRow<'_>, at: usize) {
+        for (place, &sum) in self.sums.iter_mut().zip(&row.sums32[8 * at..]) {
+            place[m] = f32::from(sum);
+        }
+        for (place, &d) in self.d.iter_mut().zip(&row.d[8 * at..]) {
+            place[m] = d;
+        }
+    }
+}
+
+/// A batch of rows, in each kind of blocks.
+#[derive(Debug, Default)]
+pub(crate) struct Sixteens {
+    pub of_256: SixteensOf<Of256>,
+    pub of_32: SixteensOf<Of32>,
+}
+
+/// A batch of rows in blocks of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct SixteensOf<S> {
+    /// Which activations these are: [`ActivationRows::version`].
+    version: u64,
+    /// `[COLS columns][tile]`
+    all: Vec<Sixteen<S>>,
+}
+
+impl<S: SixteenScales> SixteensOf<S> {
+    /// Takes the shape of `activations` and returns the places of every [`COLS`] columns.
+    /// The caller then [fills](Fill) them: threads may share them out.
+    pub fn columns_mut(
         &mut self,
         activations: &ActivationRows,
-    ) -> impl Iterator<Item = &mut [Sixteen]> + use<'_> {
+    ) -> impl Iterator<Item = &mut [Sixteen<S>]> + use<'_, S> {
         let tiles = activations.rows().div_ceil(ROWS);
         self.version = activations.version();
-        self.blocks.resize(tiles * (activations.cols() / 256), Sixteen::default());
-        self.blocks.chunks_mut(tiles.max(1))
+        self.all.resize(tiles * activations.cols().div_ceil(COLS), Sixteen::default());
+        self.all.chunks_mut(tiles.max(1))
     }
 
-    /// The blocks.
+    /// `[COLS columns][tile]`
     ///
     /// # Panics
     /// If they were not made of these `activations`, which would be our bug.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AMX reads them"))]
-    pub fn of(&self, activations: &ActivationRows) -> &[Sixteen] {
+    pub fn of(&self, activations: &ActivationRows) -> &[Sixteen<S>] {
         assert_eq!(self.version, activations.version(), "sixteens of other activations");
-        &self.blocks
+        &self.all
     }
 }
 
@@ -83,36 +146,27 @@ fn halves(sum: i16) -> [u16; 2] {
     [bf16(sum & !63), bf16(sum & 63)]
 }
 
-/// Writes block number `block` of all rows of `activations` to `tiles`.
-pub(crate) struct Fill<'a> {
+/// Writes the columns `COLS · at ..` of all rows of `activations` to `tiles`.
+pub(crate) struct Fill<'a, S> {
     pub activations: &'a ActivationRows,
-    pub block: usize,
-    pub tiles: &'a mut [Sixteen],
+    pub at: usize,
+    pub tiles: &'a mut [Sixteen<S>],
 }
 
-impl Task for Fill<'_> {
+impl<S: SixteenScales> Task for Fill<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Fill { activations, block, tiles } = self;
+    fn run<Set: Simd>(self, _: Set) {
+        let Fill { activations, at, tiles } = self;
         for (i, tile) in tiles.iter_mut().enumerate() {
             for m in 0..ROWS.min(activations.rows().saturating_sub(i * ROWS)) {
                 let row = activations.row(i * ROWS + m);
-                let codes = &row.q.as_chunks::<256>().0[block];
-                let fours = codes.as_chunks::<4>().0;
+                let fours = row.q[COLS * at..].as_chunks::<4>().0;
                 for (place, four) in tile.codes.as_flattened_mut().iter_mut().zip(fours) {
                     place[m] = *four;
                 }
-                let sums32 = &row.sums32.as_chunks::<8>().0[block];
-                for (place, sum) in tile.sums32.iter_mut().zip(sums32) {
-                    place[m] = halves(*sum);
-                }
-                let sums16 = &row.sums.as_chunks::<16>().0[block];
-                for (place, sum) in tile.sums16.iter_mut().zip(sums16) {
-                    place[m] = halves(*sum);
-                }
-                tile.d[m] = row.d[block];
+                tile.scales.set(m, row, at);
             }
         }
     }
@@ -132,31 +186,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_number_has_its_place() {
-        let (rows, cols) = (21, 512);
-        let mut activations = ActivationRows::new(rows, cols, 256);
+    fn rows(cols: usize, block_len: usize) -> ActivationRows {
+        let mut activations = ActivationRows::new(21, cols, block_len);
         for (m, mut row) in activations.rows_mut().enumerate() {
             let value = |k: usize| ((k * k * (m + 3)) as f32 * 0.37).sin();
             row.quantize(&(0..cols).map(value).collect::<Vec<_>>());
         }
-        let mut sixteens = Sixteens::default();
-        for (block, tiles) in sixteens.blocks_mut(&activations).enumerate() {
-            Isa::detect().run(Fill { activations: &activations, block, tiles });
+        activations
+    }
+
+    /// The place of column `k` of row `r`, after its codes were compared.
+    fn places<S: SixteenScales>(
+        activations: &ActivationRows,
+        mut check: impl FnMut(ActivationRow<'_>, usize, &S, usize),
+    ) {
+        let mut sixteens = SixteensOf::<S>::default();
+        for (at, tiles) in sixteens.columns_mut(activations).enumerate() {
+            Isa::detect().run(Fill { activations, at, tiles });
         }
-        let tiles = rows.div_ceil(ROWS);
-        let blocks = sixteens.of(&activations);
-        assert_eq!(blocks.len(), tiles * 2);
-        for r in 0..rows {
+        let tiles = activations.rows().div_ceil(ROWS);
+        let all = sixteens.of(activations);
+        assert_eq!(all.len(), tiles * activations.cols().div_ceil(COLS));
+        for r in 0..activations.rows() {
             let (row, m) = (activations.row(r), r % ROWS);
-            for k in 0..cols {
-                let tile = &blocks[k / 256 * tiles + r / ROWS];
-                let at = k % 256;
+            for k in 0..activations.cols() {
+                let tile = &all[k / COLS * tiles + r / ROWS];
+                let at = k % COLS;
                 assert_eq!(tile.codes[at / 64][at / 4 % 16][m][at % 4], row.q[k]);
-                assert_eq!(tile.sums16[at / 16][m], halves(row.sums[k / 16]));
-                assert_eq!(tile.sums32[at / 32][m], halves(row.sums32[k / 32]));
-                assert_eq!(tile.d[m].to_bits(), row.d[k / 256].to_bits());
+                check(row, k, &tile.scales, m);
             }
         }
+    }
+
+    #[test]
+    fn every_number_has_its_place() {
+        places(&rows(512, 256), |row, k, tile: &Of256, m| {
+            let at = k % COLS;
+            assert_eq!(tile.sums16[at / 16][m], halves(row.sums[k / 16]));
+            assert_eq!(tile.sums32[at / 32][m], halves(row.sums32[k / 32]));
+            assert_eq!(tile.d[m].to_bits(), row.d[k / 256].to_bits());
+        });
+        // Not whole 256 columns.
+        places(&rows(352, 32), |row, k, tile: &Of32, m| {
+            let at = k % COLS;
+            assert_eq!(tile.sums[at / 32][m], f32::from(row.sums32[k / 32]));
+            assert_eq!(tile.d[at / 32][m].to_bits(), row.d[k / 32].to_bits());
+        });
     }
 }

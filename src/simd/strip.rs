@@ -86,6 +86,8 @@ pub(crate) struct Scratch {
     #[cfg(target_arch = "x86_64")]
     pub(super) amx: Option<Box<super::avx512::AmxMemory>>,
     #[cfg(target_arch = "x86_64")]
+    pub(super) amx_small: Option<Box<super::avx512::AmxSmallMemory>>,
+    #[cfg(target_arch = "x86_64")]
     pub(super) interleaved: super::avx512::Interleaved,
     #[cfg(target_arch = "x86_64")]
     pub(super) avx2: super::avx2::Memory,
@@ -140,8 +142,9 @@ fn blocks<S: Simd, F: BlockFormat>(
 mod tests {
     use super::*;
     use crate::quant::{ActivationRowMut, dot_row};
+    use crate::simd::sixteens::{self, SixteenScales, SixteensOf};
+    use crate::simd::threes;
     use crate::simd::{Isa, Task};
-    use crate::simd::{sixteens, threes};
 
     struct Run<'a>(&'a Strip<'a>, &'a mut Scratch, &'a mut [f32]);
 
@@ -561,11 +564,15 @@ mod tests {
     }
 
     fn sixteens(activations: &ActivationRows) -> Sixteens {
-        let mut sixteens = Sixteens::default();
-        if activations.block_len() == 256 {
-            for (block, tiles) in sixteens.blocks_mut(activations).enumerate() {
-                Isa::detect().run(sixteens::Fill { activations, block, tiles });
+        fn fill<S: SixteenScales>(of: &mut SixteensOf<S>, activations: &ActivationRows) {
+            for (at, tiles) in of.columns_mut(activations).enumerate() {
+                Isa::detect().run(sixteens::Fill { activations, at, tiles });
             }
+        }
+        let mut sixteens = Sixteens::default();
+        match activations.block_len() {
+            256 => fill(&mut sixteens.of_256, activations),
+            _ => fill(&mut sixteens.of_32, activations),
         }
         sixteens
     }

@@ -71,8 +71,28 @@ pub(super) const ROW: usize = 64;
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16;
 
-/// All eight tiles of this thread in their full size, until it is dropped. One at a time:
-/// a second one would take them from the first.
+/// What `ldtilecfg` reads: palette 1; per tile bytes of a row as u16 from 16 on, rows from
+/// 48 on.
+#[repr(C, align(64))]
+struct Configuration([u8; 64]);
+
+impl Configuration {
+    /// Full tiles, or with `half` of 4 to 7 those of [`Tiles::of_32_columns`].
+    const fn new(half: bool) -> Self {
+        let (mut bytes, mut tile) = ([0; 64], 0);
+        bytes[0] = 1;
+        while tile < 8 {
+            bytes[16 + 2 * tile] =
+                if half && (tile == 4 || tile == 5) { ROW / 2 } else { ROW } as u8;
+            bytes[48 + tile] = if half && tile >= 6 { ROWS / 2 } else { ROWS } as u8;
+            tile += 1;
+        }
+        Configuration(bytes)
+    }
+}
+
+/// All eight tiles of this thread, until it is dropped. One at a time: a second one would
+/// take them from the first.
 #[derive(Debug)]
 pub(super) struct Tiles {
     /// Bound to the thread, whose tiles they are.
@@ -80,36 +100,37 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    /// `None` without AMX.
+    /// All tiles in their full size. `None` without AMX.
     #[inline(always)]
     pub fn configure(simd: Avx512) -> Option<Self> {
-        /// Palette 1; per tile bytes of a row as u16 from 16 on, rows from 48 on.
-        #[repr(C, align(64))]
-        struct Configuration([u8; 64]);
-        static FULL: Configuration = {
-            let (mut bytes, mut tile) = ([0; 64], 0);
-            bytes[0] = 1;
-            while tile < 8 {
-                bytes[16 + 2 * tile] = ROW as u8;
-                bytes[48 + tile] = ROWS as u8;
-                tile += 1;
-            }
-            Configuration(bytes)
-        };
+        static FULL: Configuration = Configuration::new(false);
+        Self::as_in(simd, &FULL)
+    }
+
+    /// For products of 32 columns: tiles 4 and 5 are A, of 32 bytes in a row, and 6 and 7 B,
+    /// of 8 rows; the others are full. `None` without AMX.
+    #[inline(always)]
+    pub fn of_32_columns(simd: Avx512) -> Option<Self> {
+        static HALF: Configuration = Configuration::new(true);
+        Self::as_in(simd, &HALF)
+    }
+
+    #[inline(always)]
+    fn as_in(simd: Avx512, configuration: &'static Configuration) -> Option<Self> {
         if !simd.amx {
             return None;
         }
         // SAFETY: `amx` says that the process may use tiles; 64 bytes are read.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const FULL, options(nostack, readonly));
+            asm!("ldtilecfg [{}]", in(reg) configuration, options(nostack, readonly));
         }
         Some(Tiles { _thread: std::marker::PhantomData })
     }
 
-    /// Tile `T` from 1 KiB at `from`.
+    /// Tile `T` from `from`, where its rows are [`ROW`] bytes apart.
     ///
     /// # Safety
-    /// It can be read.
+    /// They can be read: 1 KiB, of a tile of 8 rows half of that.
     #[inline(always)]
     pub unsafe fn load<const T: u8>(&self, from: *const u8) {
         const { assert!(T < 8) };

@@ -11,8 +11,10 @@
 //! Weights are the tile's rows n, 16 rows of activations its columns m, so they are the
 //! lanes of what follows. Two times 16 rows of activations are multiplied with 16 weight
 //! rows at once: four tiles of sums c, four of factors, 16 products per block in 256
-//! cycles, and two of minimums. What becomes of a block's sums is done for the sums before
-//! while the tiles of the next ones are multiplied.
+//! cycles, and two of minimums. A tile is stored, zeroed and multiplied anew in a row, long
+//! after its sums were complete: stored right after its last product, it holds up all that
+//! follows (a quarter of the time). What becomes of sums is done while the next tiles are
+//! multiplied.
 
 use std::arch::x86_64::*;
 use std::mem::offset_of;
@@ -21,36 +23,48 @@ use super::Avx512;
 use super::amx::{ROWS, Tiles};
 use super::amx_panel::{Half, ProductScales};
 use super::panel::Line;
+use super::products::fetch_target;
 use super::vector::{lines_to_l2, transpose};
 use crate::simd::Strip;
-use crate::simd::sixteens::{self, Sixteen};
+use crate::simd::sixteens::{COLS, Of256, Sixteen};
 
 /// Tiles of activations that are multiplied at once.
-const PAIR: usize = 2;
+pub(super) const PAIR: usize = 2;
 
-/// Sums of a block: low, high and of minimums; `[weight row]`, 16 rows of activations in a
-/// line.
-type Sums = [[Line; ROWS]; 3];
+/// Sums of a tile: `[weight row]`, 16 rows of activations in a line.
+type Sums = [Line; ROWS];
 
 /// A thread's working memory.
 #[derive(Debug, Default)]
 pub(in crate::simd) struct Memory {
     /// A block of both halves of the strip.
     halves: [Half; 2],
-    /// What is being multiplied, and what was before.
-    sums: [[Sums; PAIR]; 2],
-    /// `[tile of activations][half][weight row]`
-    acc: Vec<[[Line; ROWS]; 2]>,
+    /// What was multiplied before.
+    sums: StoredSums,
+    /// `[tile of activations]`
+    acc: Vec<Acc>,
 }
 
-/// Sums that wait in `Memory::sums`.
+/// Sums of a pair of tiles of activations.
+#[derive(Debug, Default)]
+struct StoredSums {
+    /// low, high
+    products: [[Sums; 2]; PAIR],
+    /// Of minimums: what was multiplied before, and what is being multiplied.
+    mins: [[Sums; PAIR]; 2],
+}
+
+/// Products so far: `[half][weight row]`, 16 rows of activations in a line.
+pub(super) type Acc = [[Line; ROWS]; 2];
+
+/// Sums that wait in the tiles 0 to 3, and those of minimums in [`StoredSums`].
 #[derive(Clone, Copy)]
 struct Waiting {
     half: usize,
     /// Which tiles of activations.
     first: usize,
     end: usize,
-    /// Where in `Memory::sums`.
+    /// Where in `mins`.
     at: usize,
 }
 
@@ -68,16 +82,16 @@ pub(super) fn super_tiles<F: ProductScales>(
         return;
     };
     let batch = strips.batch();
-    let count = batch.div_ceil(sixteens::ROWS);
+    let count = batch.div_ceil(ROWS);
     memory.acc.clear();
     memory.acc.resize(count * strips.rows.div_ceil(Strip::ROWS), [[Line::default(); ROWS]; 2]);
-    let blocks = strips.sixteens.of(strips.activations);
+    let blocks = strips.sixteens.of_256.of(strips.activations);
     for (b, activations) in blocks.chunks_exact(count.max(1)).enumerate() {
         let next = &blocks[((b + 1) * count).min(blocks.len())..];
         for (s, strip) in strips.parts().enumerate() {
             let steps = strip.rows.div_ceil(ROWS) * count.div_ceil(PAIR);
             let next = &next[..count.min(next.len())];
-            let ahead = Ahead { strips, strip: s, block: b, next, steps };
+            let ahead = Ahead { strips, strip: s, at: b, next, steps };
             block::<F>(simd, &tiles, &strip, memory, activations, ahead);
         }
     }
@@ -95,14 +109,14 @@ fn block<F: ProductScales>(
     tiles: &Tiles,
     strip: &Strip<'_>,
     memory: &mut Memory,
-    activations: &[Sixteen],
-    ahead: Ahead<'_>,
+    activations: &[Sixteen<Of256>],
+    ahead: Ahead<'_, Of256>,
 ) {
     let (count, halves) = (activations.len(), strip.rows.div_ceil(ROWS));
     let Memory { halves: weights, sums, acc } = memory;
     let mut step = 0;
     for (half, first) in weights[..halves].iter_mut().zip([0, ROWS]) {
-        half.unpack::<F>(simd, strip, first, ahead.block);
+        half.unpack::<F>(simd, strip, first, ahead.at);
     }
     let acc = &mut acc[ahead.strip * count..(ahead.strip + 1) * count];
     let mut work = Work { weights, sums, acc, activations };
@@ -121,20 +135,55 @@ fn block<F: ProductScales>(
             waiting = now;
         }
     }
-    for c in 0..4 {
-        add_up::<F>(simd, &mut work, waiting, c);
-    }
+    work.store::<F>(tiles);
+    work.waiting(waiting).add_up::<F, ROWS>(simd, 0);
 }
 
 /// What a block's multiplications work on.
 struct Work<'a> {
     weights: &'a [Half; 2],
-    sums: &'a mut [[Sums; PAIR]; 2],
-    acc: &'a mut [[[Line; ROWS]; 2]],
-    activations: &'a [Sixteen],
+    sums: &'a mut StoredSums,
+    acc: &'a mut [Acc],
+    activations: &'a [Sixteen<Of256>],
 }
 
-/// Multiplies `now`, and meanwhile adds up what is `waiting`.
+impl Work<'_> {
+    /// What becomes of the sums that are stored.
+    #[inline(always)]
+    fn waiting(&mut self, Waiting { half, first, end, at }: Waiting) -> Sum<'_> {
+        let [a, b] = &self.sums.products;
+        let [mins, mins2] = &self.sums.mins[at];
+        let x = &self.activations[first..end];
+        let (first, second) = match (x, &mut self.acc[first..end]) {
+            ([x, y], [acc, acc2]) => (
+                Some(TileSum { products: a, mins, d8: &x.scales.d, acc: &mut acc[half] }),
+                Some(TileSum { products: b, mins: mins2, d8: &y.scales.d, acc: &mut acc2[half] }),
+            ),
+            ([x], [acc]) => {
+                (Some(TileSum { products: a, mins, d8: &x.scales.d, acc: &mut acc[half] }), None)
+            }
+            _ => (None, None),
+        };
+        Sum { half: &self.weights[half], first, second }
+    }
+
+    /// Stores the tiles 0 to 3.
+    #[inline(always)]
+    fn store<F: ProductScales>(&mut self, tiles: &Tiles) {
+        let [[a, b], [c, d]] = &mut self.sums.products;
+        // SAFETY: sums are 1 KiB.
+        unsafe {
+            tiles.store::<0>((&raw mut *a).cast());
+            tiles.store::<2>((&raw mut *c).cast());
+            if !F::ONE_BYTE {
+                tiles.store::<1>((&raw mut *b).cast());
+                tiles.store::<3>((&raw mut *d).cast());
+            }
+        }
+    }
+}
+
+/// Multiplies `now`, meanwhile stores what is `waiting` and adds it up.
 #[inline(always)]
 fn multiply<F: ProductScales, const BOTH: bool>(
     simd: Avx512,
@@ -143,138 +192,164 @@ fn multiply<F: ProductScales, const BOTH: bool>(
     now: Waiting,
     waiting: Waiting,
 ) {
+    start::<F, BOTH>(tiles, work, now);
     let x = &work.activations[now.first..now.end];
     let half = &work.weights[now.half];
-    let [first, second] = &mut work.sums[now.at];
-    if F::HAS_MIN {
-        let place =
-            if F::SUB == 16 { offset_of!(Sixteen, sums16) } else { offset_of!(Sixteen, sums32) };
-        const { assert!(offset_of!(Sixteen, sums16) == offset_of!(Sixteen, sums32) + 512) };
-        let sums = |x: &Sixteen| std::ptr::from_ref(x).cast::<u8>().wrapping_add(place);
-        // SAFETY: a tile of minimums is 1 KiB, and so are `sums16`, which lie behind
-        // `sums32`; the sums of 16 × 16 are 1 KiB.
-        unsafe {
-            tiles.zero::<0>();
-            tiles.load::<4>((&raw const half.mins).cast());
-            tiles.load::<6>(sums(&x[0]));
-            tiles.dpbf16ps::<0, 4, 6>();
-            tiles.store::<0>((&raw mut first[2]).cast());
-            if BOTH {
-                tiles.zero::<1>();
-                tiles.load::<7>(sums(&x[1]));
-                tiles.dpbf16ps::<1, 4, 7>();
-                tiles.store::<1>((&raw mut second[2]).cast());
-            }
-        }
-    }
-    tiles.zero::<0>();
-    if !F::ONE_BYTE {
-        tiles.zero::<1>();
-    }
-    if BOTH {
-        tiles.zero::<2>();
-    }
-    if BOTH && !F::ONE_BYTE {
-        tiles.zero::<3>();
-    }
-    for c in 0..4 {
+    let mut waiting = work.waiting(waiting);
+    for c in 1..4 {
+        let n = 5 * (c - 1);
         // SAFETY: a tile of weights is 1 KiB, and so is a chunk of activations.
         unsafe {
             tiles.load::<4>((&raw const half.low[c]).cast());
             tiles.load::<6>((&raw const x[0].codes[c]).cast());
             tiles.dpbusd::<0, 4, 6>();
+            waiting.add_up::<F, 1>(simd, n);
             if !F::ONE_BYTE {
                 tiles.load::<5>((&raw const half.high[c]).cast());
                 tiles.dpbssd::<1, 5, 6>();
             }
+            waiting.add_up::<F, 1>(simd, n + 1);
             if BOTH {
                 tiles.load::<7>((&raw const x[1].codes[c]).cast());
                 tiles.dpbusd::<2, 4, 7>();
-                if !F::ONE_BYTE {
-                    tiles.dpbssd::<3, 5, 7>();
-                }
+            }
+            waiting.add_up::<F, 1>(simd, n + 2);
+            if BOTH && !F::ONE_BYTE {
+                tiles.dpbssd::<3, 5, 7>();
+            }
+            waiting.add_up::<F, 2>(simd, n + 3);
+        }
+    }
+    waiting.add_up::<F, 1>(simd, ROWS - 1);
+}
+
+/// The minimums and the first chunk: each tile is stored before it begins anew.
+#[inline(always)]
+fn start<F: ProductScales, const BOTH: bool>(tiles: &Tiles, work: &mut Work<'_>, now: Waiting) {
+    let x = &work.activations[now.first..now.end];
+    let half = &work.weights[now.half];
+    let [[low, high], [low2, high2]] = &mut work.sums.products;
+    let [mins, mins2] = &mut work.sums.mins[now.at];
+    // SAFETY: sums of 16 × 16 are 1 KiB, and so are a tile of weights, of minimums and a
+    // chunk of activations. So are `sums16`, which lie behind `sums32`.
+    unsafe {
+        if F::HAS_MIN {
+            let place =
+                if F::SUB == 16 { offset_of!(Of256, sums16) } else { offset_of!(Of256, sums32) };
+            const { assert!(offset_of!(Of256, sums16) == offset_of!(Of256, sums32) + 512) };
+            let sums =
+                |x: &Sixteen<Of256>| std::ptr::from_ref(&x.scales).cast::<u8>().wrapping_add(place);
+            tiles.load::<4>((&raw const half.mins).cast());
+            tiles.load::<6>(sums(&x[0]));
+            tiles.store::<0>((&raw mut *low).cast());
+            tiles.zero::<0>();
+            tiles.dpbf16ps::<0, 4, 6>();
+            if !F::ONE_BYTE {
+                tiles.store::<1>((&raw mut *high).cast());
+            }
+            if BOTH {
+                tiles.load::<7>(sums(&x[1]));
+                tiles.zero::<1>();
+                tiles.dpbf16ps::<1, 4, 7>();
             }
         }
-        add_up::<F>(simd, work, waiting, c);
-    }
-    let [first, second] = &mut work.sums[now.at];
-    // SAFETY: the sums of 16 × 16 are 1 KiB.
-    unsafe {
-        tiles.store::<0>((&raw mut first[0]).cast());
+        tiles.load::<4>((&raw const half.low[0]).cast());
         if !F::ONE_BYTE {
-            tiles.store::<1>((&raw mut first[1]).cast());
+            tiles.load::<5>((&raw const half.high[0]).cast());
         }
+        tiles.load::<6>((&raw const x[0].codes[0]).cast());
+        tiles.store::<2>((&raw mut *low2).cast());
         if BOTH {
-            tiles.store::<2>((&raw mut second[0]).cast());
+            tiles.load::<7>((&raw const x[1].codes[0]).cast());
+            tiles.zero::<2>();
+            tiles.dpbusd::<2, 4, 7>();
+        }
+        if !F::ONE_BYTE {
+            tiles.store::<3>((&raw mut *high2).cast());
         }
         if BOTH && !F::ONE_BYTE {
-            tiles.store::<3>((&raw mut second[1]).cast());
+            tiles.zero::<3>();
+            tiles.dpbssd::<3, 5, 7>();
         }
-    }
-}
-
-/// `t` and `acc` of the file's comment for the weight rows 4 `c` .. of a half.
-#[inline(always)]
-fn add_up<F: ProductScales>(simd: Avx512, work: &mut Work<'_>, waiting: Waiting, c: usize) {
-    let (half, sums) = (&work.weights[waiting.half], &work.sums[waiting.at]);
-    let d = half.d.as_chunks::<4>().0[c];
-    let dmin = half.dmin.as_chunks::<4>().0[c];
-    let x = &work.activations[waiting.first..waiting.end];
-    let acc = &mut work.acc[waiting.first..waiting.end];
-    if let ([x, y], [a, b]) = (x, &mut *acc) {
-        let a = &mut a[waiting.half].as_chunks_mut::<4>().0[c];
-        let b = &mut b[waiting.half].as_chunks_mut::<4>().0[c];
-        for n in 0..4 {
-            let scales = [d[n], dmin[n]];
-            add_row::<F>(simd, &sums[0], 4 * c + n, scales, &x.d, &mut a[n]);
-            add_row::<F>(simd, &sums[1], 4 * c + n, scales, &y.d, &mut b[n]);
+        tiles.store::<0>(if F::HAS_MIN { &raw mut *mins } else { &raw mut *low }.cast());
+        tiles.zero::<0>();
+        tiles.dpbusd::<0, 4, 6>();
+        if F::HAS_MIN || !F::ONE_BYTE {
+            tiles.store::<1>(if F::HAS_MIN { &raw mut *mins2 } else { &raw mut *high }.cast());
         }
-    } else if let ([x], [a]) = (x, acc) {
-        let a = &mut a[waiting.half].as_chunks_mut::<4>().0[c];
-        for n in 0..4 {
-            add_row::<F>(simd, &sums[0], 4 * c + n, [d[n], dmin[n]], &x.d, &mut a[n]);
-        }
-    }
-}
-
-/// One weight row, 16 rows of activations.
-#[inline(always)]
-fn add_row<F: ProductScales>(
-    simd: Avx512,
-    [low, high, msum]: &Sums,
-    n: usize,
-    [d, dmin]: [f32; 2],
-    d8: &[f32; ROWS],
-    acc: &mut Line,
-) {
-    // SAFETY: the set is proven; 16 floats are read.
-    unsafe {
-        let mut isum = line(simd, &low[n]);
         if !F::ONE_BYTE {
-            isum = _mm512_add_epi32(isum, _mm512_slli_epi32::<8>(line(simd, &high[n])));
+            tiles.zero::<1>();
+            tiles.dpbssd::<1, 5, 6>();
         }
-        let (isum, d) = (_mm512_cvtepi32_ps(isum), _mm512_set1_ps(d));
-        let t = if F::HAS_MIN {
-            let msum = _mm512_castsi512_ps(line(simd, &msum[n]));
-            _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, _mm512_set1_ps(dmin)))
-        } else {
-            _mm512_mul_ps(isum, d)
-        };
-        let so_far = _mm512_castsi512_ps(line(simd, acc));
-        let sum = _mm512_fmadd_ps(t, _mm512_loadu_ps(d8.as_ptr()), so_far);
-        super::panel::put(simd, acc, _mm512_castps_si512(sum));
+    }
+}
+
+/// The sums of 16 weight rows and up to two tiles of activations.
+struct Sum<'a> {
+    half: &'a Half,
+    first: Option<TileSum<'a>>,
+    second: Option<TileSum<'a>>,
+}
+
+/// Of one tile.
+struct TileSum<'a> {
+    /// low, high
+    products: &'a [Sums; 2],
+    mins: &'a Sums,
+    d8: &'a [f32; ROWS],
+    acc: &'a mut [Line; ROWS],
+}
+
+impl Sum<'_> {
+    /// `t` and `acc` of the file's comment for the `N` weight rows from `n` on.
+    #[inline(always)]
+    fn add_up<F: ProductScales, const N: usize>(&mut self, simd: Avx512, n: usize) {
+        for n in n..n + N {
+            let scales = [self.half.d[n], self.half.dmin[n]];
+            if let Some(tile) = &mut self.first {
+                tile.add_row::<F>(simd, n, scales);
+            }
+            if let Some(tile) = &mut self.second {
+                tile.add_row::<F>(simd, n, scales);
+            }
+        }
+    }
+}
+
+impl TileSum<'_> {
+    /// One weight row, 16 rows of activations.
+    #[inline(always)]
+    fn add_row<F: ProductScales>(&mut self, simd: Avx512, n: usize, [d, dmin]: [f32; 2]) {
+        let [low, high] = self.products;
+        // SAFETY: the set is proven; 16 floats are read.
+        unsafe {
+            let mut isum = line(simd, &low[n]);
+            if !F::ONE_BYTE {
+                isum = _mm512_add_epi32(isum, _mm512_slli_epi32::<8>(line(simd, &high[n])));
+            }
+            let (isum, d) = (_mm512_cvtepi32_ps(isum), _mm512_set1_ps(d));
+            let t = if F::HAS_MIN {
+                let msum = _mm512_castsi512_ps(line(simd, &self.mins[n]));
+                _mm512_fmsub_ps(isum, d, _mm512_mul_ps(msum, _mm512_set1_ps(dmin)))
+            } else {
+                _mm512_mul_ps(isum, d)
+            };
+            let so_far = _mm512_castsi512_ps(line(simd, &self.acc[n]));
+            let sum = _mm512_fmadd_ps(t, _mm512_loadu_ps(self.d8.as_ptr()), so_far);
+            super::panel::put(simd, &mut self.acc[n], _mm512_castps_si512(sum));
+        }
     }
 }
 
 #[inline(always)]
-fn line(_: Avx512, line: &Line) -> __m512i {
+pub(super) fn line(_: Avx512, line: &Line) -> __m512i {
     // SAFETY: the set is proven; a line is 64 aligned bytes.
     unsafe { _mm512_load_si512(std::ptr::from_ref(line).cast()) }
 }
 
 /// Writes `acc` to `out[m, n]`, rows [`Strip::ROWS`] apart.
 #[inline(always)]
-fn put(simd: Avx512, acc: &[[[Line; ROWS]; 2]], batch: usize, out: &mut [f32]) {
+pub(super) fn put(simd: Avx512, acc: &[Acc], batch: usize, out: &mut [f32]) {
     for (i, halves) in acc.iter().enumerate() {
         for (h, lines) in halves.iter().enumerate() {
             // SAFETY: the set is proven.
@@ -283,7 +358,7 @@ fn put(simd: Avx512, acc: &[[[Line; ROWS]; 2]], batch: usize, out: &mut [f32]) {
                 *column = line(simd, x);
             }
             for (m, row) in transpose(simd, columns).into_iter().enumerate() {
-                let r = i * sixteens::ROWS + m;
+                let r = i * ROWS + m;
                 if r < batch {
                     let out = &mut out[r * Strip::ROWS + h * ROWS..][..ROWS];
                     // SAFETY: the set is proven; `out` has 16 floats.
@@ -294,29 +369,32 @@ fn put(simd: Avx512, acc: &[[[Line; ROWS]; 2]], batch: usize, out: &mut [f32]) {
     }
 }
 
-/// What is fetched while a block of a strip is multiplied: the same block of the next strip,
-/// and a share of the activations' next block.
+/// What is fetched while [`COLS`] columns of a strip are multiplied: the same of the next
+/// strip, and a share of the activations' next; with the last columns, where the strip's
+/// product goes.
 #[derive(Clone, Copy)]
-struct Ahead<'a> {
-    strips: &'a Strip<'a>,
-    strip: usize,
-    block: usize,
-    /// The activations' next block.
-    next: &'a [Sixteen],
-    /// Multiplications per block.
-    steps: usize,
+pub(super) struct Ahead<'a, S> {
+    pub strips: &'a Strip<'a>,
+    pub strip: usize,
+    /// Which columns: `COLS · at ..`.
+    pub at: usize,
+    /// The activations' next columns.
+    pub next: &'a [Sixteen<S>],
+    /// Multiplications per strip.
+    pub steps: usize,
 }
 
-impl Ahead<'_> {
+impl<S> Ahead<'_, S> {
     /// During multiplication `step`.
     #[inline(always)]
-    fn fetch(self, simd: Avx512, step: usize) {
+    pub fn fetch(&self, simd: Avx512, step: usize) {
         let Strip { bytes, rows, cols, .. } = *self.strips;
-        let (strips, blocks, row) = (rows.div_ceil(Strip::ROWS), cols / 256, bytes.len() / rows);
-        // The next strip, or the first one's next block, or the strip behind all.
-        let (first, block) = match (self.strip + 1 < strips, self.block + 1 < blocks) {
-            (true, _) => ((self.strip + 1) * Strip::ROWS, self.block),
-            (false, true) => (0, self.block + 1),
+        let (strips, row) = (rows.div_ceil(Strip::ROWS), bytes.len() / rows);
+        let len = row / (cols / 32) * (COLS / 32);
+        // The next strip, or the first one's next columns, or the strip behind all.
+        let (first, at) = match (self.strip + 1 < strips, (self.at + 1) * COLS < cols) {
+            (true, _) => ((self.strip + 1) * Strip::ROWS, self.at),
+            (false, true) => (0, self.at + 1),
             (false, false) => (rows, 0),
         };
         let share =
@@ -324,8 +402,12 @@ impl Ahead<'_> {
         // Into L2: the queue of L1 misses is left to the tiles.
         let (from, to) = share(Strip::ROWS, step, self.steps);
         for n in from..to {
-            let at = (first + n) * row + block * (row / blocks);
-            lines_to_l2(simd, bytes.as_ptr().wrapping_add(at), row / blocks + 63);
+            let start = (first + n) * row + at * len;
+            lines_to_l2(simd, bytes.as_ptr().wrapping_add(start), len + 63);
+        }
+        if (self.at + 1) * COLS >= cols {
+            let (from, to) = share(self.strips.batch(), step, self.steps);
+            fetch_target(simd, self.strips, self.strip, from..to);
         }
         let step = self.strip * self.steps + step;
         let (from, to) = share(size_of_val(self.next), step, strips * self.steps);

@@ -7,6 +7,7 @@
 mod amx;
 mod amx_panel;
 mod amx_tile;
+mod amx_tile_small;
 mod codes;
 mod fetch;
 mod interleave;
@@ -24,6 +25,7 @@ mod vector;
 use std::arch::x86_64::*;
 
 pub(super) use amx_tile::Memory as AmxMemory;
+pub(super) use amx_tile_small::Memory as AmxSmallMemory;
 pub(super) use interleave::Interleaved;
 pub(super) use panel::Panel;
 

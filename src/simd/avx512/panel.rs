@@ -51,7 +51,7 @@ pub(super) fn put(_: Avx512, line: &mut Line, x: __m512i) {
 
 /// The rows `16 half ..` of the strip; those that are not there repeat the last.
 #[inline(always)]
-fn sixteen_rows<'a, B>(
+pub(super) fn sixteen_rows<'a, B>(
     strip: &Strip<'a>,
     half: usize,
     blocks: impl Fn(&'a [u8]) -> &'a [B],
@@ -205,7 +205,12 @@ impl Put for Half<'_> {
 
 /// The half-precision number at byte `at` of block `b` of 16 rows, as f32.
 #[inline(always)]
-fn halves<F: SmallCodes>(simd: Avx512, rows: &[&[F::Block]; 16], b: usize, at: usize) -> __m512i {
+pub(super) fn halves<F: SmallCodes>(
+    simd: Avx512,
+    rows: &[&[F::Block]; 16],
+    b: usize,
+    at: usize,
+) -> __m512i {
     let mut bits = [0u16; 16];
     for (bits, row) in bits.iter_mut().zip(rows) {
         *bits = F::half(&row[b], at);

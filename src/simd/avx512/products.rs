@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::amx_panel::ProductScales;
-use super::amx_tile;
 use super::codes::SmallCodes;
 use super::lanes::Lanes;
 use super::scales::SuperScales;
-use super::{Avx512, matvec, matvec_small, quads, tile, tile_small, vector};
+use super::{
+    Avx512, amx_tile, amx_tile_small, matvec, matvec_small, quads, tile, tile_small, vector,
+};
 use crate::quant::{self, Format};
 use crate::simd::threes::{self, STEP, rows_of_tile};
 use crate::simd::{Order, Scratch, Strip};
@@ -157,7 +158,7 @@ impl<F: SuperScales> Kernel for SuperTiles<'_, F> {
                     fetch_next_step(simd, strip, i, columns.end);
                 }
                 if last {
-                    fetch_target(simd, strip, rows.clone());
+                    fetch_target(simd, strip, 0, rows.clone());
                 }
                 let out = &mut out[rows.start * Strip::ROWS..rows.end * Strip::ROWS];
                 let ahead = ahead.tile(strip, i);
@@ -180,11 +181,12 @@ fn fetch_next_step(simd: Avx512, strip: &Strip<'_>, n: usize, start: usize) {
     vector::prefetch_lines(simd, first, block * (STEP / 256) + 63);
 }
 
-/// Asks for the places where the product of `rows` goes.
+/// Asks for the places where the product of strip number `strip` and `rows` goes.
 #[inline(always)]
-fn fetch_target(simd: Avx512, strip: &Strip<'_>, rows: Range<usize>) {
+pub(super) fn fetch_target(simd: Avx512, strips: &Strip<'_>, strip: usize, rows: Range<usize>) {
     for m in rows {
-        let place = strip.target.start.wrapping_add(m * strip.target.width);
+        let at = m * strips.target.width + strip * Strip::ROWS;
+        let place = strips.target.start.wrapping_add(at);
         for at in [0, 16, Strip::ROWS - 1] {
             vector::prefetch_to_write(simd, place.wrapping_add(at));
         }
@@ -198,6 +200,21 @@ impl<F: ProductScales> Kernel for AmxTiles<'_, F> {
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
         amx_tile::super_tiles::<F>(simd, strip, scratch.amx.get_or_insert_default(), out);
+    }
+}
+
+struct AmxSmallTiles<'a, F>(Operands<'a>, PhantomData<F>);
+
+impl<F: SmallCodes> Kernel for AmxSmallTiles<'_, F> {
+    #[inline(always)]
+    fn run(self, simd: Avx512) {
+        let Operands { strip, scratch, out } = self.0;
+        amx_tile_small::small_tiles::<F>(
+            simd,
+            strip,
+            scratch.amx_small.get_or_insert_default(),
+            out,
+        );
     }
 }
 
@@ -232,16 +249,27 @@ impl<F: SmallCodes> Kernel for SmallTiles<'_, F> {
 pub(super) fn strips(simd: Avx512, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
     let size = strips.batch() * Strip::ROWS;
     if simd.order(strips.batch()) == Some(Order::Sixteens) {
-        let operands = Operands { strip: strips, scratch: &mut *scratch, out: &mut *out };
-        match strips.format {
-            Format::Q2_K => return run(simd, AmxTiles::<quant::Q2_K>(operands, PhantomData)),
-            Format::Q3_K => return run(simd, AmxTiles::<quant::Q3_K>(operands, PhantomData)),
-            Format::Q4_K => return run(simd, AmxTiles::<quant::Q4_K>(operands, PhantomData)),
-            Format::Q5_K => return run(simd, AmxTiles::<quant::Q5_K>(operands, PhantomData)),
-            Format::Q6_K => return run(simd, AmxTiles::<quant::Q6_K>(operands, PhantomData)),
-            Format::IQ4_XS => return run(simd, AmxTiles::<quant::IQ4_XS>(operands, PhantomData)),
-            _ => {}
+        macro_rules! tiles {
+            ($kernel:ident $format:ident) => {{
+                let operands = Operands { strip: strips, scratch, out };
+                run(simd, $kernel::<quant::$format>(operands, PhantomData))
+            }};
         }
+        return match strips.format {
+            Format::Q2_K => tiles!(AmxTiles Q2_K),
+            Format::Q3_K => tiles!(AmxTiles Q3_K),
+            Format::Q4_K => tiles!(AmxTiles Q4_K),
+            Format::Q5_K => tiles!(AmxTiles Q5_K),
+            Format::Q6_K => tiles!(AmxTiles Q6_K),
+            Format::IQ4_XS => tiles!(AmxTiles IQ4_XS),
+            Format::Q4_0 => tiles!(AmxSmallTiles Q4_0),
+            Format::Q4_1 => tiles!(AmxSmallTiles Q4_1),
+            Format::Q5_0 => tiles!(AmxSmallTiles Q5_0),
+            Format::Q5_1 => tiles!(AmxSmallTiles Q5_1),
+            Format::Q8_0 => tiles!(AmxSmallTiles Q8_0),
+            Format::IQ4_NL => tiles!(AmxSmallTiles IQ4_NL),
+            Format::F32 | Format::F16 | Format::BF16 => no_blocks(strips.format),
+        };
     }
     for (strip, out) in strips.parts().zip(out.chunks_exact_mut(size.max(1))) {
         products(simd, &strip, scratch, out);
@@ -297,8 +325,11 @@ fn products(simd: Avx512, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f
         // Its codes use all 8 bits: sums of four products are too large for the words of
         // the matvec.
         Format::IQ4_XS => super_blocks!(IQ4_XS, SuperQuads::<quant::IQ4_XS, 1, 1>),
-        Format::F32 | Format::F16 | Format::BF16 => {
-            debug_assert!(false, "{} has no blocks", strip.format);
-        }
+        Format::F32 | Format::F16 | Format::BF16 => no_blocks(strip.format),
     }
+}
+
+/// Float weights have kernels elsewhere; here they would be our bug.
+fn no_blocks(format: Format) {
+    debug_assert!(false, "{format} has no blocks");
 }
