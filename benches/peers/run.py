@@ -26,6 +26,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -216,6 +217,11 @@ def main():
     names = args.rows.split(",")
     for name in names:
         name == "start" or rows.parse(name)
+    # Seen from here, since some of what is started runs elsewhere.
+    python = shutil.which(args.python)
+    if python is None:
+        parser.error(f"--python {args.python}: no such program")
+    args.python = os.path.abspath(python)
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
     repack = [int(on) for on in args.repack.split(",")]
