@@ -196,8 +196,8 @@ impl KvCache {
     }
 
     /// Forgets the positions from `len` on. Slabs freed return to the grant; those of
-    /// the last [`MOST_BACK`](KvCache::MOST_BACK) positions stay, they will be needed
-    /// again.
+    /// the last [`MOST_BACK`](KvCache::MOST_BACK) positions stay where they are its own,
+    /// they will be needed again.
     ///
     /// # Errors
     /// [`Error::Misuse`] if `len` is more than is held, or if a sliding window
@@ -221,9 +221,15 @@ impl KvCache {
         let (of_slab, back) = (slab::positions(&self.shape), self.len - len);
         let mut freed = Vec::new();
         for layer in &mut self.layers {
-            let kept = if back > KvCache::MOST_BACK { len } else { usize::MAX };
-            let kept = kept.div_ceil(of_slab).saturating_sub(layer.first);
-            freed.extend(layer.slabs.drain(kept.min(layer.slabs.len())..));
+            let held = layer.slabs.len();
+            let needed = len.div_ceil(of_slab).saturating_sub(layer.first).min(held);
+            // One that is shared would be copied to be written: it is no help.
+            let own = |slab: &&Arc<Slab>| Arc::strong_count(slab) == 1;
+            let ready = match back > KvCache::MOST_BACK {
+                true => 0,
+                false => layer.slabs.iter().skip(needed).take_while(own).count(),
+            };
+            freed.extend(layer.slabs.drain(needed + ready..));
             layer.end = layer.end.min(len.div_ceil(PAGE));
         }
         self.len = len;
