@@ -6,9 +6,9 @@
 //!            sole slabs before the write point + slabs from there to P)
 //! ```
 //! slabs of a layer alone; `ring` is the most that a window ever spans (no bound
-//! for full attention), but a longer pass before may have left more, shared or not: it
-//! copies what is shared of them. The grant is `peak` less what it owns alone already, up to P: a
-//! truncation may have left slabs beyond.
+//! for full attention), but a longer pass before may have left more; of those from the write
+//! point on only the first may be shared. The grant is `peak` less what it owns alone already, up
+//! to P: a truncation may have left slabs beyond.
 //! Shared slabs before the write point are never written, so they cost nothing;
 //! the one at the write point is copied, so it counts. Making a slab, dropping
 //! one that left the window and truncating keep the sum of slabs and grant.
