@@ -11,6 +11,9 @@
 //! activations × 16 weight rows × 32 columns: 32 cycles of products, 32 of stores; 48 of
 //! vector instructions turn what was stored before into `acc`. Where `vpdpbusd` multiplies
 //! the same take 176.
+//!
+//! What is read soon after it was stored from a tile waits until the store is done, so sums
+//! are added up two steps later, a few rows between one tile and the next.
 
 use std::arch::x86_64::*;
 
