@@ -66,6 +66,12 @@ impl<'a> Strip<'a> {
         })
     }
 
+    /// Bytes of each weight row.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 uses it"))]
+    pub fn weight_rows(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.chunks_exact((self.bytes.len() / self.rows.max(1)).max(1))
+    }
+
     /// Bytes of weight row `n`.
     pub fn row(&self, n: usize) -> &'a [u8] {
         let len = self.bytes.len() / self.rows;

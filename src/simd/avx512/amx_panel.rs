@@ -22,7 +22,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::amx::{ROW, ROWS};
-use super::scales::{GROUP, Head16, Head32, SuperScales, place};
+use super::scales::{GROUP, Head16, Head32, SuperScales, scale_word};
 use super::vector::load64;
 use crate::quant::{self, BlockFormat};
 use crate::simd::Strip;
@@ -45,16 +45,16 @@ macro_rules! scales32 {
         impl ProductScales for quant::$format {
             #[inline(always)]
             fn factors(simd: Avx512, head: &Head32, j: usize, c: usize) -> __m512i {
-                const ORDER: [[[u8; 64]; 4]; GROUP] = {
-                    let (mut order, mut i) = ([[[0; 64]; 4]; GROUP], 0);
+                const ORDER: [[[u16; 32]; 4]; GROUP] = {
+                    let (mut order, mut i) = ([[[0; 32]; 4]; GROUP], 0);
                     while i < GROUP * 4 * 32 {
                         let (j, c, word) = (i / 128, i / 32 % 4, i % 32);
-                        order[j][c][2 * word] = (16 * j + place(2 * c + word / 16)) as u8;
+                        order[j][c][word] = scale_word(j, 2 * c + word / 16);
                         i += 1;
                     }
                     order
                 };
-                head.words(simd, &ORDER[j][c])
+                head.scale_words(simd, &ORDER[j][c])
             }
 
             #[inline(always)]

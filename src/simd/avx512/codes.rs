@@ -272,7 +272,10 @@ fn six_bits(simd: Avx512, ql: &[u8; 64], qh: &[u8; 32]) -> [__m512i; 2] {
     let (ql, qh) = (load64(simd, ql), twice(simd, qh));
     let a = fields(simd, qh, const { bits(0, 2, 4) }, const { bits(2, 2, 4) });
     let b = fields(simd, qh, const { bits(4, 2, 4) }, const { bits(6, 2, 4) });
-    [or(simd, all(simd, ql, LOW), a), or(simd, all(simd, ql, HIGH), b)]
+    // With `and` instead of a matrix the first is one `vpternlog`.
+    // SAFETY: the set is proven.
+    let low = unsafe { _mm512_and_si512(ql, _mm512_set1_epi8(15)) };
+    [or(simd, low, a), or(simd, all(simd, ql, HIGH), b)]
 }
 
 /// The 2-bit fields of Q2_K and Q3_K.

@@ -8,10 +8,11 @@
 //! loses with every other hint (figures in `docs/performance.md`).
 
 use std::arch::x86_64::__cpuid;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::Avx512;
-use super::vector::{lines_to_l2, prefetch_lines};
+use super::vector::{LINE, lines_to_l2, prefetch_lines};
 
 /// The way of this CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +34,26 @@ impl Fetch {
         Fetch { two_steps: *INTEL }
     }
 
-    /// Asks for the lines `far` bytes behind those of `x`, which is used now.
+    /// Asks for the lines `far` bytes behind `part` of what starts at `start` and is used
+    /// now. Parts that are neighbours ask for no line twice.
     #[inline(always)]
-    pub fn behind<T>(self, simd: Avx512, x: &T, far: usize) {
-        let start = std::ptr::from_ref(x).cast::<u8>();
-        self.ahead(simd, start.wrapping_add(far), start.wrapping_add(NEAR), size_of::<T>());
+    pub fn behind(self, simd: Avx512, start: *const u8, part: Range<usize>, far: usize) {
+        let first = part.start.next_multiple_of(LINE);
+        let start = start.wrapping_add(first);
+        let len = part.end.saturating_sub(first);
+        self.ahead(simd, start.wrapping_add(far), start.wrapping_add(NEAR), len);
     }
 
     /// Asks for the lines of `len` bytes from `far` on, used much later, and for those from
     /// `near` on, used soon.
     #[inline(always)]
     pub fn ahead(self, simd: Avx512, far: *const u8, near: *const u8, len: usize) {
-        self.lines(simd, far, len);
         if self.two_steps {
+            // In this order LLVM leaves the addresses to the instructions.
             prefetch_lines(simd, near, len);
+            lines_to_l2(simd, far, len);
+        } else {
+            prefetch_lines(simd, far, len);
         }
     }
 

@@ -1,7 +1,7 @@
-//! One row of activations (32-wide formats: up to three): weights are decoded where
-//! they lie in the file, once, and multiplied while they are in registers.
+//! One row of activations (32-wide formats, [`super::matvec_small`]: up to three): weights
+//! are decoded where they lie in the file, once, and multiplied while they are in registers.
 //!
-//! Per block and activation row, with 256 unsigned codes u in four registers:
+//! Per block, with 256 unsigned codes u in four registers:
 //! ```text
 //! s[c]  = dpbusd(u[c], a[c])            lanes of 4 products    ≤ 4 · 63 · 127 < 2¹⁵
 //! w     = packs(s[0], s[1]), packs(s[2], s[3])                 words, exact
@@ -20,7 +20,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::scales::{GROUP, SuperScales};
-use super::vector::{load64, sum_each, transpose};
+use super::vector::{dpwssd, load64, sum_each, transpose};
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
 
@@ -41,17 +41,36 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub fn all<const M: usize>(rows: &'a ActivationRows) -> [Row<'a>; M] {
-        std::array::from_fn(|m| {
-            let (q, sums16, sums32) = rows.row_and_beyond(m).unwrap_or_default();
-            Row { q, sums16, sums32 }
-        })
+    /// Row `m`; no activations if there are not that many.
+    pub fn new(rows: &'a ActivationRows, m: usize) -> Self {
+        let (q, sums16, sums32) = rows.row_and_beyond(m).unwrap_or_default();
+        Row { q, sums16, sums32 }
+    }
+
+    pub fn all<const M: usize>(rows: &'a ActivationRows) -> [Self; M] {
+        std::array::from_fn(|m| Row::new(rows, m))
+    }
+
+    /// Four blocks of 256 at a time, the last of which may lie beyond the row.
+    #[inline(always)]
+    fn groups(self) -> impl Iterator<Item = Group<'a>> {
+        let q = self.q.as_chunks().0.iter();
+        let sums = self.sums16.as_chunks().0.iter().zip(self.sums32.as_chunks().0);
+        q.zip(sums).map(|(q, (sums16, sums32))| Group { q, sums16, sums32 })
     }
 }
 
-/// The product of a strip of a super-block format with `M` rows of activations.
+/// Activations of four blocks.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    q: &'a [i8; 256 * GROUP],
+    sums16: &'a [i16; 16 * GROUP],
+    sums32: &'a [i16; 8 * GROUP],
+}
+
+/// The product of a strip of a super-block format with one row of activations.
 #[inline(always)]
-pub(super) fn super_blocks<F: SuperScales, const M: usize>(
+pub(super) fn super_blocks<F: SuperScales>(
     simd: Avx512,
     strip: &Strip<'_>,
     values: &mut Vec<f32>,
@@ -59,82 +78,81 @@ pub(super) fn super_blocks<F: SuperScales, const M: usize>(
 ) {
     let blocks = strip.cols / 256;
     let stride = blocks.next_multiple_of(16);
-    values.resize(M * Strip::ROWS * stride, 0.0);
-    let activations = Row::all::<M>(strip.activations);
-    for n in 0..strip.rows {
-        let (groups, tail) = F::blocks(strip.row(n)).as_chunks::<GROUP>();
-        for (g, group) in groups.iter().enumerate() {
-            let [a, b, c, d] = group;
-            let t = group_values::<F, M>(simd, [a, b, c, d], &activations, g);
-            for (m, t) in t.into_iter().enumerate() {
-                let at = (m * Strip::ROWS + n) * stride + GROUP * g;
-                store4(simd, t, &mut values[at..at + GROUP]);
-            }
+    values.resize(Strip::ROWS * stride, 0.0);
+    let activations = Row::new(strip.activations, 0);
+    for (row, values) in strip.weight_rows().zip(values.chunks_exact_mut(stride)) {
+        let (groups, tail) = F::blocks(row).as_chunks::<GROUP>();
+        let mut places = activations.groups().zip(values.as_chunks_mut().0);
+        for (blocks, (activations, t)) in groups.iter().zip(&mut places) {
+            let [a, b, c, d] = blocks;
+            store4(simd, group_values::<F>(simd, [a, b, c, d], activations), t);
         }
-        if let [first, rest @ ..] = tail {
+        if let ([first, rest @ ..], Some((activations, t))) = (tail, places.next()) {
             // Blocks that are not there repeat the first one; their values are
             // not used.
             let block = |i: usize| rest.get(i).unwrap_or(first);
-            let group = [first, block(0), block(1), first];
-            let t = group_values::<F, M>(simd, group, &activations, groups.len());
-            for (m, t) in t.into_iter().enumerate() {
-                let at = (m * Strip::ROWS + n) * stride + GROUP * groups.len();
-                store4(simd, t, &mut values[at..at + GROUP]);
-            }
+            let blocks = [first, block(0), block(1), first];
+            store4(simd, group_values::<F>(simd, blocks, activations), t);
         }
     }
-    add_up::<M>(simd, strip, blocks, values, out);
+    add_up::<1>(simd, strip, blocks, values, out);
 }
 
-/// The values t of four blocks of one weight row, for each row of activations.
+/// The values t of four blocks of one weight row.
 #[inline(always)]
-fn group_values<F: SuperScales, const M: usize>(
+fn group_values<F: SuperScales>(
     simd: Avx512,
     blocks: [&F::Block; GROUP],
-    activations: &[Row<'_>; M],
-    group: usize,
-) -> [__m128; M] {
+    activations: Group<'_>,
+) -> __m128 {
     let head = F::head(simd, blocks);
     let (d, dmin) = F::floats(simd, blocks, &head);
+    let sums = [
+        block_sums::<F, 0>(simd, blocks, &head, activations),
+        block_sums::<F, 1>(simd, blocks, &head, activations),
+        block_sums::<F, 2>(simd, blocks, &head, activations),
+        block_sums::<F, 3>(simd, blocks, &head, activations),
+    ];
+    // SAFETY: the set is proven.
+    unsafe {
+        let isum = _mm_cvtepi32_ps(sum_each(simd, sums));
+        if F::HAS_MIN {
+            let msum = F::mins(simd, &head, activations.sums16, activations.sums32);
+            _mm_fmsub_ps(isum, d, _mm_mul_ps(_mm_cvtepi32_ps(msum), dmin))
+        } else {
+            _mm_mul_ps(isum, d)
+        }
+    }
+}
+
+/// Lanes whose sum is `isum` of block `J`. (A loop over them is not always unrolled.)
+#[inline(always)]
+fn block_sums<F: SuperScales, const J: usize>(
+    simd: Avx512,
+    blocks: [&F::Block; GROUP],
+    head: &F::Head,
+    activations: Group<'_>,
+) -> __m512i {
+    // Block by block: nine lines at once take 1 % of the speed.
+    let (start, size) = (std::ptr::from_ref(blocks[0]).cast(), size_of::<F::Block>());
+    simd.fetch.behind(simd, start, J * size..(J + 1) * size, AHEAD);
+    let codes = F::codes(simd, blocks[J]);
+    let scales = <F as SuperScales>::scales(simd, head, J);
+    let q = &activations.q.as_chunks::<64>().0[4 * J..][..4];
+    let sums16 = &activations.sums16.as_chunks::<16>().0[J];
     // SAFETY: the set is proven.
     unsafe {
         let zero = _mm512_setzero_si512();
-        let mut sums = [[zero; GROUP]; M];
-        for j in 0..GROUP {
-            // Block by block: nine lines at once take 1 % of the speed.
-            simd.fetch.behind(simd, blocks[j], AHEAD);
-            let codes = F::codes(simd, blocks[j]);
-            let scales = <F as SuperScales>::scales(simd, &head, j);
-            for (row, sums) in activations.iter().zip(&mut sums) {
-                let q = &row.q.as_chunks::<64>().0[16 * group + 4 * j..][..4];
-                let dot = |c: usize| _mm512_dpbusd_epi32(zero, codes[c], load64(simd, &q[c]));
-                let low = _mm512_packs_epi32(dot(0), dot(1));
-                let high = _mm512_packs_epi32(dot(2), dot(3));
-                let sum = _mm512_madd_epi16(low, scales[0]);
-                let sum = _mm512_dpwssd_epi32(sum, high, scales[1]);
-                let sums16 = &row.sums16.as_chunks::<16>().0[GROUP * group + j];
-                sums[j] = F::offset(simd, &head, j, sums16, sum);
-            }
-        }
-        let mut t = [_mm_setzero_ps(); M];
-        for ((row, sums), t) in activations.iter().zip(sums).zip(&mut t) {
-            let isum = _mm_cvtepi32_ps(sum_each(simd, sums));
-            *t = if F::HAS_MIN {
-                let sums16 = &row.sums16.as_chunks::<16>().0.as_chunks::<GROUP>().0[group];
-                let sums32 = &row.sums32.as_chunks::<32>().0[group];
-                let msum = _mm_cvtepi32_ps(F::mins(simd, &head, sums16, sums32));
-                _mm_fmsub_ps(isum, d, _mm_mul_ps(msum, dmin))
-            } else {
-                _mm_mul_ps(isum, d)
-            };
-        }
-        t
+        let dot = |c: usize| _mm512_dpbusd_epi32(zero, codes[c], load64(simd, &q[c]));
+        let low = _mm512_packs_epi32(dot(0), dot(1));
+        let high = _mm512_packs_epi32(dot(2), dot(3));
+        let sum = dpwssd(_mm512_madd_epi16(low, scales[0]), high, scales[1]);
+        F::offset(simd, head, J, sums16, sum)
     }
 }
 
 #[inline(always)]
-fn store4(_: Avx512, x: __m128, out: &mut [f32]) {
-    let Some(out) = out.first_chunk_mut::<4>() else { return };
+fn store4(_: Avx512, x: __m128, out: &mut [f32; 4]) {
     // SAFETY: the set is proven; 16 bytes can be written to `out`.
     unsafe { _mm_storeu_ps(out.as_mut_ptr(), x) }
 }

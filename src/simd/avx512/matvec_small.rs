@@ -30,8 +30,8 @@ pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
     let stride = blocks.next_multiple_of(GROUP);
     values.resize(M * Strip::ROWS * stride, 0.0);
     let activations = Row::all::<M>(strip.activations);
-    for n in 0..strip.rows {
-        let (groups, tail) = F::blocks(strip.row(n)).as_chunks::<GROUP>();
+    for (n, row) in strip.weight_rows().enumerate() {
+        let (groups, tail) = F::blocks(row).as_chunks::<GROUP>();
         let mut last = None;
         if let [first, ..] = tail {
             // Blocks that are not there repeat one; their values are not used.
@@ -40,7 +40,8 @@ pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
             last = Some(padded);
         }
         for (g, group) in groups.iter().chain(&last).enumerate() {
-            simd.fetch.behind(simd, group, AHEAD);
+            let start = std::ptr::from_ref(group).cast();
+            simd.fetch.behind(simd, start, 0..size_of_val(group), AHEAD);
             let t = group_values::<F, M>(simd, group, &activations, g);
             for (m, t) in t.into_iter().enumerate() {
                 let at = (m * Strip::ROWS + n) * stride + GROUP * g;

@@ -108,7 +108,7 @@ impl<F: SuperScales> Kernel for SuperMatvec<'_, F> {
     #[inline(always)]
     fn run(self, simd: Avx512) {
         let Operands { strip, scratch, out } = self.0;
-        matvec::super_blocks::<F, 1>(simd, strip, &mut scratch.values, out);
+        matvec::super_blocks::<F>(simd, strip, &mut scratch.values, out);
     }
 }
 

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::codes::SuperCodes;
-use super::vector::{load_four, load16, load32, load64, quarters, sum_quarters, transpose};
+use super::vector::{dpwssd, load_four, load16, load32, load64, quarters, sum_quarters, transpose};
 use crate::quant::{self, field};
 
 /// Blocks that are decoded together.
@@ -36,7 +36,7 @@ pub(super) trait SuperScales: SuperCodes {
 
     /// `Σ min · (sum of activations)` of each of the four blocks.
     #[inline(always)]
-    fn mins(_: Avx512, _: &Self::Head, _: &[[i16; 16]; GROUP], _: &[i16; 32]) -> __m128i {
+    fn mins(_: Avx512, _: &Self::Head, _: &[i16; 64], _: &[i16; 32]) -> __m128i {
         // SAFETY: the set is proven.
         unsafe { _mm_setzero_si128() }
     }
@@ -90,6 +90,12 @@ pub(super) const fn place(s: usize) -> usize {
     s % 4 + 8 * (s / 4)
 }
 
+/// Scale `s` of block `j` in an order of [`Head32::scale_words`]: its byte below one that
+/// is zero there, that of a minimum.
+pub(super) const fn scale_word(j: usize, s: usize) -> u16 {
+    (16 * j + place(s)) as u16 | 4 << 8
+}
+
 impl Head32 {
     /// With the packed words a, b, c of a block (see `q4_k::unpack_scales`):
     /// a, b masked to six bits; (c low, c high) nibbles | top bits of (a, b).
@@ -115,41 +121,46 @@ impl Head32 {
 
     #[inline(always)]
     fn scales(&self, simd: Avx512, j: usize) -> [__m512i; 2] {
-        const ORDER: [[[u8; 64]; 2]; GROUP] = {
-            let (mut order, mut i) = ([[[0; 64]; 2]; GROUP], 0);
+        const ORDER: [[[u16; 32]; 2]; GROUP] = {
+            let (mut order, mut i) = ([[[0; 32]; 2]; GROUP], 0);
             while i < GROUP * 2 * 32 {
                 let (j, h, word) = (i / 64, i / 32 % 2, i % 32);
-                let s = packed_order(h)[word] as usize / 2;
-                order[j][h][2 * word] = (16 * j + place(s)) as u8;
+                order[j][h][word] = scale_word(j, packed_order(h)[word] as usize / 2);
                 i += 1;
             }
             order
         };
-        [self.words(simd, &ORDER[j][0]), self.words(simd, &ORDER[j][1])]
+        [self.scale_words(simd, &ORDER[j][0]), self.scale_words(simd, &ORDER[j][1])]
     }
 
-    /// The bytes at the even places of `order` as words.
+    /// Scales as words in an order made of [`scale_word`]s. (`vpermb` could set bytes to
+    /// zero by a mask; LLVM makes that an `and` after each.)
     #[inline(always)]
-    pub(super) fn words(&self, simd: Avx512, order: &[u8; 64]) -> __m512i {
+    pub(super) fn scale_words(&self, simd: Avx512, order: &[u16; 32]) -> __m512i {
         // SAFETY: the set is proven.
         unsafe {
-            let even = 0x5555_5555_5555_5555;
-            _mm512_maskz_permutexvar_epi8(even, load64(simd, order), self.decoded)
+            let scales = _mm512_maskz_mov_epi32(0x5555, self.decoded);
+            _mm512_permutexvar_epi8(load64(simd, order), scales)
         }
     }
 
     /// The minimums of each block as eight words.
     #[inline(always)]
     pub(super) fn min_words(&self, simd: Avx512) -> __m512i {
-        const ORDER: [u8; 64] = {
-            let (mut order, mut word) = ([0; 64], 0);
+        const ORDER: [u16; 32] = {
+            let (mut order, mut word) = ([0; 32], 0);
             while word < 32 {
-                order[2 * word] = (16 * (word / 8) + place(word % 8) + 4) as u8;
+                // Byte 0, that of a scale, is zero here.
+                order[word] = (16 * (word / 8) + place(word % 8) + 4) as u16;
                 word += 1;
             }
             order
         };
-        self.words(simd, &ORDER)
+        // SAFETY: the set is proven.
+        unsafe {
+            let mins = _mm512_maskz_mov_epi32(0xaaaa, self.decoded);
+            _mm512_permutexvar_epi8(load64(simd, &ORDER), mins)
+        }
     }
 
     #[inline(always)]
@@ -232,7 +243,7 @@ macro_rules! head32 {
             fn mins(
                 simd: Avx512,
                 head: &Head32,
-                _: &[[i16; 16]; GROUP],
+                _: &[i16; 64],
                 sums32: &[i16; 32],
             ) -> __m128i {
                 head.mins(simd, sums32)
@@ -291,12 +302,13 @@ impl Head16 {
         unsafe {
             let factors = _mm256_mullo_epi16(self.scales[j], _mm256_set1_epi16(-offset));
             let factors = _mm512_zextsi256_si512(factors);
-            _mm512_dpwssd_epi32(sums, factors, _mm512_zextsi256_si512(load32(simd, sums16)))
+            dpwssd(sums, factors, _mm512_zextsi256_si512(load32(simd, sums16)))
         }
     }
 
     #[inline(always)]
-    fn mins(&self, simd: Avx512, sums16: &[[i16; 16]; GROUP]) -> __m128i {
+    fn mins(&self, simd: Avx512, sums16: &[i16; 64]) -> __m128i {
+        let sums16 = sums16.as_chunks::<16>().0;
         // SAFETY: the set is proven.
         unsafe {
             let product = |j: usize| _mm256_madd_epi16(self.mins[j], load32(simd, &sums16[j]));
@@ -384,7 +396,7 @@ macro_rules! head16 {
             fn mins(
                 simd: Avx512,
                 head: &Head16,
-                sums16: &[[i16; 16]; GROUP],
+                sums16: &[i16; 64],
                 _: &[i16; 32],
             ) -> __m128i {
                 head.mins(simd, sums16)

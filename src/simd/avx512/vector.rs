@@ -4,6 +4,9 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
 /// 64 bytes of plain numbers.
 #[inline(always)]
 pub(super) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i {
@@ -60,7 +63,7 @@ fn each_line<const HINT: i32>(_: Avx512, start: *const u8, len: usize) {
     while at < len {
         // SAFETY: the set is proven; a prefetch does not fault at any address.
         unsafe { _mm_prefetch::<HINT>(start.wrapping_add(at).cast()) }
-        at += 64;
+        at += LINE;
     }
 }
 
