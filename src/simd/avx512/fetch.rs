@@ -4,15 +4,20 @@
 //! Every line that a core waits for takes one of a few buffers: 10 to 24 before L1, two to
 //! four times as many behind L2. Intel's cores come closer to filling the latter when far
 //! lines are asked for in L2 only and once more, in L1, shortly before their use: decode
-//! × 1.05 with two threads, 1.14 with one. Zen 5 is fastest with one step into L1, and
-//! loses with every other hint (figures in `docs/performance.md`).
+//! × 1.05 with two threads, 1.14 with one. When the buffers behind L2 are full, requests for
+//! far lines wait in those before L1 and hold up all that misses L1. So they come after the
+//! near ones, and both after what is read in the meantime: × 1.05 beside a busy hyperthread
+//! (the other order 0.9).
+//!
+//! Zen 5 is fastest with one step into L1, a few lines at a time, and loses with every other
+//! hint (figures in `docs/performance.md`).
 
 use std::arch::x86_64::__cpuid;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::Avx512;
-use super::vector::{LINE, lines_to_l2, prefetch_lines};
+use super::vector::{LINE, lines_to_l2, prefetch, prefetch_lines};
 
 /// The way of this CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +26,8 @@ pub(super) struct Fetch {
     two_steps: bool,
 }
 
-/// How far ahead of their use lines go from L2 to L1, in bytes. With 1 KiB as fast.
-const NEAR: usize = 2048;
+/// How far ahead of their use lines go from L2 to L1, in bytes.
+const NEAR: usize = 4096;
 
 impl Fetch {
     pub fn detect() -> Self {
@@ -34,27 +39,34 @@ impl Fetch {
         Fetch { two_steps: *INTEL }
     }
 
-    /// Asks for the lines `far` bytes behind `part` of what starts at `start` and is used
-    /// now. Parts that are neighbours ask for no line twice.
+    /// While `part` of what starts at `start` is used: asks for the lines `far` bytes
+    /// behind it, where one step is best. Parts that are neighbours ask for no line twice.
     #[inline(always)]
-    pub fn behind(self, simd: Avx512, start: *const u8, part: Range<usize>, far: usize) {
-        let first = part.start.next_multiple_of(LINE);
-        let start = start.wrapping_add(first);
-        let len = part.end.saturating_sub(first);
-        self.ahead(simd, start.wrapping_add(far), start.wrapping_add(NEAR), len);
+    pub fn during(self, simd: Avx512, start: *const u8, part: Range<usize>, far: usize) {
+        if !self.two_steps {
+            let first = part.start.next_multiple_of(LINE);
+            let len = part.end.saturating_sub(first);
+            prefetch_lines(simd, start.wrapping_add(first + far), len);
+        }
     }
 
-    /// Asks for the lines of `len` bytes from `far` on, used much later, and for those from
-    /// `near` on, used soon.
+    /// After the `len` bytes from `start` on were used: asks for the lines `far` bytes
+    /// behind them, where two steps are best.
     #[inline(always)]
-    pub fn ahead(self, simd: Avx512, far: *const u8, near: *const u8, len: usize) {
+    pub fn after(self, simd: Avx512, start: *const u8, len: usize, far: usize) {
         if self.two_steps {
-            // In this order LLVM leaves the addresses to the instructions.
-            prefetch_lines(simd, near, len);
-            lines_to_l2(simd, far, len);
-        } else {
-            prefetch_lines(simd, far, len);
+            prefetch_lines(simd, start.wrapping_add(NEAR), len);
+            lines_to_l2(simd, start.wrapping_add(far), len);
         }
+    }
+
+    /// Asks for the line of `far`, used much later, and for that of `near`, used soon.
+    #[inline(always)]
+    pub fn stream(self, simd: Avx512, far: *const u8, near: *const u8) {
+        if self.two_steps {
+            prefetch(simd, near);
+        }
+        self.lines(simd, far, 1);
     }
 
     /// Asks for the lines of `len` bytes from `start` on, which may lie anywhere and are

@@ -41,8 +41,9 @@ pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
         }
         for (g, group) in groups.iter().chain(&last).enumerate() {
             let start = std::ptr::from_ref(group).cast();
-            simd.fetch.behind(simd, start, 0..size_of_val(group), AHEAD);
+            simd.fetch.during(simd, start, 0..size_of_val(group), AHEAD);
             let t = group_values::<F, M>(simd, group, &activations, g);
+            simd.fetch.after(simd, start, size_of_val(group), AHEAD);
             for (m, t) in t.into_iter().enumerate() {
                 let at = (m * Strip::ROWS + n) * stride + GROUP * g;
                 if let Some(values) = values[at..].first_chunk_mut::<GROUP>() {

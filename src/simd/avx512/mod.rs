@@ -286,7 +286,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch_stream(self, far: *const u8, near: *const u8) {
-        self.fetch.ahead(self, far, near, 1);
+        self.fetch.stream(self, far, near);
     }
 
     /// As in the AVX2 set; the scales by `dpwssd`. Only the generic way uses it, which
