@@ -19,15 +19,11 @@
 use std::arch::x86_64::*;
 
 use super::Avx512;
+use super::fetch::{AHEAD, NEAR};
 use super::scales::{GROUP, SuperScales};
 use super::vector::{dpwssd, load64, sum_each, transpose};
 use crate::quant::ActivationRows;
 use crate::simd::Strip;
-
-/// How far ahead of their use weights are fetched, in bytes. Measured on a whole model,
-/// two threads: 2 KiB 0.81, 4 KiB 0.86, 6 KiB 0.93, 8 KiB 0.98, 10 to 12 KiB 1.00 of a
-/// plain read.
-pub(super) const AHEAD: usize = 12288;
 
 /// Bytes that are fetched while 16 values of 16 rows are added up.
 const MEANWHILE: usize = 1024;
@@ -113,8 +109,9 @@ fn group_values<F: SuperScales>(
         block_sums::<F, 2>(simd, blocks, &head, activations),
         block_sums::<F, 3>(simd, blocks, &head, activations),
     ];
-    let start = std::ptr::from_ref(blocks[0]).cast();
-    simd.fetch.after(simd, start, GROUP * size_of::<F::Block>(), AHEAD);
+    let start = std::ptr::from_ref(blocks[0]).cast::<u8>();
+    let (near, far) = (start.wrapping_add(NEAR), start.wrapping_add(AHEAD));
+    simd.fetch.after(simd, near, far, GROUP * size_of::<F::Block>());
     // SAFETY: the set is proven.
     unsafe {
         let isum = _mm_cvtepi32_ps(sum_each(simd, sums));
@@ -136,8 +133,8 @@ fn block_sums<F: SuperScales, const J: usize>(
     activations: Group<'_>,
 ) -> __m512i {
     // Block by block: nine lines at once take 1 % of the speed.
-    let (start, size) = (std::ptr::from_ref(blocks[0]).cast(), size_of::<F::Block>());
-    simd.fetch.during(simd, start, J * size..(J + 1) * size, AHEAD);
+    let (start, size) = (std::ptr::from_ref(blocks[0]).cast::<u8>(), size_of::<F::Block>());
+    simd.fetch.during(simd, start.wrapping_add(AHEAD), J * size..(J + 1) * size);
     let codes = F::codes(simd, blocks[J]);
     let scales = <F as SuperScales>::scales(simd, head, J);
     let q = &activations.q.as_chunks::<64>().0[4 * J..][..4];

@@ -10,7 +10,8 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use super::codes::SmallCodes;
-use super::matvec::{AHEAD, Row, add_up};
+use super::fetch::{AHEAD, NEAR};
+use super::matvec::{Row, add_up};
 use super::vector::{load32, load64};
 
 use crate::simd::Strip;
@@ -40,10 +41,11 @@ pub(super) fn small_blocks<F: SmallCodes, const M: usize>(
             last = Some(padded);
         }
         for (g, group) in groups.iter().chain(&last).enumerate() {
-            let start = std::ptr::from_ref(group).cast();
-            simd.fetch.during(simd, start, 0..size_of_val(group), AHEAD);
+            let start = std::ptr::from_ref(group).cast::<u8>();
+            let (near, far) = (start.wrapping_add(NEAR), start.wrapping_add(AHEAD));
+            simd.fetch.during(simd, far, 0..size_of_val(group));
             let t = group_values::<F, M>(simd, group, &activations, g);
-            simd.fetch.after(simd, start, size_of_val(group), AHEAD);
+            simd.fetch.after(simd, near, far, size_of_val(group));
             for (m, t) in t.into_iter().enumerate() {
                 let at = (m * Strip::ROWS + n) * stride + GROUP * g;
                 if let Some(values) = values[at..].first_chunk_mut::<GROUP>() {

@@ -21,13 +21,14 @@
 #![allow(clippy::needless_range_loop, reason = "m and q index several arrays at once")]
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::Avx512;
+use super::fetch::{AHEAD, NEAR};
 use super::interleave::{BLOCKS, D8, Interleaved, ROWS, SUMS32, columns, sums_line, unit_lines};
 use super::lanes::Lanes;
-use super::matvec::AHEAD;
 use super::panel::Line;
-use super::vector::{dpwssd, prefetch_lines};
+use super::vector::dpwssd;
 use crate::simd::Strip;
 
 /// Most rows of activations; from there on a panel is faster.
@@ -58,17 +59,20 @@ pub(super) fn super_blocks<F: Lanes, const M: usize, const Q: usize>(
     let mut first = 0;
     for units in units.chunks(at_once * unit_lines(M)) {
         let end = blocks.min(first + at_once * BLOCKS);
-        let ahead = Ahead::new(strip, first * size_of::<F::Block>(), end * size_of::<F::Block>());
+        let columns = first * size_of::<F::Block>()..end * size_of::<F::Block>();
+        let (near, far) = (Ahead::new(strip, &columns, NEAR), Ahead::new(strip, &columns, AHEAD));
         let rows = strip.bytes.chunks_exact(row_bytes).zip(&mut sums);
         for (n, (row, sums)) in rows.enumerate() {
             let mut acc = load::<Q>(simd, sums);
-            let mut next = ahead.of(n);
+            let (mut near, mut far) = (near.of(n), far.of(n));
             let (groups, rest) = F::blocks(row)[first..end].as_chunks::<BLOCKS>();
             let mut units = units.chunks_exact(unit_lines(M));
             for ([a, b, c, d], units) in groups.iter().zip(&mut units) {
-                prefetch_lines(simd, next, BLOCKS * size_of::<F::Block>());
-                next = next.wrapping_add(BLOCKS * size_of::<F::Block>());
+                let len = BLOCKS * size_of::<F::Block>();
+                simd.fetch.during(simd, far, 0..len);
                 group::<F, M, Q>(simd, [a, b, c, d], units, BLOCKS, &mut acc);
+                simd.fetch.after(simd, near, far, len);
+                (near, far) = (near.wrapping_add(len), far.wrapping_add(len));
             }
             if let ([first, rest @ ..], Some(units)) = (rest, units.next()) {
                 // Blocks that are not there repeat the first; their values are not used.
@@ -88,7 +92,7 @@ pub(super) fn super_blocks<F: Lanes, const M: usize, const Q: usize>(
 }
 
 /// What to fetch while a row's blocks are multiplied: the same blocks of a later row,
-/// about [`AHEAD`] bytes further in the order in which they are used.
+/// a number of bytes further in the order in which they are used.
 struct Ahead {
     /// The first block of row 0, of the next blocks, or of the next strip.
     start: *const u8,
@@ -100,9 +104,10 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// For the bytes `start .. end` of every row.
+    /// For the bytes `columns` of every row, about `distance` bytes ahead.
     #[inline(always)]
-    fn new(strip: &Strip<'_>, start: usize, end: usize) -> Self {
+    fn new(strip: &Strip<'_>, columns: &Range<usize>, distance: usize) -> Self {
+        let &Range { start, end } = columns;
         let row_bytes = strip.bytes.len() / strip.rows;
         let next = if end < row_bytes { end } else { strip.bytes.len() };
         Ahead {
@@ -110,7 +115,7 @@ impl Ahead {
             next: strip.bytes.as_ptr().wrapping_add(next),
             row_bytes,
             rows: strip.rows,
-            lead: AHEAD.div_ceil(end - start),
+            lead: distance.div_ceil(end - start),
         }
     }
 
