@@ -6,10 +6,12 @@
 //! precision is half the bytes from every cache. Tiles of rows × activation rows
 //! share the loads and hide the latency of the chains.
 
+use std::marker::PhantomData;
+
 use super::float_panel::{FloatPanel, FloatRows};
 use super::math::padded;
 use crate::quant::{Format, float};
-use crate::simd::{Simd, Strip};
+use crate::simd::{Simd, Strip, Task};
 
 /// Rows of activations per tile.
 const TILE: usize = 4;
@@ -88,18 +90,11 @@ impl FloatStrip<'_> {
     /// `out[m, n]`, rows [`Strip::ROWS`] apart.
     #[inline(always)]
     pub fn multiply<S: Simd>(&self, simd: S, panel: &mut FloatPanel, out: &mut [f32]) {
+        let strip = self;
         match self.format {
-            Format::F16 => self.batch::<S, F16>(simd, panel, out),
-            Format::BF16 => self.batch::<S, BF16>(simd, panel, out),
-            _ => self.batch::<S, F32>(simd, panel, out),
-        }
-    }
-
-    #[inline(always)]
-    fn batch<S: Simd, F: Floats>(&self, simd: S, panel: &mut FloatPanel, out: &mut [f32]) {
-        match self.tiles {
-            Some(tiles) => panel.multiply::<S, F>(simd, (self.rows, self.bytes), tiles, out),
-            None => self.tiles::<S, F>(simd, out),
+            Format::F16 => simd.apart(Multiply { strip, panel, out, format: PhantomData::<F16> }),
+            Format::BF16 => simd.apart(Multiply { strip, panel, out, format: PhantomData::<BF16> }),
+            _ => simd.apart(Multiply { strip, panel, out, format: PhantomData::<F32> }),
         }
     }
 
@@ -115,10 +110,10 @@ impl FloatStrip<'_> {
             match x.len() / self.cols {
                 TILE if S::TILE == TILE => self.rows::<S, F, 4, 4>(simd, x, out),
                 TILE => {
-                    // 16 registers: the chains of four rows and two activation rows.
+                    // 16 registers: the chains of two rows and two activation rows.
                     let (first, second) = x.split_at(2 * self.cols);
-                    self.rows::<S, F, 4, 2>(simd, first, out);
-                    self.rows::<S, F, 4, 2>(simd, second, &mut out[2 * Strip::ROWS..]);
+                    self.rows::<S, F, 2, 2>(simd, first, out);
+                    self.rows::<S, F, 2, 2>(simd, second, &mut out[2 * Strip::ROWS..]);
                 }
                 3 => self.rows::<S, F, 2, 3>(simd, x, out),
                 2 => self.rows::<S, F, 2, 2>(simd, x, out),
@@ -154,6 +149,27 @@ impl FloatStrip<'_> {
                 out[m * Strip::ROWS + n] = sum;
             }
             n += 1;
+        }
+    }
+}
+
+/// The products of a strip of one format.
+struct Multiply<'a, F> {
+    strip: &'a FloatStrip<'a>,
+    panel: &'a mut FloatPanel,
+    out: &'a mut [f32],
+    format: PhantomData<F>,
+}
+
+impl<F: Floats> Task for Multiply<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Multiply { strip, panel, out, .. } = self;
+        match strip.tiles {
+            Some(x) => panel.multiply::<S, F>(simd, (strip.rows, strip.bytes), x, out),
+            None => strip.tiles::<S, F>(simd, out),
         }
     }
 }

@@ -215,6 +215,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// together with its operands: 1 or 4.
     const TILE: usize;
 
+    /// Runs `task` in a function of its own, compiled for the set. A kernel per format goes
+    /// there: all of them in one function took LLVM, whose time per loop grows with the
+    /// function, three quarters of the crate's compilation.
+    fn apart<T: Task>(self, task: T) -> T::Output;
+
     fn splat(self, x: f32) -> Self::F32x16;
     fn load(self, x: &[f32; 16]) -> Self::F32x16;
     fn store(self, x: Self::F32x16, out: &mut [f32; 16]);

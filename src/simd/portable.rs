@@ -3,7 +3,7 @@
 
 use wide::{f32x16, i8x16, i16x16};
 
-use super::Simd;
+use super::{Simd, Task};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Portable;
@@ -13,6 +13,11 @@ impl Simd for Portable {
     type I32x16 = [i32; 16];
     type I16x32 = [i16; 32];
     const TILE: usize = 1;
+
+    #[inline(never)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        task.run(self)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32x16 {

@@ -1,13 +1,15 @@
 //! Strips: a few neighbouring rows of a quantized matrix times all rows of a
 //! batch. The unit that kernels work in, whatever the format and the set.
 
+use std::marker::PhantomData;
+
 use crate::quant::{
     ActivationRows, BlockFormat, Codes, Format, Scales, block_value, with_block_format,
 };
 
-use super::Simd;
 use super::sixteens::Sixteens;
 use super::threes::Threes;
+use super::{Simd, Task};
 
 /// Up to [`Strip::ROWS`] rows of quantized weights and what they are multiplied with. Also
 /// any number of neighbouring strips, see [`Strip::parts`].
@@ -108,11 +110,29 @@ pub(super) fn unpack_and_dot<S: Simd>(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
+    let acc = &mut scratch.sums;
     with_block_format!(
         strip.format,
-        F => blocks::<S, F>(simd, strip, &mut scratch.sums, out),
+        F => simd.apart(Blocks::<F> { strip, acc, out, format: PhantomData }),
         else => debug_assert!(false, "{} has no blocks", strip.format)
     )
+}
+
+struct Blocks<'a, F> {
+    strip: &'a Strip<'a>,
+    acc: &'a mut Vec<f32>,
+    out: &'a mut [f32],
+    format: PhantomData<F>,
+}
+
+impl<F: BlockFormat> Task for Blocks<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Blocks { strip, acc, out, .. } = self;
+        blocks::<S, F>(simd, strip, acc, out);
+    }
 }
 
 #[inline(always)]
@@ -148,9 +168,9 @@ fn blocks<S: Simd, F: BlockFormat>(
 mod tests {
     use super::*;
     use crate::quant::{ActivationRowMut, dot_row};
+    use crate::simd::Isa;
     use crate::simd::sixteens::{self, SixteenScales, SixteensOf};
     use crate::simd::threes;
-    use crate::simd::{Isa, Task};
 
     struct Run<'a>(&'a Strip<'a>, &'a mut Scratch, &'a mut [f32]);
 

@@ -62,10 +62,12 @@ impl<const VNNI: bool> Avx2<VNNI> {
     /// Runs `kernel` in a function of its own, compiled for this set.
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
+        #[inline(never)]
         fn plain<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+        #[inline(never)]
         fn vnni<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
@@ -128,6 +130,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type I32x16 = I32x16;
     type I16x32 = I16x32;
     const TILE: usize = 1;
+
+    #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        self.enter(task)
+    }
 
     #[inline(always)]
     fn load_f16(self, x: &[u8; 32]) -> F32x16 {

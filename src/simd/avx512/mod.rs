@@ -95,6 +95,11 @@ impl Simd for Avx512 {
     const TILE: usize = 4;
 
     #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        self.enter(task)
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: `self` proves the features.
         unsafe { _mm512_set1_ps(x) }

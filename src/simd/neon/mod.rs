@@ -65,6 +65,11 @@ impl<B: Bytes> Simd for Neon<B> {
     const TILE: usize = 1;
 
     #[inline(always)]
+    fn apart<T: Task>(self, task: T) -> T::Output {
+        self.enter(task)
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
         // SAFETY: `self` proves the features.
         F32x16::each(|_| unsafe { vdupq_n_f32(x) })
