@@ -22,6 +22,7 @@ use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
 use super::shares::Shares;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
+use crate::quant::aligned::Aligned;
 use crate::simd::sixteens::{self, SixteenScales, Sixteens, SixteensOf};
 use crate::simd::threes::{self, Threes};
 use crate::simd::{Isa, Order, Scratch, Simd, Strip, Target, Task};
@@ -275,9 +276,9 @@ impl<'a> Then<'a> {
 struct Strips {
     memory: Memory,
     /// `[strips, batch, Strip::ROWS]`: the products of a stretch.
-    out: Vec<f32>,
+    out: Aligned<f32>,
     /// The same of the other matrix.
-    other: Vec<f32>,
+    other: Aligned<f32>,
 }
 
 /// What the kernels need between the lines: of quantized and of float weights.
@@ -289,14 +290,6 @@ struct Memory {
 
 thread_local! {
     static STRIPS: RefCell<Strips> = RefCell::default();
-}
-
-/// `len` values from a cache line's start on, so that no vector of them lies in two.
-fn aligned(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    const LINE: usize = 64;
-    memory.resize(len + LINE / size_of::<f32>(), 0.0);
-    let start = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
-    &mut memory[start..start + len]
 }
 
 /// One thread's part of one product.
@@ -323,13 +316,13 @@ impl Task for Part<'_> {
             while !left.is_empty() {
                 let end = left.end.min(left.start + job.stretch);
                 let stretch = std::mem::replace(&mut left.start, end)..end;
-                let out = aligned(&mut strips.out, stretch.len() * size);
-                let memory = &mut strips.memory;
+                let Strips { memory, out, other } = &mut *strips;
+                out.resize(stretch.len() * size);
                 product(simd, job, job.weight, stretch.clone(), input, memory, out);
                 if let Then::Gate(up) = job.then {
-                    let other = aligned(&mut strips.other, stretch.len() * size);
+                    other.resize(stretch.len() * size);
                     product(simd, job, up, stretch.clone(), input, memory, other);
-                    SiluMul { gate: out, up: &*other }.run(simd);
+                    SiluMul { gate: out, up: other }.run(simd);
                 }
                 put(job, job.rows(stretch), out, input.rows);
             }

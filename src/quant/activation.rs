@@ -20,6 +20,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::aligned::Aligned;
+
 /// A batch of quantized rows; reusable, see [`reset`](Self::reset).
 #[derive(Debug, Clone, Default)]
 pub struct ActivationRows {
@@ -27,10 +29,10 @@ pub struct ActivationRows {
     rows: usize,
     cols: usize,
     block_len: usize,
-    q: Vec<i8>,       // [rows, cols]
-    d: Vec<f32>,      // [rows, cols / block_len]
-    sums: Vec<i16>,   // [rows, cols / 16]
-    sums32: Vec<i16>, // [rows, cols / 32]
+    q: Aligned<i8>,       // [rows, cols]
+    d: Vec<f32>,          // [rows, cols / block_len]
+    sums: Aligned<i16>,   // [rows, cols / 16]
+    sums32: Aligned<i16>, // [rows, cols / 32]
 }
 
 /// Values behind the last row that kernels may read (and multiply by zero): they
@@ -93,10 +95,10 @@ impl ActivationRows {
         assert!(cols > 0 && cols.is_multiple_of(block_len), "{cols} columns in {block_len}s");
         (self.rows, self.cols, self.block_len) = (rows, cols, block_len);
         self.version = next_version();
-        self.q.resize(rows * cols + SLACK, 0);
+        self.q.resize(rows * cols + SLACK);
         self.d.resize(rows * (cols / block_len), 0.0);
-        self.sums.resize(rows * (cols / 16) + SLACK / 16, 0);
-        self.sums32.resize(rows * (cols / 32) + SLACK / 32, 0);
+        self.sums.resize(rows * (cols / 16) + SLACK / 16);
+        self.sums32.resize(rows * (cols / 32) + SLACK / 32);
     }
 
     /// A number that no other contents have, in this process: what a kernel derived

@@ -18,6 +18,7 @@
 //! never fused.
 
 pub mod activation;
+pub(crate) mod aligned;
 pub mod float;
 mod iq4_nl;
 mod iq4_xs;

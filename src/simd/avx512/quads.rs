@@ -53,7 +53,7 @@ pub(super) fn super_blocks<F: Lanes, const M: usize, const Q: usize>(
 ) {
     const { assert!(Q == M.div_ceil(ROWS)) };
     let units = interleaved.of::<M>(simd, strip.activations);
-    let (blocks, row_bytes) = (strip.cols / 256, strip.bytes.len() / strip.rows);
+    let blocks = strip.cols / 256;
     let at_once = if blocks <= GROUPS * BLOCKS { GROUPS } else { GROUPS / Q };
     let mut sums = [[[0.0; ROWS]; Q]; Strip::ROWS];
     let mut first = 0;
@@ -61,8 +61,7 @@ pub(super) fn super_blocks<F: Lanes, const M: usize, const Q: usize>(
         let end = blocks.min(first + at_once * BLOCKS);
         let columns = first * size_of::<F::Block>()..end * size_of::<F::Block>();
         let (near, far) = (Ahead::new(strip, &columns, NEAR), Ahead::new(strip, &columns, AHEAD));
-        let rows = strip.bytes.chunks_exact(row_bytes).zip(&mut sums);
-        for (n, (row, sums)) in rows.enumerate() {
+        for (n, (row, sums)) in strip.weight_rows().zip(&mut sums).enumerate() {
             let mut acc = load::<Q>(simd, sums);
             let (mut near, mut far) = (near.of(n), far.of(n));
             let (groups, rest) = F::blocks(row)[first..end].as_chunks::<BLOCKS>();
