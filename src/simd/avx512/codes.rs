@@ -85,6 +85,9 @@ pub(super) trait SmallCodes: BlockFormat {
     /// What is added to make codes unsigned.
     const OFFSET: i16;
 
+    /// The largest unsigned code.
+    const MOST: i32;
+
     /// The codes of two blocks.
     fn codes(simd: Avx512, blocks: [&Self::Block; 2]) -> __m512i;
 
@@ -329,6 +332,7 @@ impl SuperCodes for quant::IQ4_XS {
 
 impl SmallCodes for quant::Q8_0 {
     const OFFSET: i16 = 128;
+    const MOST: i32 = 255;
 
     #[inline(always)]
     fn codes(simd: Avx512, blocks: [&[u8; 34]; 2]) -> __m512i {
@@ -345,6 +349,7 @@ impl SmallCodes for quant::Q8_0 {
 
 impl SmallCodes for quant::Q4_0 {
     const OFFSET: i16 = 8;
+    const MOST: i32 = 15;
 
     #[inline(always)]
     fn codes(simd: Avx512, blocks: [&[u8; 18]; 2]) -> __m512i {
@@ -359,6 +364,7 @@ impl SmallCodes for quant::Q4_0 {
 
 impl SmallCodes for quant::Q4_1 {
     const OFFSET: i16 = 0;
+    const MOST: i32 = 15;
 
     #[inline(always)]
     fn codes(simd: Avx512, blocks: [&[u8; 20]; 2]) -> __m512i {
@@ -373,6 +379,7 @@ impl SmallCodes for quant::Q4_1 {
 
 impl SmallCodes for quant::Q5_0 {
     const OFFSET: i16 = 16;
+    const MOST: i32 = 31;
 
     #[inline(always)]
     fn codes(simd: Avx512, blocks: [&[u8; 22]; 2]) -> __m512i {
@@ -388,6 +395,7 @@ impl SmallCodes for quant::Q5_0 {
 
 impl SmallCodes for quant::Q5_1 {
     const OFFSET: i16 = 0;
+    const MOST: i32 = 31;
 
     #[inline(always)]
     fn codes(simd: Avx512, blocks: [&[u8; 24]; 2]) -> __m512i {
@@ -403,6 +411,7 @@ impl SmallCodes for quant::Q5_1 {
 
 impl SmallCodes for quant::IQ4_NL {
     const OFFSET: i16 = 128;
+    const MOST: i32 = 255;
 
     #[inline(always)]
     fn codes(simd: Avx512, blocks: [&[u8; 18]; 2]) -> __m512i {

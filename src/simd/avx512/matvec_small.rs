@@ -94,7 +94,7 @@ fn group_values<F: SmallCodes, const M: usize>(
         for ((group, dots), t) in activations.iter().zip(dots).zip(&mut t) {
             let sums32 = _mm512_cvtepi16_epi32(load32(simd, group.sums32));
             let offset = _mm512_mullo_epi32(sums32, _mm512_set1_epi32(F::OFFSET.into()));
-            let isum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum_halves(simd, dots), offset));
+            let isum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum_halves::<F>(simd, dots), offset));
             *t = if F::HAS_MIN {
                 let m = halves::<F, 2>(simd, blocks);
                 _mm512_fmadd_ps(isum, d, _mm512_mul_ps(_mm512_cvtepi32_ps(sums32), m))
@@ -172,15 +172,12 @@ impl<F: SmallCodes, const AT: usize> Halves<F, AT> {
 /// The sums of the low and of the high eight lanes of eight vectors: vector 0
 /// low, vector 0 high, vector 1 low, …
 #[inline(always)]
-fn sum_halves(_: Avx512, v: [__m512i; 8]) -> __m512i {
+fn sum_halves<F: SmallCodes>(simd: Avx512, v: [__m512i; 8]) -> __m512i {
+    let [a, b, c, d, e, f, g, h] = v;
+    let (low, high) =
+        (sum_quarters::<F>(simd, [a, b, c, d]), sum_quarters::<F>(simd, [e, f, g, h]));
     // SAFETY: the set is proven.
     unsafe {
-        let pair =
-            |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let four =
-            |a, b| _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        let low = four(pair(v[0], v[1]), pair(v[2], v[3]));
-        let high = four(pair(v[4], v[5]), pair(v[6], v[7]));
         // Quarters now: low halves of 0–3, high halves of 0–3, of 4–7 the same.
         let sums = _mm512_add_epi32(
             _mm512_shuffle_i32x4::<0b10_00_10_00>(low, high),
@@ -188,5 +185,25 @@ fn sum_halves(_: Avx512, v: [__m512i; 8]) -> __m512i {
         );
         let order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
         _mm512_permutexvar_epi32(order, sums)
+    }
+}
+
+/// The sums of each 128 bits of four vectors, side by side in those 128 bits.
+#[inline(always)]
+fn sum_quarters<F: SmallCodes>(_: Avx512, [a, b, c, d]: [__m512i; 4]) -> __m512i {
+    // SAFETY: the set is proven.
+    unsafe {
+        if 8 * F::MOST * 127 <= i32::from(i16::MAX) {
+            // Of eight products every sum fits a word: half as many operations.
+            let one = _mm512_set1_epi16(1);
+            let two = |a, b| _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
+            two(two(a, b), two(c, d))
+        } else {
+            let pair =
+                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let four =
+                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            four(pair(a, b), pair(c, d))
+        }
     }
 }
