@@ -194,7 +194,7 @@ fn sum_quarters<F: SmallCodes>(_: Avx512, [a, b, c, d]: [__m512i; 4]) -> __m512i
     // SAFETY: the set is proven.
     unsafe {
         if 8 * F::MOST * 127 <= i32::from(i16::MAX) {
-            // Of eight products every sum fits a word: half as many operations.
+            // A sum of eight products fits a word: two operations instead of three.
             let one = _mm512_set1_epi16(1);
             let two = |a, b| _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
             two(two(a, b), two(c, d))
