@@ -107,7 +107,7 @@ fn group_values<F: SmallCodes, const M: usize>(
 }
 
 /// The half-precision number at byte `AT` of each block. (One by one, as words put into a
-/// register, they took a quarter of Q4_0's time.)
+/// register, they took a sixth of Q4_0's time.)
 #[inline(always)]
 fn halves<F: SmallCodes, const AT: usize>(simd: Avx512, blocks: &[F::Block; GROUP]) -> __m512 {
     let start = std::ptr::from_ref(blocks).cast::<u8>();
