@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::quant::Format;
@@ -73,15 +72,12 @@ pub struct Tensor {
     /// Place in `storage`, proven inside it by the parser.
     start: usize,
     len: usize,
-    /// Whether it was used before.
-    used: Arc<AtomicBool>,
 }
 
 impl Tensor {
     pub(crate) fn new(record: TensorRecord, storage: Arc<Storage>) -> Self {
         let TensorRecord { name, dims, n_dims, format, start, len } = record;
-        let used = Arc::new(AtomicBool::new(false));
-        Tensor { name, dims, n_dims, format, storage, start, len, used }
+        Tensor { name, dims, n_dims, format, storage, start, len }
     }
 
     /// The name, as in `blk.0.attn_q.weight`.
@@ -133,13 +129,6 @@ impl Tensor {
             (Some(start), Some(end)) if end <= self.len => start..end,
             _ => 0..0,
         }
-    }
-
-    /// Whether this is the first use of the tensor, or of one that it was cloned from:
-    /// its pages may have to be [mapped](Tensor::populate).
-    pub(crate) fn first_use(&self) -> bool {
-        // Seldom written: all threads read the line.
-        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// Maps the pages of the rows `rows` into the process.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kernel::matmul::{Input, Product, Weight, multiply};
+use crate::kernel::matmul::{Group, Input, Product, multiply_quantized};
+use crate::kernel::matrix::Matrix;
 use crate::kernel::pool::Pool;
 use crate::quant::Format;
 use crate::simd::Isa;
@@ -14,7 +15,7 @@ use crate::tensor::{Storage, Tensor, TensorRecord};
 pub struct Multiplication {
     pool: Pool,
     isa: Isa,
-    weight: Tensor,
+    weight: Matrix,
     input: Input,
     /// `[batch, rows]`
     out: Vec<f32>,
@@ -44,20 +45,20 @@ impl Multiplication {
         }
         let dims = [cols as u64, rows as u64, 1, 1];
         let record = TensorRecord { name: "bench".into(), dims, n_dims: 2, format, start: 0, len };
-        let weight = Tensor::new(record, Arc::new(Storage::Shared(weights)));
+        let weight = Matrix::from(Tensor::new(record, Arc::new(Storage::Shared(weights))));
         let (pool, batch) = (Pool::new(threads)?, inputs.len() / cols);
         let mut input = Input::default();
         input.reset(batch, cols);
         input.values.copy_from_slice(inputs);
-        pool.region(|team| input.quantize(team, isa, [&weight]));
+        pool.region(|team| input.quantize(team, isa, std::iter::once(format)));
         Ok(Multiplication { pool, isa, weight, input, out: vec![0.0; batch * rows] })
     }
 
     /// Multiplies once; the inputs were quantized before.
     pub fn run(&mut self) -> &[f32] {
         let Multiplication { pool, isa, weight, input, out } = self;
-        let weight = Weight::from(&*weight);
-        pool.region(|team| multiply(team, *isa, input, &mut [Product::Store(weight, out)]));
+        let products = &mut [Product::Store(weight, out)];
+        pool.region(|team| multiply_quantized(team, *isa, &mut [Group { input, products }]));
         out
     }
 }

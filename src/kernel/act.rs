@@ -1,24 +1,33 @@
-//! The feed-forward gate: `gate ← silu(gate) · up`, `silu(x) = x / (1 + e⁻ˣ)`.
+//! The gate of a feed-forward network: `gate ← activation(gate) · up`.
 
 use super::math::{exp, padded};
 use crate::simd::{Simd, Task};
 
-/// Gates one row in place.
-pub(crate) struct SiluMul<'a> {
-    /// `[ffn]`, overwritten with the result.
+/// What a network's gate is passed through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// `silu(x) = x / (1 + e⁻ˣ)`
+    Silu,
+}
+
+/// Gates values in place.
+pub(crate) struct Gate<'a> {
+    pub activation: Activation,
+    /// Overwritten with the result.
     pub gate: &'a mut [f32],
-    /// `[ffn]`
+    /// As many.
     pub up: &'a [f32],
 }
 
-impl Task for SiluMul<'_> {
+impl Task for Gate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let Gate { activation: Activation::Silu, gate, up } = self;
         // Loops, not closures: those are not always inlined into the set's region.
-        let (gate16, gate_tail) = self.gate.as_chunks_mut::<16>();
-        let (up16, up_tail) = self.up.as_chunks::<16>();
+        let (gate16, gate_tail) = gate.as_chunks_mut::<16>();
+        let (up16, up_tail) = up.as_chunks::<16>();
         for (gate, up) in gate16.iter_mut().zip(up16) {
             simd.store(silu_mul(simd, simd.load(gate), simd.load(up)), gate);
         }

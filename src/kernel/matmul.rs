@@ -15,18 +15,19 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::act::SiluMul;
+use super::act::{Activation, Gate};
 use super::float_panel::{FloatPanel, FloatRows};
 use super::float_strip::FloatStrip;
+use super::matrix::Matrix;
 use super::pool::{Disjoint, Team};
 use super::quantize::Quantize;
 use super::shares::Shares;
+use crate::quant::Format;
 use crate::quant::activation::{ActivationRowMut, ActivationRows};
 use crate::quant::aligned::Aligned;
 use crate::simd::sixteens::{self, SixteenScales, Sixteens, SixteensOf};
 use crate::simd::threes::{self, Threes};
 use crate::simd::{Isa, Order, Scratch, Simd, Strip, Target, Task};
-use crate::tensor::Tensor;
 
 /// The input rows of one or more matrix products, in each form that the
 /// matrices' formats need; every form is computed once.
@@ -57,17 +58,12 @@ impl Input {
         (self.rows, self.cols) = (self.values.len() / cols, cols);
     }
 
-    /// Quantizes the values for products with `weights`; many rows for float weights
-    /// are laid out in tiles.
-    pub fn quantize<'a>(
-        &mut self,
-        team: &Team<'_>,
-        isa: Isa,
-        weights: impl IntoIterator<Item = &'a Tensor>,
-    ) {
+    /// Quantizes the values for products with weights of `formats`; many rows for float
+    /// weights are laid out in tiles.
+    pub fn quantize(&mut self, team: &Team<'_>, isa: Isa, formats: impl Iterator<Item = Format>) {
         let (mut any_32, mut any_256, mut any_float) = (false, false, false);
-        for weight in weights {
-            match weight.format().activation_block_len() {
+        for format in formats {
+            match format.activation_block_len() {
                 Some(32) => any_32 = true,
                 Some(_) => any_256 = true,
                 None => any_float = true,
@@ -122,53 +118,60 @@ fn side_by_side<S: SixteenScales>(
     });
 }
 
-/// A weight matrix `[rows, cols]` and its bias `[rows]`, if it has one.
-#[derive(Clone, Copy)]
-pub(crate) struct Weight<'a> {
-    pub tensor: &'a Tensor,
-    pub bias: Option<&'a [f32]>,
-}
-
-impl<'a> From<&'a Tensor> for Weight<'a> {
-    fn from(tensor: &'a Tensor) -> Self {
-        Weight { tensor, bias: None }
-    }
-}
-
-/// One product of a group and what becomes of it. `out` is `[input rows, weight rows]`.
+/// One product of a group and what becomes of it. `out` is `[input rows, matrix rows]`.
 pub(crate) enum Product<'a> {
     /// `out = W · x`
-    Store(Weight<'a>, &'a mut [f32]),
+    Store(&'a Matrix, &'a mut [f32]),
     /// `out += W · x`: the residual stream.
-    Add(Weight<'a>, &'a mut [f32]),
-    /// `out = silu(G · x) · (U · x)`: the gate of the feed-forward network.
-    Gate { gate: Weight<'a>, up: Weight<'a>, out: &'a mut [f32] },
+    Add(&'a Matrix, &'a mut [f32]),
+    /// `out = activation(G · x) · (U · x)`: the gate of the feed-forward network.
+    Gate { activation: Activation, gate: &'a Matrix, up: &'a Matrix, out: &'a mut [f32] },
 }
 
-impl<'a> Product<'a> {
-    /// The matrices that it multiplies.
-    pub fn weights(&self) -> impl Iterator<Item = &'a Tensor> + use<'a> {
+impl Product<'_> {
+    /// The formats of the matrices that it multiplies.
+    fn formats(&self) -> impl Iterator<Item = Format> + use<> {
         let (first, second) = match self {
-            Product::Store(weight, _) | Product::Add(weight, _) => (weight.tensor, None),
-            Product::Gate { gate, up, .. } => (gate.tensor, Some(up.tensor)),
+            Product::Store(matrix, _) | Product::Add(matrix, _) => (matrix.format(), None),
+            Product::Gate { gate, up, .. } => (gate.format(), Some(up.format())),
         };
         std::iter::once(first).chain(second)
     }
 }
 
-/// Computes all `products` of `input` in one phase; of no rows, nothing.
-pub(crate) fn multiply(team: &Team<'_>, isa: Isa, input: &Input, products: &mut [Product<'_>]) {
-    if input.rows == 0 {
+/// Rows of activations and the products that they are multiplied in.
+pub(crate) struct Group<'a> {
+    /// The rows, `[rows, cols]`.
+    pub input: &'a mut Input,
+    pub products: &'a mut [Product<'a>],
+}
+
+/// Computes the products of all `groups`: the rows of each are quantized for the
+/// formats of its matrices, then everything is multiplied in one phase.
+pub(crate) fn multiply(team: &Team<'_>, isa: Isa, groups: &mut [Group<'_>]) {
+    for Group { input, products } in &mut *groups {
+        input.quantize(team, isa, products.iter().flat_map(Product::formats));
+    }
+    multiply_quantized(team, isa, groups);
+}
+
+/// As [`multiply`], of inputs that are quantized for these products already.
+pub(crate) fn multiply_quantized(team: &Team<'_>, isa: Isa, groups: &mut [Group<'_>]) {
+    let threads = team.threads();
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for Group { input, products } in groups {
+        if input.rows > 0 {
+            jobs.extend(products.iter_mut().map(|product| Job::new(product, input, threads, isa)));
+        }
+    }
+    if jobs.is_empty() {
         return;
     }
-    let threads = team.threads();
-    let job = |product| Job::new(product, input, threads, isa);
-    let jobs: Vec<Job<'_>> = products.iter_mut().map(job).collect();
     team.run(&|worker| {
         STRIPS.with_borrow_mut(|strips| {
             for worker in [Some(worker), None] {
                 for job in &jobs {
-                    isa.run(Part { job, worker, input, strips });
+                    isa.run(Part { job, worker, strips });
                 }
             }
         });
@@ -185,7 +188,8 @@ const STRETCH: usize = 32;
 
 /// A product whose shapes were checked.
 struct Job<'a> {
-    weight: Weight<'a>,
+    input: &'a Input,
+    weight: &'a Matrix,
     then: Then<'a>,
     /// `[input rows, weight rows]`; a thread writes the columns of its strips.
     out: Disjoint<f32>,
@@ -200,53 +204,52 @@ struct Job<'a> {
 enum Then<'a> {
     Store,
     Add,
-    /// Multiply the other matrix' product by silu of this one.
-    Gate(Weight<'a>),
+    /// Multiply the other matrix' product by the activation of this one.
+    Gate(Activation, &'a Matrix),
 }
 
 impl<'a> Job<'a> {
     /// The loader checked every shape; a mismatch would be our bug, and must not
     /// become a write out of bounds.
-    fn new(product: &'a mut Product<'_>, input: &Input, threads: usize, isa: Isa) -> Self {
+    fn new(product: &'a mut Product<'_>, input: &'a Input, threads: usize, isa: Isa) -> Self {
         let (weight, then, out) = match product {
-            Product::Store(weight, out) => (*weight, Then::Store, out),
-            Product::Add(weight, out) => (*weight, Then::Add, out),
-            Product::Gate { gate, up, out } => (*gate, Then::Gate(*up), out),
+            Product::Store(weight, out) => (&**weight, Then::Store, out),
+            Product::Add(weight, out) => (&**weight, Then::Add, out),
+            Product::Gate { activation, gate, up, out } => {
+                (&**gate, Then::Gate(*activation, up), out)
+            }
         };
-        let rows = weight.tensor.rows();
-        for weight in [Some(weight), then.other()].into_iter().flatten() {
-            let (tensor, name) = (weight.tensor, weight.tensor.name());
-            assert_eq!(tensor.cols(), input.cols, "columns of {name}");
-            assert_eq!(tensor.rows(), rows, "rows of {name}");
-            assert!(weight.bias.is_none_or(|bias| bias.len() == rows), "bias of {name}");
+        let matrices = || [Some(weight), then.other()].into_iter().flatten();
+        let rows = weight.rows();
+        for matrix in matrices() {
+            let name = matrix.name();
+            assert_eq!(matrix.cols(), input.cols, "columns of {name}");
+            assert_eq!(matrix.rows(), rows, "rows of {name}");
         }
-        assert_eq!(out.len(), input.rows * rows, "output of {}", weight.tensor.name());
-        let weights = [Some(weight), then.other()].into_iter().flatten();
-        let at_once = weights.map(|w| isa.strips_at_once(w.tensor.format(), input.rows)).max();
+        assert_eq!(out.len(), input.rows * rows, "output of {}", weight.name());
+        let at_once = matrices().map(|m| isa.strips_at_once(m.format(), input.rows)).max();
         let at_once = at_once.unwrap_or(1);
         let stretch = then.stretch(input.rows).max(at_once);
         let shares = Shares::new(rows.div_ceil(Strip::ROWS), threads, at_once);
-        let mut first_use = weight.tensor.first_use();
-        if let Some(other) = then.other() {
-            first_use |= other.tensor.first_use();
-        }
-        Job { weight, then, out: Disjoint(out.as_mut_ptr()), shares, stretch, first_use }
+        // Each matrix notes its use.
+        let first_use = matrices().fold(false, |any, matrix| any | matrix.first_use());
+        Job { input, weight, then, out: Disjoint(out.as_mut_ptr()), shares, stretch, first_use }
     }
 }
 
 impl Job<'_> {
     /// The weight rows of `strips`.
     fn rows(&self, strips: Range<usize>) -> Range<usize> {
-        let rows = self.weight.tensor.rows();
+        let rows = self.weight.rows();
         rows.min(strips.start * Strip::ROWS)..rows.min(strips.end * Strip::ROWS)
     }
 
     /// Maps the weights of `strips` into the process.
     fn populate(&self, strips: Range<usize>) {
         let rows = self.rows(strips);
-        self.weight.tensor.populate(rows.clone());
+        self.weight.populate(rows.clone());
         if let Some(other) = self.then.other() {
-            other.tensor.populate(rows);
+            other.populate(rows);
         }
     }
 }
@@ -258,14 +261,14 @@ impl<'a> Then<'a> {
     /// the set likes [more](Isa::strips_at_once).
     fn stretch(&self, rows: usize) -> usize {
         match self {
-            Then::Gate(_) => (STRETCH / rows).max(1),
+            Then::Gate(..) => (STRETCH / rows).max(1),
             Then::Store | Then::Add => 1,
         }
     }
 
-    fn other(self) -> Option<Weight<'a>> {
+    fn other(self) -> Option<&'a Matrix> {
         match self {
-            Then::Gate(up) => Some(up),
+            Then::Gate(_, up) => Some(up),
             Then::Store | Then::Add => None,
         }
     }
@@ -297,7 +300,6 @@ struct Part<'a> {
     job: &'a Job<'a>,
     /// Whose part; none for what others have left.
     worker: Option<usize>,
-    input: &'a Input,
     strips: &'a mut Strips,
 }
 
@@ -306,7 +308,8 @@ impl Task for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Part { job, worker, input, strips } = self;
+        let Part { job, worker, strips } = self;
+        let input = job.input;
         let size = input.rows * Strip::ROWS;
         let next = || worker.map_or_else(|| job.shares.others(), |worker| job.shares.own(worker));
         while let Some(mut left) = next() {
@@ -318,11 +321,11 @@ impl Task for Part<'_> {
                 let stretch = std::mem::replace(&mut left.start, end)..end;
                 let Strips { memory, out, other } = &mut *strips;
                 out.resize(stretch.len() * size);
-                product(simd, job, job.weight, stretch.clone(), input, memory, out);
-                if let Then::Gate(up) = job.then {
+                product(simd, job, job.weight, stretch.clone(), memory, out);
+                if let Then::Gate(activation, up) = job.then {
                     other.resize(stretch.len() * size);
-                    product(simd, job, up, stretch.clone(), input, memory, other);
-                    SiluMul { gate: out, up: other }.run(simd);
+                    product(simd, job, up, stretch.clone(), memory, other);
+                    Gate { activation, gate: out, up: other }.run(simd);
                 }
                 put(job, job.rows(stretch), out, input.rows);
             }
@@ -336,15 +339,15 @@ impl Task for Part<'_> {
 fn product<S: Simd>(
     simd: S,
     job: &Job<'_>,
-    weight: Weight<'_>,
+    weight: &Matrix,
     strips: Range<usize>,
-    input: &Input,
     memory: &mut Memory,
     out: &mut [f32],
 ) {
-    let (format, cols) = (weight.tensor.format(), input.cols);
+    let input = job.input;
+    let (format, cols) = (weight.format(), input.cols);
     let rows = job.rows(strips.clone());
-    let bytes = weight.tensor.rows_bytes(rows.clone());
+    let bytes = weight.rows_bytes(rows.clone());
     let activations = match format.activation_block_len() {
         None => None,
         Some(32) => Some(&input.blocks_of_32),
@@ -355,7 +358,7 @@ fn product<S: Simd>(
         Some(activations) => {
             // SAFETY: the strips start within the first row of the output.
             let start = unsafe { job.out.at(rows.start) };
-            let target = Target { start, width: job.weight.tensor.rows() };
+            let target = Target { start, width: job.weight.rows() };
             let (rows, threes, sixteens) = (rows.len(), &input.threes, &input.sixteens);
             let strips = Strip { format, cols, rows, bytes, activations, threes, sixteens, target };
             simd.strips(&strips, &mut memory.scratch, out);
@@ -365,13 +368,13 @@ fn product<S: Simd>(
             let x = &input.values;
             for (strip, out) in strips.clone().zip(out.chunks_exact_mut(size)) {
                 let rows = job.rows(strip..strip + 1);
-                let (rows, bytes) = (rows.len(), weight.tensor.rows_bytes(rows));
+                let (rows, bytes) = (rows.len(), weight.rows_bytes(rows));
                 let strip = FloatStrip { format, cols, rows, bytes, x, tiles };
                 strip.multiply(simd, &mut memory.panel, out);
             }
         }
     }
-    if let Some(bias) = weight.bias {
+    if let Some(bias) = weight.bias() {
         for (bias, out) in bias[rows].chunks(Strip::ROWS).zip(out.chunks_exact_mut(size)) {
             for out in out.chunks_exact_mut(Strip::ROWS) {
                 out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
@@ -384,7 +387,7 @@ fn product<S: Simd>(
 /// where they belong: row by row of the output, whose rows may be pages apart.
 #[inline(always)]
 fn put(job: &Job<'_>, rows: Range<usize>, values: &[f32], batch: usize) {
-    let width = job.weight.tensor.rows();
+    let width = job.weight.rows();
     assert!(rows.start <= rows.end && rows.end <= width);
     let values = values.as_chunks::<{ Strip::ROWS }>().0;
     for m in 0..batch {
@@ -398,9 +401,9 @@ fn put(job: &Job<'_>, rows: Range<usize>, values: &[f32], batch: usize) {
         for (place, values) in place.chunks_mut(Strip::ROWS).zip(of_row) {
             match (job.then, place.as_chunks_mut::<{ Strip::ROWS }>().0) {
                 // A whole strip: a constant length, so no calls and no loops.
-                (Then::Store | Then::Gate(_), [place]) => *place = *values,
+                (Then::Store | Then::Gate(..), [place]) => *place = *values,
                 (Then::Add, [place]) => add(place, values),
-                (Then::Store | Then::Gate(_), _) => place.copy_from_slice(&values[..place.len()]),
+                (Then::Store | Then::Gate(..), _) => place.copy_from_slice(&values[..place.len()]),
                 (Then::Add, _) => add(place, values),
             }
         }
@@ -419,8 +422,8 @@ mod tests {
     use super::*;
     use crate::kernel::math::dot;
     use crate::kernel::pool::Pool;
-    use crate::quant::{Format, dot_row, float};
-    use crate::tensor::{Storage, TensorRecord};
+    use crate::quant::{dot_row, float};
+    use crate::tensor::{Storage, Tensor, TensorRecord};
 
     /// Bytes that differ everywhere, with scales that stay finite: the exponents
     /// of any two bytes read as f16 are kept below 2⁰.
@@ -485,7 +488,7 @@ mod tests {
     }
 
     fn check(format: Format, cols: usize, rows: usize, batch: usize) {
-        let weight = weights(format, rows, cols);
+        let weight = Matrix::from(weights(format, rows, cols));
         let values: Vec<f32> =
             (0..batch * cols).map(|i| ((i * i) as f32 * 0.37).sin() * 3.0).collect();
         let mut first: Option<Vec<u32>> = None;
@@ -496,8 +499,8 @@ mod tests {
                 Pool::new(threads).unwrap().region(|team| {
                     input.reset(batch, cols);
                     input.values.copy_from_slice(&values);
-                    input.quantize(team, isa, [&weight]);
-                    multiply(team, isa, &input, &mut [Product::Store((&weight).into(), &mut out)]);
+                    let products = &mut [Product::Store(&weight, &mut out)];
+                    multiply(team, isa, &mut [Group { input: &mut input, products }]);
                 });
                 let context =
                     format!("{format} {isa} {threads} threads, {cols} × {rows} × {batch}");
@@ -520,12 +523,10 @@ mod tests {
     fn what_becomes_of_many_strips_is_the_same_on_every_set() {
         let (cols, rows, batch) = (512, 20 * Strip::ROWS + 7, 50);
         for (first, second) in [(Format::Q4_K, Format::Q6_K), (Format::Q8_0, Format::F16)] {
-            let (gate, up) = (weights(first, rows, cols), weights(second, rows, cols));
             let bias: Vec<f32> = (0..rows).map(|n| n as f32 - 300.0).collect();
-            let (gate, up) = (
-                Weight { tensor: &gate, bias: Some(&bias) },
-                Weight { tensor: &up, bias: Some(&bias) },
-            );
+            let biased =
+                |format| Matrix::new(weights(format, rows, cols), 0..rows, Some(bias.clone()));
+            let (gate, up) = (&biased(first), &biased(second));
             let mut expected: Option<[Vec<u32>; 3]> = None;
             for isa in Isa::available() {
                 let mut outs = [(); 3].map(|()| vec![0.25f32; batch * rows]);
@@ -535,17 +536,67 @@ mod tests {
                     for (i, x) in input.values.iter_mut().enumerate() {
                         *x = ((i * i) as f32 * 0.37).sin();
                     }
-                    input.quantize(team, isa, [gate.tensor, up.tensor]);
                     let [a, b, out] = &mut outs;
                     let products = &mut [
                         Product::Store(up, a),
                         Product::Add(gate, b),
-                        Product::Gate { gate, up, out },
+                        Product::Gate { activation: Activation::Silu, gate, up, out },
                     ];
-                    multiply(team, isa, &input, products);
+                    multiply(team, isa, &mut [Group { input: &mut input, products }]);
                 });
                 let bits = outs.map(|out| out.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
                 assert!(*expected.get_or_insert_with(|| bits.clone()) == bits, "{first} {isa}");
+            }
+        }
+    }
+
+    /// Rows of a tensor are a matrix of their own, and groups of rows with matrices of
+    /// their own go into one call: on every set, the bits of the parts alone.
+    #[test]
+    fn row_ranges_and_groups_are_the_same_as_their_parts() {
+        let (cols, rows) = (512, 5 * Strip::ROWS);
+        let values = |batch: usize| (0..batch * cols).map(|i| ((i * i) as f32 * 0.37).sin());
+        for format in [Format::Q4_K, Format::Q8_0, Format::F32] {
+            let tensor = weights(format, rows, cols);
+            let matrix = |range| Matrix::new(tensor.clone(), range, None);
+            let (whole, ranges) = (matrix(0..rows), [3..77, 77..78, 100..rows]);
+            let parts = ranges.clone().map(matrix);
+            for isa in Isa::available() {
+                let batches = [2, 17];
+                let mut inputs = batches.map(|batch| {
+                    let mut input = Input::default();
+                    input.reset(batch, cols);
+                    input.values.iter_mut().zip(values(batch)).for_each(|(x, value)| *x = value);
+                    input
+                });
+                let mut all = batches.map(|batch| vec![f32::NAN; batch * rows]);
+                let mut outs =
+                    batches.map(|batch| ranges.clone().map(|r| vec![f32::NAN; batch * r.len()]));
+                Pool::new(2).unwrap().region(|team| {
+                    for (input, out) in inputs.iter_mut().zip(&mut all) {
+                        let products = &mut [Product::Store(&whole, out)];
+                        multiply(team, isa, &mut [Group { input, products }]);
+                    }
+                    let mut products = outs.each_mut().map(|outs| {
+                        let outs = outs.iter_mut().zip(&parts);
+                        outs.map(|(out, part)| Product::Store(part, out)).collect::<Vec<_>>()
+                    });
+                    let groups = inputs.iter_mut().zip(&mut products);
+                    let mut groups: Vec<_> =
+                        groups.map(|(input, products)| Group { input, products }).collect();
+                    multiply(team, isa, &mut groups);
+                });
+                for (all, outs) in all.iter().zip(&outs) {
+                    for (range, out) in ranges.iter().zip(outs) {
+                        for (row, out) in all.chunks(rows).zip(out.chunks(range.len())) {
+                            let same = row[range.clone()].iter().zip(out);
+                            assert!(
+                                same.fold(true, |same, (a, b)| same & (a.to_bits() == b.to_bits())),
+                                "{format} {isa} {range:?}"
+                            );
+                        }
+                    }
+                }
             }
         }
     }
@@ -560,13 +611,17 @@ mod tests {
         }
     }
 
-    fn reference(weight: &Tensor, n: usize, input: &Input, m: usize) -> f32 {
+    fn reference(weight: &Matrix, n: usize, input: &Input, m: usize) -> f32 {
         match weight.format().activation_block_len() {
-            Some(32) => dot_row(weight.format(), weight.row(n), input.blocks_of_32.row(m)),
-            Some(_) => dot_row(weight.format(), weight.row(n), input.blocks_of_256.row(m)),
+            Some(32) => {
+                dot_row(weight.format(), weight.rows_bytes(n..n + 1), input.blocks_of_32.row(m))
+            }
+            Some(_) => {
+                dot_row(weight.format(), weight.rows_bytes(n..n + 1), input.blocks_of_256.row(m))
+            }
             None => {
                 let mut row = vec![0.0; input.cols];
-                float::to_f32(weight.format(), weight.row(n), &mut row);
+                float::to_f32(weight.format(), weight.rows_bytes(n..n + 1), &mut row);
                 let values = &input.values[m * input.cols..(m + 1) * input.cols];
                 Isa::detect().run(Dot(&row, values))
             }

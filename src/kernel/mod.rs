@@ -11,6 +11,7 @@ mod float_panel;
 mod float_strip;
 pub(crate) mod math;
 pub(crate) mod matmul;
+pub(crate) mod matrix;
 pub(crate) mod norm;
 pub(crate) mod pool;
 mod quantize;

@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
+use crate::kernel::act::Activation;
 use crate::kernel::attention::Attention;
-use crate::kernel::matmul::{Input, Product, Weight, multiply};
+use crate::kernel::matmul::{Group, Input, Product, multiply};
 use crate::kernel::norm::RmsNorm;
 use crate::kernel::pool::Team;
 use crate::kernel::rope::Turns;
@@ -145,7 +146,7 @@ impl Transformer {
         layer: &Layer,
     ) {
         let State { x, input, q, k, v, gated, turns, .. } = state;
-        let (wq, wk, wv) = (layer.attn_q.weight(), layer.attn_k.weight(), layer.attn_v.weight());
+        let (wq, wk, wv) = (&layer.attn_q, &layer.attn_k, &layer.attn_v);
         self.norm(team, x, &layer.attn_norm, input);
         self.multiply(
             team,
@@ -153,13 +154,14 @@ impl Transformer {
             &mut [Product::Store(wq, q), Product::Store(wk, k), Product::Store(wv, v)],
         );
         self.attend(team, turns, feeds, index, (q, k, v), input);
-        self.multiply(team, input, &mut [Product::Add(layer.attn_output.weight(), x)]);
+        self.multiply(team, input, &mut [Product::Add(&layer.attn_output, x)]);
 
         self.norm(team, x, &layer.ffn_norm, input);
-        let (gate, up) = (layer.ffn_gate.weight(), layer.ffn_up.weight());
-        self.multiply(team, input, &mut [Product::Gate { gate, up, out: gated }]);
+        let (gate, up) = (&layer.ffn_gate, &layer.ffn_up);
+        let activation = Activation::Silu;
+        self.multiply(team, input, &mut [Product::Gate { activation, gate, up, out: gated }]);
         input.replace(gated, self.config.ffn_dim);
-        self.multiply(team, input, &mut [Product::Add(layer.ffn_down.weight(), x)]);
+        self.multiply(team, input, &mut [Product::Add(&layer.ffn_down, x)]);
         input.replace(gated, self.config.dim); // each keeps its own memory
     }
 
@@ -186,9 +188,8 @@ impl Transformer {
     }
 
     /// Computes `products` of one input.
-    fn multiply(&self, team: &Team<'_>, input: &mut Input, products: &mut [Product<'_>]) {
-        input.quantize(team, self.isa, products.iter().flat_map(Product::weights));
-        multiply(team, self.isa, input, products);
+    fn multiply<'a>(&self, team: &Team<'_>, input: &'a mut Input, products: &'a mut [Product<'a>]) {
+        multiply(team, self.isa, &mut [Group { input, products }]);
     }
 
     /// `input ← attention(q)`, after writing keys and values to the caches.
@@ -233,7 +234,7 @@ impl Transformer {
         if !wanted.logits.is_empty() {
             input.reset(wanted.logits.len(), dim);
             self.norm_rows(team, wanted.logits.iter().map(row), norm, &mut input.values);
-            let output = Weight::from(&self.weights.output);
+            let output = &self.weights.output;
             self.multiply(team, input, &mut [Product::Store(output, logits)]);
         }
     }
@@ -280,7 +281,7 @@ mod tests {
         input.reset(tokens.len(), dim);
         input.values.copy_from_slice(first);
         let mut logits = vec![0.0; tokens.len() * n_vocab];
-        let output = Weight::from(&transformer.weights.output);
+        let output = &transformer.weights.output;
         transformer.pool.region(|team| {
             transformer.multiply(team, &mut input, &mut [Product::Store(output, &mut logits)]);
         });

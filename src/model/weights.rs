@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Place, Result};
 use crate::gguf::Gguf;
-use crate::kernel::matmul::Weight;
+use crate::kernel::matrix::Matrix;
 use crate::quant::Format;
 use crate::tensor::Tensor;
 
@@ -20,7 +20,7 @@ pub(crate) struct Weights {
     /// `[dim]`
     pub output_norm: Vec<f32>,
     /// `[n_vocab, dim]`; the embedding again where the file ties them.
-    pub output: Tensor,
+    pub output: Matrix,
 }
 
 /// The weights of one transformer block, by GGUF's names.
@@ -28,29 +28,15 @@ pub(crate) struct Weights {
 pub(crate) struct Layer {
     /// `[dim]`
     pub attn_norm: Vec<f32>,
-    pub attn_q: Linear,
-    pub attn_k: Linear,
-    pub attn_v: Linear,
-    pub attn_output: Linear,
+    pub attn_q: Matrix,
+    pub attn_k: Matrix,
+    pub attn_v: Matrix,
+    pub attn_output: Matrix,
     /// `[dim]`
     pub ffn_norm: Vec<f32>,
-    pub ffn_gate: Linear,
-    pub ffn_up: Linear,
-    pub ffn_down: Linear,
-}
-
-/// A matrix `[outputs, inputs]` and its bias `[outputs]`, if it has one.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    pub weight: Tensor,
-    pub bias: Option<Vec<f32>>,
-}
-
-impl Linear {
-    /// As the kernels take it.
-    pub fn weight(&self) -> Weight<'_> {
-        Weight { tensor: &self.weight, bias: self.bias.as_deref() }
-    }
+    pub ffn_gate: Matrix,
+    pub ffn_up: Matrix,
+    pub ffn_down: Matrix,
 }
 
 /// The tensor directory, with a note of what was used.
@@ -102,13 +88,13 @@ impl<'a> Directory<'a> {
         Ok(tensor.clone())
     }
 
-    fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+    fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let weight = self.matrix(&format!("{name}.weight"), rows, cols)?;
         let bias = match self.take(&format!("{name}.bias")) {
             Some(tensor) => Some(vector(tensor, rows)?),
             None => None,
         };
-        Ok(Linear { weight, bias })
+        Ok(Matrix::new(weight, 0..rows, bias))
     }
 
     fn norm(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
@@ -152,7 +138,7 @@ impl Weights {
         // Old files carry these precomputed tables; they hold nothing new.
         directory.tensors.retain(|name, _| !name.ends_with(".attn_rot_embd"));
         match directory.tensors.keys().min() {
-            None => Ok(Weights { token_embd, layers, output_norm, output }),
+            None => Ok(Weights { token_embd, layers, output_norm, output: output.into() }),
             Some(name) => {
                 let problem = format!(
                     "is not known for this architecture with {} layers; the text would be wrong",
