@@ -19,7 +19,7 @@
 
 use super::float_strip::Floats;
 use super::pool::Team;
-use crate::simd::{Simd, Strip};
+use crate::simd::{Simd, Strip, Task};
 
 /// Rows of weights, and of activations, per tile.
 const W: usize = 4;
@@ -115,7 +115,8 @@ impl FloatPanel {
                             first: first == 0,
                             last: end == x.steps,
                         };
-                        block.multiply(simd, lanes, &mut out[m * Strip::ROWS + n * W..]);
+                        let out = &mut out[m * Strip::ROWS + n * W..];
+                        simd.apart(MultiplyBlock { block: &block, lanes, out });
                     }
                 }
             }
@@ -161,13 +162,25 @@ struct Block<'a> {
     last: bool,
 }
 
+/// [`Block::multiply`] in a function of its own, which the formats share.
+struct MultiplyBlock<'a> {
+    block: &'a Block<'a>,
+    lanes: &'a mut [[Lanes; W]; X],
+    out: &'a mut [f32],
+}
+
+impl Task for MultiplyBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.block.multiply(simd, self.lanes, self.out);
+    }
+}
+
 impl Block<'_> {
     /// Adds the products to `lanes`; after the last block their sums are `out[m, n]`.
-    ///
-    /// ARM needs no function of a set's own for floats, and formats share this one: all in
-    /// one function took the compiler minutes.
-    #[cfg_attr(target_arch = "aarch64", inline(never))]
-    #[cfg_attr(not(target_arch = "aarch64"), inline(always))]
+    #[inline(always)]
     fn multiply<S: Simd>(&self, simd: S, lanes: &mut [[Lanes; W]; X], out: &mut [f32]) {
         if S::TILE == 4 {
             match self.rows {

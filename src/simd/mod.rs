@@ -49,9 +49,7 @@ pub struct Isa(Tier);
 enum Tier {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2<false>),
-    #[cfg(target_arch = "x86_64")]
-    AvxVnni(Avx2<true>),
+    Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "aarch64")]
@@ -78,8 +76,8 @@ impl Isa {
         let mut sets = vec![Isa(Tier::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
-            sets.extend(Avx2::<false>::new().map(|avx2| Isa(Tier::Avx2(avx2))));
-            sets.extend(Avx2::<true>::new().map(|vnni| Isa(Tier::AvxVnni(vnni))));
+            sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            sets.extend(Avx2::with_vnni().map(|avx2| Isa(Tier::Avx2(avx2))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
             sets.extend(Avx512::with_amx().map(|avx512| Isa(Tier::Avx512(avx512))));
         }
@@ -120,9 +118,9 @@ impl Isa {
         match self.0 {
             Tier::Portable(_) => "portable",
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2(_) => "avx2",
+            Tier::Avx2(simd) if simd.has_vnni() => "avxvnni",
             #[cfg(target_arch = "x86_64")]
-            Tier::AvxVnni(_) => "avxvnni",
+            Tier::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) if simd.has_amx() => "amx",
             #[cfg(target_arch = "x86_64")]
@@ -164,8 +162,6 @@ impl Isa {
             Tier::Portable(simd) => task.run(simd),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(simd) => simd.enter(task),
-            #[cfg(target_arch = "x86_64")]
-            Tier::AvxVnni(simd) => simd.enter(task),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.enter(task),
             #[cfg(target_arch = "aarch64")]

@@ -1,6 +1,5 @@
 //! Fetching of what attention reads next.
 
-use super::integer::TILE;
 use crate::kv_cache::{Head, KvShape, head_bytes};
 use crate::simd::Simd;
 
@@ -26,9 +25,10 @@ impl Default for Ahead {
 }
 
 impl Ahead {
-    pub fn of(shape: &KvShape, head: Head<'_>, next: Option<Head<'_>>) -> Self {
+    /// While a page of `head` is worked on, `queries` queries at a time.
+    pub fn of(shape: &KvShape, head: Head<'_>, next: Option<Head<'_>>, queries: usize) -> Self {
         let of_line = head_bytes(shape) / (2 * shape.lines()) / 32 * 32;
-        let rest = (head_bytes(shape) - of_line * 2 * shape.lines()) / TILE;
+        let rest = (head_bytes(shape) - of_line * 2 * shape.lines()) / queries;
         let next = match (head, next) {
             // Pages of a head lie one after the other, most of them.
             (Head::I16(head), _) => {

@@ -140,7 +140,7 @@ impl Task for Whole<'_, '_> {
         queries.fill(simd, block);
         whole.reset(queries.seen.len(), block.cache.shape().width());
         for chunk in block.chunks() {
-            over_chunk(simd, block, queries, chunk, (keys, values), part);
+            simd.apart(Chunk { block, queries, chunk, keys, values, state: part });
             merge(simd, part, whole);
         }
         finish(simd, whole, block, outs);
@@ -163,7 +163,7 @@ impl Task for Part<'_> {
         let Part { block, chunk, scratch, out } = self;
         let Scratch { queries, keys, values, .. } = scratch;
         queries.fill(simd, block);
-        over_chunk(simd, block, queries, chunk, (keys, values), out);
+        simd.apart(Chunk { block, queries, chunk, keys, values, state: out });
     }
 }
 
@@ -225,6 +225,26 @@ impl Queries {
     }
 }
 
+/// [`over_chunk`] in a function of its own, which [`Whole`] and [`Part`] share.
+struct Chunk<'a> {
+    block: &'a Block<'a>,
+    queries: &'a Queries,
+    chunk: usize,
+    keys: &'a mut Lines,
+    values: &'a mut Lines,
+    state: &'a mut State,
+}
+
+impl Task for Chunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Chunk { block, queries, chunk, keys, values, state } = self;
+        over_chunk(simd, block, queries, chunk, (keys, values), state);
+    }
+}
+
 /// The pages of one chunk, in order.
 #[inline(always)]
 fn over_chunk<S: Simd>(
@@ -242,8 +262,8 @@ fn over_chunk<S: Simd>(
     let last = ((chunk + 1) * CHUNK).min(seen.end.div_ceil(PAGE));
     for number in first..last {
         let Some(head) = block.cache.head(block.layer, number, block.kv_head) else { continue };
-        let mut ahead =
-            Ahead::of(shape, head, block.cache.head(block.layer, number + 1, block.kv_head));
+        let next = block.cache.head(block.layer, number + 1, block.kv_head);
+        let mut ahead = Ahead::of(shape, head, next, TILE);
         let codes = match head {
             Head::I16(codes) => codes,
             Head::Q8_0 { codes, key_ratios, value_ratios } => {

@@ -14,7 +14,7 @@ use std::arch::x86_64::{__m256, __m256i};
 use super::decode::Decode;
 use super::lanes::{block_values, sums32, transpose};
 use super::ops::{Ops, Vector};
-use super::{Avx2, Kernel};
+use super::{Kernel, Products};
 use crate::quant::ActivationRow;
 use crate::simd::Strip;
 
@@ -32,8 +32,8 @@ pub(super) struct Values(Vec<Vector>);
 
 /// Multiplies a strip with 1 to [`MAX_BATCH`] rows.
 #[inline(always)]
-pub(super) fn multiply<F: Decode, const VNNI: bool>(
-    simd: Avx2<VNNI>,
+pub(super) fn multiply<F: Decode>(
+    simd: Products<false>,
     strip: &Strip<'_>,
     values: &mut Values,
     out: &mut [f32],
@@ -57,7 +57,7 @@ impl<F: Decode, const M: usize> Kernel for Rows<'_, F, M> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) {
+    fn run<const VNNI: bool>(self, simd: Products<VNNI>) {
         let Rows { strip, values, out, .. } = self;
         let ops = simd.ops;
         let groups = (strip.cols / F::LEN).div_ceil(8);

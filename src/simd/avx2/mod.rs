@@ -1,5 +1,6 @@
 //! AVX2 with FMA and F16C: x86-64 since 2013 (Haswell, Excavator). With AVX-VNNI
-//! (Alder Lake, Zen 5) the tier above it: the same code, one instruction more.
+//! (Alder Lake, Zen 5) the tier above it: the same code, but panels are multiplied with
+//! one instruction more.
 //!
 //! Here is the vocabulary: every method is one to three instructions,
 //! `#[inline(always)]` into [`Avx2::enter`], the one place compiled for the set.
@@ -33,42 +34,71 @@ pub(super) struct Memory {
     panel: panel::Panel,
 }
 
-/// Proof that the CPU has AVX2, FMA and F16C, and with `VNNI` also AVX-VNNI:
-/// only `new` makes one.
+/// Proof that the CPU has AVX2, FMA and F16C: only [`Avx2::new`] and [`Avx2::with_vnni`]
+/// make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx2<const VNNI: bool> {
+pub(super) struct Avx2 {
+    ops: Ops,
+    /// Whether panels are multiplied with AVX-VNNI, which the CPU has then.
+    vnni: bool,
+}
+
+impl Avx2 {
+    pub fn new() -> Option<Self> {
+        Ops::detect().map(|ops| Avx2 { ops, vnni: false })
+    }
+
+    pub fn with_vnni() -> Option<Self> {
+        let ops = Ops::detect()?;
+        is_x86_feature_detected!("avxvnni").then_some(Avx2 { ops, vnni: true })
+    }
+
+    pub fn has_vnni(self) -> bool {
+        self.vnni
+    }
+
+    /// Runs `task` in code compiled for AVX2.
+    pub fn enter<T: Task>(self, task: T) -> T::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        #[inline(never)]
+        fn region<T: Task>(simd: Avx2, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { region(self, task) }
+    }
+
+    /// The products of a strip by four or more rows of activations.
+    fn panel<F: decode::Decode, const VNNI: bool>(
+        self,
+        strip: &Strip<'_>,
+        panel: &mut panel::Panel,
+        out: &mut [f32],
+    ) {
+        let products = Products::<VNNI> { ops: self.ops };
+        panel::fill::<F, VNNI>(products, strip, panel);
+        tile::multiply::<F, VNNI>(products, strip, panel, out);
+    }
+}
+
+/// Proof that the CPU has the instructions that multiply codes: those of AVX2, and with
+/// `VNNI` also AVX-VNNI.
+#[derive(Clone, Copy)]
+struct Products<const VNNI: bool> {
     ops: Ops,
 }
 
-impl Avx2<false> {
-    pub fn new() -> Option<Self> {
-        Ops::detect().map(|ops| Avx2 { ops })
-    }
-}
-
-impl Avx2<true> {
-    pub fn new() -> Option<Self> {
-        let ops = Ops::detect()?;
-        is_x86_feature_detected!("avxvnni").then_some(Avx2 { ops })
-    }
-}
-
-impl<const VNNI: bool> Avx2<VNNI> {
-    /// Runs `task` in code compiled for this set.
-    pub fn enter<T: Task>(self, task: T) -> T::Output {
-        self.call(Enter(task))
-    }
-
-    /// Runs `kernel` in a function of its own, compiled for this set.
+impl<const VNNI: bool> Products<VNNI> {
+    /// Runs `kernel` in a function of its own, compiled for the set.
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
         #[inline(never)]
-        fn plain<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
+        fn plain<const VNNI: bool, K: Kernel>(simd: Products<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
         #[inline(never)]
-        fn vnni<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
+        fn vnni<const VNNI: bool, K: Kernel>(simd: Products<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: `self` proves that the CPU has the features.
@@ -92,18 +122,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
 /// Code of this tier only, compiled per set as a [`Task`] is.
 trait Kernel {
     type Output;
-    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) -> Self::Output;
-}
-
-struct Enter<T>(T);
-
-impl<T: Task> Kernel for Enter<T> {
-    type Output = T::Output;
-
-    #[inline(always)]
-    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) -> T::Output {
-        self.0.run(simd)
-    }
+    fn run<const VNNI: bool>(self, simd: Products<VNNI>) -> Self::Output;
 }
 
 /// Lanes 0–7 and 8–15.
@@ -125,7 +144,7 @@ pub(super) struct I32x16(__m256i, __m256i);
 #[derive(Clone, Copy)]
 pub(super) struct I16x32(__m256i, __m256i);
 
-impl<const VNNI: bool> Simd for Avx2<VNNI> {
+impl Simd for Avx2 {
     type F32x16 = F32x16;
     type I32x16 = I32x16;
     type I16x32 = I16x32;
@@ -147,8 +166,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn multiply_chains(self, rounds: usize) -> u64 {
-        // SAFETY: `self` proves the features; VNNI says that AVX-VNNI is there.
-        unsafe { if VNNI { super::peak::avxvnni(rounds) } else { super::peak::avx2(rounds) } }
+        // SAFETY: `self` proves the features; `vnni` says that AVX-VNNI is there.
+        unsafe { if self.vnni { super::peak::avxvnni(rounds) } else { super::peak::avx2(rounds) } }
     }
 
     #[inline(always)]
@@ -353,14 +372,16 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     #[inline(always)]
     fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
         debug_assert!(out.len() >= strip.batch() * Strip::ROWS);
+        let memory = &mut scratch.avx2;
         with_block_format!(
             strip.format,
             F => match strip.batch() {
-                ..=matvec::MAX_BATCH => matvec::multiply::<F, VNNI>(self, strip, &mut scratch.avx2.values, out),
-                _ => {
-                    panel::fill::<F, VNNI>(self, strip, &mut scratch.avx2.panel);
-                    tile::multiply::<F, VNNI>(self, strip, &scratch.avx2.panel, out);
+                ..=matvec::MAX_BATCH => {
+                    let products = Products::<false> { ops: self.ops };
+                    matvec::multiply::<F>(products, strip, &mut memory.values, out);
                 }
+                _ if self.vnni => self.panel::<F, true>(strip, &mut memory.panel, out),
+                _ => self.panel::<F, false>(strip, &mut memory.panel, out),
             },
             else => debug_assert!(false, "{} has no blocks", strip.format)
         )

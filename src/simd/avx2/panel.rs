@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use super::decode::Decode;
 use super::lanes::transpose;
 use super::ops::{Ops, Vector};
-use super::{Avx2, Kernel};
+use super::{Kernel, Products};
 use crate::simd::Strip;
 
 /// A thread's panel.
@@ -55,7 +55,7 @@ impl<F: Decode, const VNNI: bool> Layout<F, VNNI> {
 /// Unpacks `strip` into `panel`.
 #[inline(always)]
 pub(super) fn fill<F: Decode, const VNNI: bool>(
-    simd: Avx2<VNNI>,
+    simd: Products<VNNI>,
     strip: &Strip<'_>,
     panel: &mut Panel,
 ) {
@@ -72,7 +72,7 @@ impl<F: Decode> Kernel for Fill<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) {
+    fn run<const VNNI: bool>(self, simd: Products<VNNI>) {
         let Fill { strip, panel, .. } = self;
         let blocks = strip.cols / F::LEN;
         let pairs = strip.rows.div_ceil(16);

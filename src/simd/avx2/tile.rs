@@ -18,7 +18,7 @@ use super::decode::Decode;
 use super::lanes::block_values;
 use super::ops::Vector;
 use super::panel::{Layout, Panel};
-use super::{Avx2, Kernel};
+use super::{Kernel, Products};
 use crate::quant::ActivationRow;
 use crate::simd::Strip;
 use std::arch::x86_64::{__m256, __m256i};
@@ -26,7 +26,7 @@ use std::arch::x86_64::{__m256, __m256i};
 /// Multiplies the strip in `panel` with its rows of activations, 2 or more.
 #[inline(always)]
 pub(super) fn multiply<F: Decode, const VNNI: bool>(
-    simd: Avx2<VNNI>,
+    simd: Products<VNNI>,
     strip: &Strip<'_>,
     panel: &Panel,
     out: &mut [f32],
@@ -80,7 +80,7 @@ impl<F: Decode, const T: usize> Kernel for Tile<'_, F, T> {
     type Output = usize;
 
     #[inline(always)]
-    fn run<const VNNI: bool>(self, simd: Avx2<VNNI>) -> usize {
+    fn run<const VNNI: bool>(self, simd: Products<VNNI>) -> usize {
         let ops = simd.ops;
         let rows: [ActivationRow<'_>; T] = from_fn(|t| self.strip.activations.row(self.m + t));
         let mut acc: Lanes<__m256, T> = [[ops.splat_f32(0.0); 2]; T];
@@ -102,7 +102,7 @@ impl<F: Decode, const T: usize> Kernel for Tile<'_, F, T> {
 /// Adds block `b`.
 #[inline(always)]
 fn block<F: Decode, const VNNI: bool, const T: usize>(
-    simd: Avx2<VNNI>,
+    simd: Products<VNNI>,
     entries: [&[Vector]; 2],
     rows: &[ActivationRow<'_>; T],
     b: usize,
@@ -145,7 +145,7 @@ fn block<F: Decode, const VNNI: bool, const T: usize>(
 /// What does not depend on the codes: `msum`, or what their offset adds to `isum`.
 #[inline(always)]
 fn correct<F: Decode, const VNNI: bool, const T: usize>(
-    simd: Avx2<VNNI>,
+    simd: Products<VNNI>,
     entries: [&[Vector]; 2],
     sums: [&[i16]; T],
     isum: &mut Lanes<__m256i, T>,
@@ -178,7 +178,7 @@ fn correct<F: Decode, const VNNI: bool, const T: usize>(
 /// Adds `scale · Σ u · a` of one sub-block to `isum`.
 #[inline(always)]
 fn sub_block<F: Decode, const VNNI: bool, const T: usize>(
-    simd: Avx2<VNNI>,
+    simd: Products<VNNI>,
     codes: [&[Vector]; 2],
     a: [&[i8]; T],
     scale: [__m256i; 2],
