@@ -1,63 +1,83 @@
 //! Byte-level BPE, the tokenizer of GPT-2, Llama 3 and Qwen: words are spelled
-//! in an alphabet of 256 printable characters, one per byte, and merged by the
-//! `tokenizers` crate's model.
+//! in an alphabet of 256 printable characters, one per byte, and neighbours
+//! are merged in the order of the vocabulary's list.
 
-use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
-use super::pre::{Family, PreTokenizer};
+use super::merge::{Join, Merger, Symbol};
+use super::pre::Family;
 use super::vocab::Vocab;
 
 const MERGES: &str = "tokenizer.ggml.merges";
 
 pub(super) struct Bpe {
-    model: BPE,
-    pre: PreTokenizer,
-    alphabet: [char; 256],
+    family: &'static Family,
+    /// What each byte is spelled as, and the token of that.
+    alphabet: [(char, Option<u32>); 256],
+    /// By left and right token.
+    merges: HashMap<(u32, u32), Join, RandomState>,
 }
 
 impl Bpe {
-    pub fn parse(metadata: &Metadata, vocab: &Vocab, family: &Family) -> Result<Self> {
-        // Control tokens stay out: no text may turn into one.
-        let pieces: BpeVocab = vocab
-            .iter()
-            .filter(|&(id, piece, _)| vocab.is_text(id) && vocab.id(piece) == Some(id))
-            .map(|(id, piece, _)| (piece.to_owned(), id))
-            .collect();
-        let model = BPE::builder()
-            .vocab_and_merges(pieces, merges(metadata, vocab)?)
-            .ignore_merges(family.ignore_merges)
-            .build()
-            .map_err(|problem| Error::key(MERGES, problem.to_string()))?;
-        Ok(Bpe { model, pre: PreTokenizer::new(family)?, alphabet: alphabet() })
+    pub fn parse(metadata: &Metadata, vocab: &Vocab, family: &'static Family) -> Result<Self> {
+        let token = |c: char| (c, text_id(vocab, c.encode_utf8(&mut [0; 4])));
+        Ok(Bpe { family, alphabet: alphabet().map(token), merges: merges(metadata, vocab)? })
     }
 
     /// Appends the ids of `text`. Bytes that the vocabulary lacks are left out.
-    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+    pub fn encode(&self, vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
+        let mut merger = Merger::default();
         let mut spelled = String::new();
-        self.pre.words(text, &mut |word| {
-            spelled.clear();
-            spelled.extend(word.bytes().map(|byte| self.alphabet[usize::from(byte)]));
-            // Fails only for an unknown token, and the model has none.
-            if let Ok(tokens) = self.model.tokenize(&spelled) {
-                ids.extend(tokens.iter().map(|token| token.id));
+        self.family.words(text, &mut |word| {
+            if self.family.ignore_merges {
+                spelled.clear();
+                spelled.extend(word.bytes().map(|byte| self.alphabet[usize::from(byte)].0));
+                if let Some(id) = text_id(vocab, &spelled) {
+                    ids.push(id);
+                    return;
+                }
             }
+            self.merge(word, &mut merger, ids);
         });
+    }
+
+    fn merge(&self, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
+        merger.clear();
+        for (start, byte) in word.bytes().enumerate() {
+            if let (_, Some(id)) = self.alphabet[usize::from(byte)] {
+                merger.push(start, 1, Some(id));
+            }
+        }
+        let join = |a: &Symbol, b: &Symbol| self.merges.get(&(a.id?, b.id?)).copied();
+        ids.extend(merger.run(join).filter_map(|symbol| symbol.id));
     }
 }
 
-/// The merges in order of rank. Each must be two pieces whose joined text is
-/// a piece: the crate's builder relies on it (huggingface/tokenizers #2094).
-fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<(String, String)>> {
+/// The id of `piece` if it is not a control token: no text may turn into one.
+fn text_id(vocab: &Vocab, piece: &str) -> Option<u32> {
+    vocab.id(piece).filter(|&id| vocab.is_text(id))
+}
+
+/// The merges, ranked by their place in the list. Each must be two pieces
+/// whose joined text is a piece.
+fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<HashMap<(u32, u32), Join, RandomState>> {
     let lines = metadata.strings(MERGES)?;
-    let mut merges = Vec::with_capacity(lines.len());
-    let mut seen = std::collections::HashSet::with_capacity(lines.len());
+    if u32::try_from(lines.len()).is_err() {
+        return Err(Error::Limit {
+            what: "merges of the vocabulary",
+            needed: lines.len() as u64,
+            allowed: u32::MAX.into(),
+        });
+    }
+    let mut merges = HashMap::with_capacity_and_hasher(lines.len(), RandomState::default());
     let mut joined = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        let problem = |what: &str| Error::key(MERGES, format!("merge {index} {what}"));
+    for (rank, line) in (0..).zip(lines.iter()) {
+        let problem = |what: &str| Error::key(MERGES, format!("merge {rank} {what}"));
         let Some((left, right)) = line.split_once(' ') else {
             return Err(problem("has no space between two pieces"));
         };
@@ -69,12 +89,12 @@ fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<(String, String)>> {
         let (Some(a), Some(b)) = (vocab.id(left), vocab.id(right)) else {
             return Err(problem("has a part that is not in the vocabulary"));
         };
-        let Some(result) = vocab.id(&joined) else {
+        let Some(id) = vocab.id(&joined) else {
             return Err(problem("joins into text that is not in the vocabulary"));
         };
         // The first of equal merges counts, and none may make a control token.
-        if [a, b, result].into_iter().all(|id| vocab.is_text(id)) && seen.insert((a, b)) {
-            merges.push((left.to_owned(), right.to_owned()));
+        if [a, b, id].into_iter().all(|id| vocab.is_text(id)) {
+            merges.entry((a, b)).or_insert(Join { rank, id });
         }
     }
     Ok(merges)
@@ -123,7 +143,53 @@ fn byte(c: char) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::gguf::{Array, Value};
+
+    /// The rule, word for word.
+    fn naive(merges: &[(String, String)], text: &str) -> Vec<String> {
+        let mut symbols: Vec<String> = text.chars().map(String::from).collect();
+        let rank =
+            |pair: &[String]| merges.iter().position(|(a, b)| *a == pair[0] && *b == pair[1]);
+        loop {
+            let pairs = symbols.windows(2).enumerate();
+            let best = pairs.filter_map(|(at, pair)| Some((rank(pair)?, at))).min();
+            let Some((_, at)) = best else { return symbols };
+            let right = symbols.remove(at + 1);
+            symbols[at] += &right;
+        }
+    }
+
+    fn strings(all: &[String]) -> Value {
+        Value::Array(Array::String(all.iter().map(String::as_str).collect()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn the_heap_merges_like_the_rule(
+            merges in proptest::collection::vec(("[abc]{1,3}", "[abc]{1,3}"), 0..30),
+            text in "[abc]{0,50}|a{0,40}|(ab){0,20}",
+        ) {
+            let mut pieces: Vec<String> = ["a", "b", "c"].map(String::from).into();
+            for (a, b) in &merges {
+                pieces.extend([a.clone(), b.clone(), format!("{a}{b}")]);
+            }
+            let lines: Vec<String> = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
+            let mut metadata = Metadata::new();
+            metadata.set("tokenizer.ggml.tokens", strings(&pieces)).unwrap();
+            metadata.set("tokenizer.ggml.pre", Value::String("gpt-2".into())).unwrap();
+            metadata.set(MERGES, strings(&lines)).unwrap();
+            let vocab = Vocab::parse(&metadata, false, false).unwrap();
+            let bpe = Bpe::parse(&metadata, &vocab, Family::of(&metadata).unwrap()).unwrap();
+            let mut ids = Vec::new();
+            bpe.encode(&vocab, &text, &mut ids);
+            let found: Vec<&str> = ids.iter().filter_map(|&id| vocab.piece(id)).collect();
+            prop_assert_eq!(found, naive(&merges, &text));
+        }
+    }
 
     #[test]
     fn the_alphabet_and_its_inverse_agree() {

@@ -5,7 +5,10 @@
 //! tokens only where the caller asks: what a user writes stays text.
 
 mod bpe;
+mod class;
+mod merge;
 mod pre;
+mod rule;
 mod special;
 mod spm;
 mod stream;
@@ -113,7 +116,7 @@ impl Tokenizer {
             Algorithm::Spm(spm) => {
                 spm.encode(&self.vocab, text, prefix && spm.add_space_prefix, ids);
             }
-            Algorithm::Bpe(bpe) => bpe.encode(text, ids),
+            Algorithm::Bpe(bpe) => bpe.encode(&self.vocab, text, ids),
         }
     }
 

@@ -1,16 +1,15 @@
 //! How byte-level BPE cuts text into words before it merges, by the name in
 //! `tokenizer.ggml.pre`.
 //!
-//! The published patterns end in `\s+(?!\S)`: a run of white space leaves its
-//! last character to the word that follows. The `regex` crate has no
-//! look-ahead (which is why it is linear in the text, whatever the text), so
-//! the patterns here match the run and [`Pattern::end`] gives that one
-//! character back.
-
-use regex::Regex;
+//! The published patterns are alternations: at each place of the text the
+//! first alternative that matches makes the next word. A row of [`FAMILIES`]
+//! lists them as [`Rule`]s.
 
 use crate::error::{Error, Place, Result};
 use crate::gguf::Metadata;
+
+use super::class::{ASCII_SYMBOL, BLANK, DIGIT, LETTER, NUMBER, PUNCTUATION, SPACE, Set, any, not};
+use super::rule::{Rule, WORD_LEAD, run, run_tail, some};
 
 const PRE: &str = "tokenizer.ggml.pre";
 
@@ -18,17 +17,60 @@ const PRE: &str = "tokenizer.ggml.pre";
 pub(super) struct Family {
     names: &'static [&'static str],
     /// Applied in turn, each to the pieces of the one before.
-    patterns: &'static [&'static str],
+    patterns: &'static [&'static [Rule]],
     /// Whether a word that is a piece as a whole skips the merges.
     pub ignore_merges: bool,
     /// What a missing `add_bos_token` means.
     pub add_bos: bool,
 }
 
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+";
+/// `[^\s\p{L}\p{N}]`
+const SIGN: Set = not(SPACE | LETTER | NUMBER);
+
+/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+const LLAMA3: &[Rule] = &[
+    Rule::Contraction { any_case: true },
+    run(Some(WORD_LEAD), any(LETTER)),
+    some(any(NUMBER), 1, 3),
+    run_tail(Some(any(BLANK)), SIGN, "\r\n"),
+    Rule::LineEnds,
+    Rule::Space,
+];
+
+/// As [`LLAMA3`], with `\p{N}` instead of `\p{N}{1,3}`.
+const QWEN2: &[Rule] = &[
+    Rule::Contraction { any_case: true },
+    run(Some(WORD_LEAD), any(LETTER)),
+    some(any(NUMBER), 1, 1),
+    run_tail(Some(any(BLANK)), SIGN, "\r\n"),
+    Rule::LineEnds,
+    Rule::Space,
+];
+
+/// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+const GPT2: &[Rule] = &[
+    Rule::Contraction { any_case: false },
+    run(Some(any(BLANK)), any(LETTER)),
+    run(Some(any(BLANK)), any(NUMBER)),
+    run(Some(any(BLANK)), SIGN),
+    Rule::Space,
+];
+
+/// [`Rule::CasedWord`]`|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+const TEKKEN: &[Rule] = &[
+    Rule::CasedWord,
+    some(any(NUMBER), 1, 1),
+    run_tail(Some(any(BLANK)), SIGN, "\r\n/"),
+    Rule::LineEnds,
+    Rule::Space,
+];
+
+/// `[\p{P}$+<=>^~|]+`
+const PUNCTUATIONS: &[Rule] = &[run(None, any(PUNCTUATION | ASCII_SYMBOL))];
+/// `\p{N}+`
+const NUMBERS: &[Rule] = &[run(None, any(NUMBER))];
+/// `[0-9][0-9][0-9]`
+const THREE_DIGITS: &[Rule] = &[some(any(DIGIT), 3, 3)];
 
 /// The names that converters write. Those in one row were published with the
 /// same pattern.
@@ -60,7 +102,7 @@ const FAMILIES: [Family; 6] = [
     Family { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     Family {
         names: &["default"],
-        patterns: &[r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+        patterns: &[PUNCTUATIONS, GPT2, NUMBERS, THREE_DIGITS],
         ignore_merges: false,
         add_bos: false,
     },
@@ -78,63 +120,36 @@ impl Family {
             Error::unsupported(Place::Key(PRE.to_owned()), problem)
         })
     }
-}
-
-pub(super) struct PreTokenizer {
-    patterns: Vec<Pattern>,
-}
-
-struct Pattern {
-    regex: Regex,
-    /// Whether white space up to a line end is a word of its own: such a run
-    /// keeps its last character.
-    keeps_line_ends: bool,
-}
-
-impl PreTokenizer {
-    pub fn new(family: &Family) -> Result<Self> {
-        let compile = |pattern: &&str| match Regex::new(pattern) {
-            Ok(regex) => Ok(Pattern { regex, keeps_line_ends: pattern.contains(r"\s*[\r\n]+") }),
-            // The patterns are constants; a test compiles every one.
-            Err(problem) => Err(Error::misuse(problem.to_string())),
-        };
-        Ok(PreTokenizer { patterns: family.patterns.iter().map(compile).collect::<Result<_>>()? })
-    }
 
     /// Calls `each` with the words of `text`, in order; together they are the text.
     pub fn words(&self, text: &str, each: &mut dyn FnMut(&str)) {
-        cut(&self.patterns, text, each);
+        cut(self.patterns, text, each);
     }
 }
 
-fn cut(patterns: &[Pattern], text: &str, each: &mut dyn FnMut(&str)) {
-    let Some((pattern, rest)) = patterns.split_first() else {
+fn cut(patterns: &[&[Rule]], text: &str, each: &mut dyn FnMut(&str)) {
+    let Some((pattern, others)) = patterns.split_first() else {
         each(text);
         return;
     };
-    let mut done = 0;
-    while let Some(found) = pattern.regex.find_at(text, done) {
-        let end = pattern.end(text, found.start(), found.end());
-        if found.start() > done {
-            cut(rest, &text[done..found.start()], each);
+    let mut rest = text;
+    // What no rule matches, up to the next match, is a piece too.
+    let mut unmatched = 0;
+    while let Some(c) = rest[unmatched..].chars().next() {
+        let start = &rest[unmatched..];
+        let Some(len) = pattern.iter().find_map(|rule| rule.find(start)) else {
+            unmatched += c.len_utf8();
+            continue;
+        };
+        if unmatched > 0 {
+            cut(others, &rest[..unmatched], each);
         }
-        cut(rest, &text[found.start()..end], each);
-        done = end;
+        let (word, behind) = start.split_at(len);
+        cut(others, word, each);
+        (rest, unmatched) = (behind, 0);
     }
-    if done < text.len() {
-        cut(rest, &text[done..], each);
-    }
-}
-
-impl Pattern {
-    /// Where the match of `start..end` ends once `(?!\S)` is heeded. Only a
-    /// run of white space ends in white space (or, where line ends may close
-    /// a word, in white space that is no line end).
-    fn end(&self, text: &str, start: usize, end: usize) -> usize {
-        let Some(last) = text[start..end].chars().next_back() else { return end };
-        let is_run = last.is_whitespace() && !(self.keeps_line_ends && matches!(last, '\r' | '\n'));
-        let shorter = end - last.len_utf8();
-        if is_run && end < text.len() && shorter > start { shorter } else { end }
+    if !rest.is_empty() {
+        cut(others, rest, each);
     }
 }
 
@@ -144,13 +159,13 @@ mod tests {
 
     fn words(family: &Family, text: &str) -> Vec<String> {
         let mut words = Vec::new();
-        PreTokenizer::new(family).unwrap().words(text, &mut |word| words.push(word.to_owned()));
+        family.words(text, &mut |word| words.push(word.to_owned()));
         assert_eq!(words.concat(), text);
         words
     }
 
     #[test]
-    fn every_pattern_compiles_and_keeps_the_text() {
+    fn every_family_keeps_the_text() {
         for family in &FAMILIES {
             words(family, "Ab'Ll  c1234\n\n \n x\t\ty \u{a0}Zé́ ...\r\n!");
         }

@@ -8,16 +8,13 @@
 //! a symbol that is no piece becomes the byte tokens of its UTF-8
 //! ```
 //!
-//! This is not the `tokenizers` crate's model, because that one gives every
-//! *pair* a rank of its own. Here the score of the *result* decides and equal
-//! scores go to the left, so (a, bc) and (ab, c) must rank the same.
-
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+//! The score of the *result* decides and equal scores go to the left, so
+//! (a, bc) and (ab, c) rank the same.
 
 use crate::error::{Error, Place, Result};
 use crate::gguf::Metadata;
 
+use super::merge::{Join, Merger, Symbol};
 use super::vocab::{Kind, Vocab, byte_of, check_length};
 
 const SCORES: &str = "tokenizer.ggml.scores";
@@ -26,7 +23,8 @@ const SCORES: &str = "tokenizer.ggml.scores";
 pub(super) const SPACE: char = '\u{2581}';
 
 pub(super) struct Spm {
-    scores: Vec<f32>,
+    /// Of each token: 0 for the highest score, the same for equal scores.
+    ranks: Vec<u32>,
     /// The token of each byte, for what has no piece.
     bytes: [Option<u32>; 256],
     /// Bytes in the longest piece.
@@ -34,48 +32,6 @@ pub(super) struct Spm {
     /// Whether a space goes in front of text.
     pub add_space_prefix: bool,
 }
-
-/// A span of the text, in a doubly linked list. Length 0: joined to its left.
-#[derive(Clone, Copy)]
-struct Symbol {
-    start: usize,
-    len: usize,
-    prev: usize,
-    next: usize,
-}
-
-/// The end of the list.
-const NONE: usize = usize::MAX;
-
-/// Two neighbours that could be joined; stale once either has changed.
-struct Pair {
-    score: f32,
-    left: usize,
-    right: usize,
-    /// Bytes of both together when this was made, to know a stale one.
-    len: usize,
-}
-
-impl Ord for Pair {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives the greatest: the highest score, then the leftmost.
-        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
-    }
-}
-
-impl PartialOrd for Pair {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Pair {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Pair {}
 
 impl Spm {
     pub fn parse(metadata: &Metadata, vocab: &Vocab) -> Result<Self> {
@@ -93,8 +49,7 @@ impl Spm {
             }
         }
         Ok(Spm {
-            // Adding zero turns -0.0 into 0.0, which `total_cmp` tells apart.
-            scores: scores.iter().map(|score| score + 0.0).collect(),
+            ranks: ranks(scores),
             bytes,
             longest: vocab.iter().map(|(_, piece, _)| piece.len()).max().unwrap_or(0),
             add_space_prefix: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
@@ -106,51 +61,28 @@ impl Spm {
         let mut spelled = String::with_capacity(text.len() + 8);
         spelled.extend(prefix.then_some(SPACE));
         spelled.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
-        for symbol in self.join(vocab, &spelled) {
-            self.spell(vocab, &spelled[symbol.start..symbol.start + symbol.len], ids);
-        }
+        self.join(vocab, &spelled, |symbol| match symbol.id {
+            Some(id) => ids.push(id),
+            None => self.spell(vocab, &spelled[symbol.start..symbol.start + symbol.len], ids),
+        });
     }
 
-    /// What the text falls into once nothing can be joined any more.
-    fn join(&self, vocab: &Vocab, text: &str) -> Vec<Symbol> {
-        let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
-        for (index, (start, c)) in text.char_indices().enumerate() {
-            let prev = index.checked_sub(1).unwrap_or(NONE);
-            symbols.push(Symbol { start, len: c.len_utf8(), prev, next: index + 1 });
+    /// Calls `each` with what the text falls into once nothing can be joined
+    /// any more. A character that was not joined has no token yet.
+    fn join(&self, vocab: &Vocab, text: &str, each: impl FnMut(&Symbol)) {
+        let mut merger = Merger::default();
+        for (start, c) in text.char_indices() {
+            merger.push(start, c.len_utf8(), None);
         }
-        if let Some(last) = symbols.last_mut() {
-            last.next = NONE;
-        }
-        let pair = |symbols: &[Symbol], left: usize| self.pair(vocab, text, symbols, left);
-        let mut heap: BinaryHeap<Pair> =
-            (0..symbols.len()).filter_map(|left| pair(&symbols, left)).collect();
-        while let Some(Pair { left, right, len, .. }) = heap.pop() {
-            let (a, b) = (symbols[left], symbols[right]);
-            if a.len == 0 || b.len == 0 || a.len + b.len != len {
-                continue;
+        let join = |a: &Symbol, b: &Symbol| {
+            let len = a.len + b.len;
+            if len > self.longest {
+                return None;
             }
-            symbols[left].len = len;
-            symbols[left].next = b.next;
-            symbols[right].len = 0;
-            if let Some(next) = symbols.get_mut(b.next) {
-                next.prev = left;
-            }
-            heap.extend(pair(&symbols, a.prev));
-            heap.extend(pair(&symbols, left));
-        }
-        symbols.retain(|symbol| symbol.len > 0);
-        symbols
-    }
-
-    /// The symbol `left` and its right neighbour, if together they are a piece.
-    fn pair(&self, vocab: &Vocab, text: &str, symbols: &[Symbol], left: usize) -> Option<Pair> {
-        let a = symbols.get(left)?;
-        let len = a.len + symbols.get(a.next)?.len;
-        if len > self.longest {
-            return None;
-        }
-        let id = plain(vocab, &text[a.start..a.start + len])?;
-        Some(Pair { score: self.scores[id as usize], left, right: a.next, len })
+            let id = plain(vocab, &text[a.start..a.start + len])?;
+            Some(Join { rank: self.ranks[id as usize], id })
+        };
+        merger.run(join).for_each(each);
     }
 
     /// Appends the token of a symbol, or those of its bytes. One byte without
@@ -170,6 +102,22 @@ impl Spm {
             ids.push(id);
         }
     }
+}
+
+/// The place of each score among the distinct scores, the highest first.
+fn ranks(scores: &[f32]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..).take(scores.len()).collect();
+    let score = |id: u32| scores[id as usize];
+    // All are finite, so `==` and this order agree but for -0.0 and 0.0, which
+    // `==` joins again below: they are neighbours.
+    order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)));
+    let mut ranks = vec![0; scores.len()];
+    let mut rank = 0;
+    for pair in order.windows(2) {
+        rank += u32::from(score(pair[0]) != score(pair[1]));
+        ranks[pair[1] as usize] = rank;
+    }
+    ranks
 }
 
 /// The id of `piece` if plain text may become it.
@@ -196,7 +144,7 @@ mod tests {
     }
 
     /// The rule in the module's head, word for word.
-    fn naive<'t>(vocab: &Vocab, spm: &Spm, text: &'t str) -> Vec<&'t str> {
+    fn naive<'t>(vocab: &Vocab, scores: &[f32], text: &'t str) -> Vec<&'t str> {
         let mut symbols: Vec<&str> = text.split_inclusive(|_| true).collect();
         let mut starts: Vec<usize> = text.char_indices().map(|(start, _)| start).collect();
         loop {
@@ -204,7 +152,7 @@ mod tests {
             for left in 1..symbols.len() {
                 let end = starts[left] + symbols[left].len();
                 let Some(id) = plain(vocab, &text[starts[left - 1]..end]) else { continue };
-                let score = spm.scores[id as usize];
+                let score = scores[id as usize];
                 if best.is_none_or(|(highest, _)| score > highest) {
                     best = Some((score, left));
                 }
@@ -227,10 +175,17 @@ mod tests {
                 ["a", "b", "▁", "é"].map(|piece| (piece.to_owned(), -9.0)).into();
             all.extend(pieces.into_iter().map(|(piece, score)| (piece, score as f32)));
             let (vocab, spm) = vocab(&all);
-            let found: Vec<&str> =
-                spm.join(&vocab, &text).iter().map(|s| &text[s.start..s.start + s.len]).collect();
-            prop_assert_eq!(found, naive(&vocab, &spm, &text));
+            let mut found = Vec::new();
+            spm.join(&vocab, &text, |s| found.push(&text[s.start..s.start + s.len]));
+            let scores: Vec<f32> = all.iter().map(|(_, score)| *score).collect();
+            prop_assert_eq!(found, naive(&vocab, &scores, &text));
         }
+    }
+
+    #[test]
+    fn equal_scores_have_equal_ranks() {
+        assert_eq!(ranks(&[-1.0, 0.0, -2.0, -0.0, -1.0, 3.5]), [2, 1, 3, 1, 2, 0]);
+        assert_eq!(ranks(&[]), [0; 0]);
     }
 
     #[test]

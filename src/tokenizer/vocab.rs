@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::error::{Error, Place, Result};
 use crate::gguf::{Metadata, Strings};
 
@@ -56,7 +58,7 @@ pub(super) struct Vocab {
     pieces: Strings,
     kinds: Vec<Kind>,
     /// The first id of each piece; the empty piece is not in it.
-    ids: HashMap<Box<str>, u32>,
+    ids: HashMap<Box<str>, u32, RandomState>,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
     pub eot: Option<u32>,
@@ -75,7 +77,7 @@ impl Vocab {
         let pieces = metadata.strings(TOKENS)?.clone();
         check_pieces(&pieces)?;
         let mut kinds = kinds(metadata, &pieces, sentencepiece)?;
-        let mut ids = HashMap::with_capacity(pieces.len());
+        let mut ids = HashMap::with_capacity_and_hasher(pieces.len(), RandomState::default());
         for (id, piece) in (0u32..).zip(pieces.iter()) {
             if !piece.is_empty() {
                 ids.entry(Box::from(piece)).or_insert(id);
