@@ -1,5 +1,5 @@
 //! The desk and its streams with real threads, clocks and panics. What holds in every
-//! order of events is tested by `tests/engine_orders.rs`.
+//! order of events is tested by `tests/orders`.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;

@@ -55,7 +55,7 @@ use draft_model::DraftModel;
 use request::{Input, Job, Text};
 use worker::Worker;
 
-/// What `desk.rs` and `stream.rs` build upon. `tests/engine_orders.rs` compiles the same
+/// What `desk.rs` and `stream.rs` build upon. `tests/orders` compiles the same
 /// two files upon loom's versions of these, and runs them in every order of events.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, Ordering};

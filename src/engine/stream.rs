@@ -197,7 +197,7 @@ impl<E, D: End> Sink<E, D> {
     }
 
     /// Events that the client has not read.
-    #[allow(dead_code, reason = "for the tests here and in tests/engine_orders.rs")]
+    #[allow(dead_code, reason = "for the tests here and in tests/orders")]
     pub fn backlog(&self) -> usize {
         self.channel.lock().events.len()
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 use tramontane::template::strip_marks;
 
-use crate::prompt::{Capabilities, Message, PromptTemplate};
+use tramontane_serve::prompt::{Capabilities, Message, PromptTemplate};
 
 pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
@@ -33,7 +33,7 @@ const SHOW: (&str, &str) = ("user", "I'd like to show off how chat templating wo
 
 #[test]
 fn renders_as_ollama_does() {
-    let data = include_str!("../data/serve/templates/ollama.json");
+    let data = include_str!("../data/templates/ollama.json");
     let data: Json = serde_json::from_str(data).unwrap();
     let mut cases = 0;
     for (name, template) in data.as_object().unwrap() {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::answer::{Done, DoneReason, Embedded, Logprob, Step, TopLogprob};
-use crate::error::ApiError;
-use crate::http::Event;
-use crate::openai::shared::Head;
-use crate::openai::stream::Writer;
-use crate::openai::{anthropic, chat, completions, embeddings, response};
+use tramontane_serve::answer::{Done, DoneReason, Embedded, Logprob, Step, TopLogprob};
+use tramontane_serve::error::ApiError;
+use tramontane_serve::http::Event;
+use tramontane_serve::openai::shared::Head;
+use tramontane_serve::openai::stream::Writer;
+use tramontane_serve::openai::{anthropic, chat, completions, embeddings, response};
 
 #[test]
 fn every_answer_is_written_as_its_route_does() {
@@ -238,7 +238,7 @@ fn vectors_are_numbers_as_short_as_they_can_be_or_base64_of_their_bytes() {
 
 #[test]
 fn errors_have_the_type_of_their_status() {
-    use crate::openai::error::{AnthropicError, OpenAiError};
+    use tramontane_serve::openai::error::{AnthropicError, OpenAiError};
     let openai = BTreeMap::from([
         (400, "invalid_request_error"),
         (401, "authentication_error"),
@@ -272,7 +272,7 @@ fn errors_have_the_type_of_their_status() {
 #[test]
 fn names_of_replies_do_not_repeat() {
     let names: std::collections::HashSet<_> =
-        (0..1000).map(|_| crate::openai::id::random("chatcmpl-")).collect();
+        (0..1000).map(|_| tramontane_serve::openai::id::random("chatcmpl-")).collect();
     assert_eq!(names.len(), 1000);
     assert!(names.iter().all(|name| name.len() == "chatcmpl-".len() + 24));
 }

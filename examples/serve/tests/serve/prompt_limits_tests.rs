@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::go_tests::with_messages;
 use super::prompt_tests::{GREAT, HELLO, chat};
-use crate::prompt::{Capabilities, PromptTemplate};
+use tramontane_serve::prompt::{Capabilities, PromptTemplate};
 
 /// Runs `work` on a small stack; how long it took.
 fn on_small_stack<T: Send>(work: impl FnOnce() -> T + Send) -> (T, Duration) {

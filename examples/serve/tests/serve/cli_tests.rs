@@ -4,13 +4,13 @@ use clap::Parser;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::cli::args::Args;
-use crate::cli::client::{Client, Splitter, base};
-use crate::cli::repl::{Line, Reader, change};
-use crate::cli::run::{Settings, figures};
-use crate::cli::wrap::Wrap;
-use crate::cli::{Screen, human, table, talk};
 use crate::support::{Server, server};
+use tramontane_serve::cli::args::Args;
+use tramontane_serve::cli::client::{Client, Splitter, base};
+use tramontane_serve::cli::repl::{Line, Reader, change};
+use tramontane_serve::cli::run::{Settings, figures};
+use tramontane_serve::cli::wrap::Wrap;
+use tramontane_serve::cli::{Screen, human, table, talk};
 
 /// Runs a command as a script does; what it prints, or its error.
 async fn ollama(address: &str, words: &[&str]) -> Result<String, String> {

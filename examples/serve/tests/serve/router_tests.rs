@@ -252,8 +252,8 @@ async fn what_cannot_end_in_time_is_told_so() {
 /// A Unix socket serves like any other; another server does not take it over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unix_socket_serves() {
-    use crate::config::Bind;
-    use crate::http::{Listener, run};
+    use tramontane_serve::config::Bind;
+    use tramontane_serve::http::{Listener, run};
     let server = server().await;
     let path = server.folder.path().join("socket");
     let bind = Bind::Unix(path.clone());

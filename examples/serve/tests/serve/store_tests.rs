@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rand_numbers::Random;
 use serde_json::json;
 
-use crate::name::ModelName;
-use crate::store::{Digest, Store, StoreError};
+use tramontane_serve::name::ModelName;
+use tramontane_serve::store::{Digest, Store, StoreError};
 
 /// Numbers that differ from run to run only by their seed.
 pub mod rand_numbers {

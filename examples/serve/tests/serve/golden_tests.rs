@@ -1,5 +1,5 @@
 //! Requests and replies as data: the examples of Ollama's documentation, its error
-//! table, and what this server adds. `tests/data/serve/golden/*.json`.
+//! table, and what this server adds. `tests/data/golden/*.json`.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::{Reply, Server, server_with};
 /// Every case of every file, in order; the cases of one file share a server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_gets_its_reply() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/serve/golden");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
     let mut files: Vec<_> =
         fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
@@ -37,7 +37,7 @@ async fn every_case_gets_its_reply() {
 }
 
 /// Settings that a file asks for, by the names of the flags.
-fn settings(args: &mut crate::config::ServeArgs, settings: &Value) {
+fn settings(args: &mut tramontane_serve::config::ServeArgs, settings: &Value) {
     let text = |name: &str| settings[name].as_str().map(str::to_owned);
     args.api_keys = text("api_keys");
     args.read_only = text("read_only");

@@ -8,23 +8,19 @@
 //! Everything about tensors, tokens and sampling is the library's; here are names,
 //! files, HTTP and policy.
 
-mod answer;
-mod app;
-mod catalog;
-mod cli;
-mod config;
-mod error;
-mod http;
-mod metrics;
-mod modelfile;
-mod name;
-mod ollama;
-mod openai;
-mod prompt;
-mod registry;
-mod schedule;
-mod store;
-
-fn main() -> std::process::ExitCode {
-    cli::main()
-}
+pub mod answer;
+pub mod app;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod metrics;
+pub mod modelfile;
+pub mod name;
+pub mod ollama;
+pub mod openai;
+pub mod prompt;
+pub mod registry;
+pub mod schedule;
+pub mod store;

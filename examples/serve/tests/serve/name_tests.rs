@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::name::ModelName;
+use tramontane_serve::name::ModelName;
 
 #[test]
 fn names_are_complete_and_shown_short() {

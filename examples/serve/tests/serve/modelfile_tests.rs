@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use crate::catalog::Settings;
-use crate::modelfile::{Modelfile, generated, parameters_text};
-use crate::prompt::Message;
+use tramontane_serve::catalog::Settings;
+use tramontane_serve::modelfile::{Modelfile, generated, parameters_text};
+use tramontane_serve::prompt::Message;
 
 fn parse(text: &str) -> Modelfile {
     Modelfile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text:?}: {error}"))

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::name::ModelName;
-use crate::registry::{Progress, Registry, RegistryError, RegistryOptions};
-use crate::store::{Digest, Manifest, Store};
+use tramontane_serve::name::ModelName;
+use tramontane_serve::registry::{Progress, Registry, RegistryError, RegistryOptions};
+use tramontane_serve::store::{Digest, Manifest, Store};
 
 /// A model as a registry has it: its blobs, the config last.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tramontane::KvType;
 
-use crate::config::{Bind, Config, ServeArgs};
-use crate::schedule::KeepAlive;
+use tramontane_serve::config::{Bind, Config, ServeArgs};
+use tramontane_serve::schedule::KeepAlive;
 
 fn with(change: impl FnOnce(&mut ServeArgs)) -> Result<Config, String> {
     let mut args = ServeArgs { models: Some("/m".into()), ..ServeArgs::default() };

@@ -7,13 +7,14 @@
 //! them: theirs are those with at most 3 or 4 preemptions, switches away from a thread
 //! that could have gone on. Loom's clock stands still: timeouts are
 //! tested in `src/engine/desk_tests.rs`.
+#![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
 #[allow(dead_code, reason = "compiled for its tests")]
-#[path = "../src/engine/desk.rs"]
+#[path = "../../../src/engine/desk.rs"]
 mod desk;
 #[allow(dead_code, reason = "compiled for its tests")]
-#[path = "../src/engine/stream.rs"]
+#[path = "../../../src/engine/stream.rs"]
 mod stream;
 
 mod sync {

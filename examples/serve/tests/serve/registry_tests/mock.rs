@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::Model;
-use crate::name::ModelName;
+use tramontane_serve::name::ModelName;
 
 /// What somebody asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +87,8 @@ impl Mock {
         let (first, second) = (bind().await.unwrap(), bind().await.unwrap());
         let address = |l: &tokio::net::TcpListener| l.local_addr().unwrap().to_string();
         let blobs = models.iter().flat_map(|(_, model)| &model.blobs);
-        let digests = blobs.map(|blob| crate::store::Digest::of(blob).to_string()).collect();
+        let digests =
+            blobs.map(|blob| tramontane_serve::store::Digest::of(blob).to_string()).collect();
         let (host, elsewhere) = (address(&first), address(&second));
         let world = World { models, digests, host, elsewhere };
         let mock = Mock(Arc::new(Inner {

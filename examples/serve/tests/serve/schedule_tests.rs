@@ -7,8 +7,10 @@ use serde_json::json;
 use tramontane::engine::{Item, Outcome};
 use tramontane::{EngineOptions, GenerateOptions};
 
-use crate::schedule::{KeepAlive, ScheduleError, Scheduler, SchedulerOptions, Source, Want};
 use crate::store_tests::rand_numbers::Random;
+use tramontane_serve::schedule::{
+    KeepAlive, ScheduleError, Scheduler, SchedulerOptions, Source, Want,
+};
 
 fn options() -> SchedulerOptions {
     SchedulerOptions { threads: Some(1), num_ctx: 64, ..SchedulerOptions::default() }

@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::app::{App, Shared};
-use crate::config::{Bind, Config, ServeArgs};
-use crate::http::Listener;
+use tramontane_serve::app::{App, Shared};
+use tramontane_serve::config::{Bind, Config, ServeArgs};
+use tramontane_serve::http::Listener;
 
 /// A server; its store goes with it.
 pub struct Server {
@@ -46,7 +46,7 @@ pub async fn server_with(change: impl FnOnce(&mut ServeArgs)) -> Server {
     };
     change(&mut args);
     let app = Arc::new(App::start(Config::new(&args).unwrap()).await.unwrap());
-    let router = crate::http::router(app.clone());
+    let router = tramontane_serve::http::router(app.clone());
     Server { app, router, folder }
 }
 
@@ -113,7 +113,7 @@ impl Server {
         let address = listener.address();
         let (sender, stopped) = tokio::sync::oneshot::channel();
         let stop = async move { drop(stopped.await) };
-        tokio::spawn(crate::http::run(listener, self.app.clone(), stop));
+        tokio::spawn(tramontane_serve::http::run(listener, self.app.clone(), stop));
         (address, sender)
     }
 }

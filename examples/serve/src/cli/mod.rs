@@ -120,8 +120,8 @@ fn serve(args: &crate::config::ServeArgs) -> Result {
 fn log_to_stderr(debug: u8) {
     let level = match debug {
         0 => "info",
-        1 => "serve=debug,ollama=debug,info",
-        _ => "serve=trace,ollama=trace,debug",
+        1 => "tramontane_serve=debug,info",
+        _ => "tramontane_serve=trace,debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));

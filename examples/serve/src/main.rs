@@ -1,0 +1,5 @@
+//! The binary `tramontane`: see the library.
+
+fn main() -> std::process::ExitCode {
+    tramontane_serve::cli::main()
+}
