@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use tramontane::engine::{Engine, EngineOptions, Item, Outcome, Reply, Request};
+use tramontane::engine::{Engine, EngineOptions, Reply, Request};
 use tramontane::{EncodeOptions, GenerateOptions, Model, SamplerOptions, Summary, machine};
 
 /// Measures the engine.
@@ -78,12 +78,10 @@ fn main() {
 
 /// An engine with memory for all that a bench hands in; pages are taken as they are used.
 fn engine(model: &Model, speculate: bool) -> Engine {
-    let options = EngineOptions {
-        num_ctx: Some(model.context_length().min(8192)),
-        kv_bytes: Some(1 << 40),
-        speculate,
-        ..EngineOptions::default()
-    };
+    let options = EngineOptions::default()
+        .with_num_ctx(model.context_length().min(8192))
+        .with_kv_bytes(1 << 40)
+        .with_speculate(speculate);
     Engine::new(model, &options).unwrap()
 }
 
@@ -102,26 +100,22 @@ fn noise(model: &Model, seed: u64, count: usize) -> Vec<u32> {
 /// To generate exactly `tokens`.
 fn exactly(tokens: usize, sampler: SamplerOptions) -> GenerateOptions {
     let num_predict = Some(tokens);
-    GenerateOptions { sampler, num_predict, ignore_eos: true, ..GenerateOptions::default() }
+    GenerateOptions::default()
+        .with_sampler(sampler)
+        .with_num_predict(num_predict)
+        .with_ignore_eos(true)
 }
 
 /// Every draw is from all tokens: such a text does not copy.
 fn lively() -> SamplerOptions {
-    let all = SamplerOptions { temperature: 1.0, top_k: 0, top_p: 1.0, ..Default::default() };
-    SamplerOptions { seed: Some(1), ..all }
+    let all = SamplerOptions::default().with_temperature(1.0).with_top_k(0).with_top_p(1.0);
+    all.with_seed(1)
 }
 
 /// Waits for the end; the text's tokens.
-fn finish(reply: Reply) -> (Vec<u32>, Summary) {
-    let mut tokens = Vec::new();
-    for item in reply {
-        match item {
-            Item::Event(piece) => tokens.push(piece.token),
-            Item::End(Outcome::Done(summary)) => return (tokens, summary),
-            Item::End(other) => panic!("{other:?}"),
-        }
-    }
-    panic!("a stream without an end");
+fn finish(mut reply: Reply) -> (Vec<u32>, Summary) {
+    let tokens = reply.blocking_iter().map(|piece| piece.unwrap().token).collect();
+    (tokens, reply.summary())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -165,7 +159,7 @@ fn streams(model: &Model, args: &Args) {
             .collect();
         let mut round = || {
             for reply in &mut replies {
-                assert!(matches!(reply.next(), Some(Item::Event(_))), "a stream has ended");
+                reply.blocking_iter().next().expect("a stream has ended").unwrap();
             }
         };
         (0..WARM).for_each(|_| round());
@@ -202,7 +196,7 @@ fn chat(model: &Model) {
         let options = exactly(ANSWER, SamplerOptions::greedy());
         let start = Instant::now();
         let mut reply = engine.submit(Request::new(tokens.clone(), options)).unwrap();
-        let Some(Item::Event(first)) = reply.next() else { panic!("no token") };
+        let first = reply.blocking_iter().next().expect("no token").unwrap();
         let time = start.elapsed().as_secs_f64();
         let (answer, summary) = finish(reply);
         println!(
@@ -224,7 +218,7 @@ fn speculation(model: &Model, args: &Args) {
     let prompt = noise(model, 7, 32);
     let tokens = args.tokens.min(model.context_length() - prompt.len());
     // The text `t t t …`: by force, so that every guess is right.
-    let forced = SamplerOptions { logit_bias: vec![(5, 1e6)], ..SamplerOptions::greedy() };
+    let forced = SamplerOptions::greedy().with_logit_bias(vec![(5, 1e6)]);
     compare(model, "every guess right (one token forced)", &prompt, tokens, forced, args);
     // What a model of random weights says falls into a loop, or does not: see the share.
     compare(model, "greedy", &prompt, tokens, SamplerOptions::greedy(), args);
@@ -261,8 +255,9 @@ fn quotations(model: &Model, args: &Args) {
          the captain that the ship can leave with the evening tide. Do not forget the dog, and bring \
          the letters.",
     ];
-    let encode =
-        |text: &str, bos| model.tokenizer().encode(text, EncodeOptions { bos, special: true });
+    let encode = |text: &str, bos| {
+        model.tokenizer().encode(text, EncodeOptions::default().with_bos(bos).with_special(true))
+    };
     let together = PASSAGES[..2].join(" ");
     for passage in PASSAGES.into_iter().chain([together.as_str()]) {
         let (begun, wanted) = (encode(passage, true), encode(passage, false));
@@ -321,9 +316,8 @@ fn arrival(model: &Model, args: &Args) {
                 Request::new(noise(model, 200 + stream as u64, 32), exactly(most, lively()));
             let reply = engine.submit(request).unwrap();
             let canceller = reply.canceller();
-            let times = |reply: Reply| {
-                let events = reply.filter(|item| matches!(item, Item::Event(_)));
-                events.map(|_| Instant::now()).collect::<Vec<_>>()
+            let times = |mut reply: Reply| {
+                reply.blocking_iter().map(|_| Instant::now()).collect::<Vec<_>>()
             };
             (thread::spawn(move || times(reply)), canceller)
         })

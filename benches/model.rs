@@ -21,7 +21,7 @@ fn tokens(model: &Model, n: usize) -> Vec<u32> {
 
 fn session(model: &Model) -> Session {
     let num_ctx = Some(model.context_length().min(8192 + 512));
-    model.session(&SessionOptions { num_ctx, ..SessionOptions::default() }).unwrap()
+    model.session(&SessionOptions::default().with_num_ctx(num_ctx)).unwrap()
 }
 
 fn model(c: &mut Criterion) {

@@ -59,17 +59,11 @@ struct Conversation {
 fn run(args: Args) -> common::Result {
     let model = args.model.open()?;
     model.chat_template()?;
-    let sampler = SamplerOptions {
-        temperature: args.temperature,
-        seed: args.seed,
-        ..SamplerOptions::default()
-    };
-    let options = GenerateOptions {
-        sampler,
-        context_full: ContextFull::Shift { num_keep: 4 },
-        ..GenerateOptions::default()
-    };
-    let session = model.session(&SessionOptions { num_ctx: args.ctx, ..Default::default() })?;
+    let sampler = SamplerOptions::default().with_temperature(args.temperature).with_seed(args.seed);
+    let options = GenerateOptions::default()
+        .with_sampler(sampler)
+        .with_context_full(ContextFull::Shift { num_keep: 4 });
+    let session = model.session(&SessionOptions::default().with_num_ctx(args.ctx))?;
     let messages = args.system.as_deref().map(Message::system).into_iter().collect();
     let mut talk = Conversation { model, session, options, messages, last: Timings::default() };
     eprintln!("{} · /help lists the commands", talk.model.name().unwrap_or("model"));

@@ -70,12 +70,10 @@ fn run(args: Args) -> common::Result {
     }
     let encode = |text: &String| model.tokenizer().encode(text, EncodeOptions::default());
     let inputs: Vec<Vec<u32>> = texts.iter().map(encode).collect();
-    let options = EmbedOptions {
-        pooling: args.pooling.map(Pooling::from),
-        normalize: !args.raw,
-        truncate: args.truncate,
-        ..EmbedOptions::default()
-    };
+    let options = EmbedOptions::default()
+        .with_pooling(args.pooling.map(Pooling::from))
+        .with_normalize(!args.raw)
+        .with_truncate(args.truncate);
     let start = Instant::now();
     let embeddings = model.embed(&inputs, &options)?;
     let seconds = start.elapsed().as_secs_f64();

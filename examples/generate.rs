@@ -54,17 +54,13 @@ fn run(args: Args) -> common::Result {
         Some(path) => common::read_text(Some(path))?,
         None => args.prompt,
     };
-    let options = GenerateOptions {
-        sampler: SamplerOptions {
-            temperature: args.temperature,
-            seed: args.seed,
-            ..SamplerOptions::default()
-        },
-        num_predict: args.num_predict,
-        stop: args.stop,
-        ..GenerateOptions::default()
-    };
-    let session_options = SessionOptions { num_ctx: args.ctx, ..SessionOptions::default() };
+    let options = GenerateOptions::default()
+        .with_sampler(
+            SamplerOptions::default().with_temperature(args.temperature).with_seed(args.seed),
+        )
+        .with_num_predict(args.num_predict)
+        .with_stop(args.stop);
+    let session_options = SessionOptions::default().with_num_ctx(args.ctx);
     let mut session = model.session(&session_options)?;
     let mut out = std::io::stdout().lock();
     let mut generation = session.generate(&prompt, &options)?;

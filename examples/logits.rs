@@ -42,11 +42,7 @@ fn run(args: Args) -> common::Result {
         return Err("--chunk must be at least 1".into());
     }
     let model = args.model.open()?;
-    let options = SessionOptions {
-        num_ctx: Some(args.ids.len()),
-        kv_type: args.kv,
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions::default().with_num_ctx(args.ids.len()).with_kv_type(args.kv);
     let mut session = model.session(&options)?;
     let io = |error| format!("{}: {error}", args.out.display());
     let mut out = BufWriter::new(File::create(&args.out).map_err(io)?);

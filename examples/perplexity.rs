@@ -50,8 +50,7 @@ fn run(args: Args) -> common::Result {
         .into());
     }
     let chunks = (tokens.len() / args.ctx).min(args.chunks.unwrap_or(usize::MAX));
-    let options =
-        SessionOptions { num_ctx: Some(args.ctx), kv_type: args.kv, ..SessionOptions::default() };
+    let options = SessionOptions::default().with_num_ctx(args.ctx).with_kv_type(args.kv);
     let mut session = model.session(&options)?;
     let bar = ProgressBar::new(chunks as u64);
     bar.set_style(ProgressStyle::with_template(

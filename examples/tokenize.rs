@@ -65,7 +65,7 @@ fn run(args: Args) -> common::Result {
         Some(text) => text.clone(),
         None => common::read_text(args.file.as_ref())?,
     };
-    let options = EncodeOptions { bos: !args.no_bos, special: args.special };
+    let options = EncodeOptions::default().with_bos(!args.no_bos).with_special(args.special);
     if !args.json_lines {
         println!("{}", json!(tokenizer.encode(&text, options)));
         return Ok(());

@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused: missing file, permissions, a directory.
+    /// The operating system refused: a missing file, no permission, a full disk.
     #[error("{}: {}", path.display(), io_sentence(source))]
     Io {
         /// The file that was being used.
@@ -37,14 +37,15 @@ pub enum Error {
         /// What is not supported, and what is.
         problem: String,
     },
-    /// The caller asked for something that cannot be done; nothing was changed.
+    /// The caller asked for something that cannot be done: an option out of its range, a
+    /// path that is a directory, tokens outside the vocabulary. Nothing was changed.
     #[error("{0}")]
     Misuse(String),
-    /// A bound protects the process: memory, context length, template fuel.
+    /// A bound protects the process: memory, context length, steps of a template.
     #[error("{what}: {needed} needed, {allowed} allowed")]
     Limit {
         /// What is bounded.
-        what: &'static str,
+        what: Bounded,
         /// How much the request needs.
         needed: u64,
         /// How much is allowed.
@@ -70,6 +71,38 @@ pub enum Error {
     /// The engine was stopped before the request ended.
     #[error("the engine was stopped")]
     Closed,
+}
+
+/// What [`Error::Limit`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bounded {
+    /// Positions of a context: shorten the input, or raise `num_ctx`.
+    Context,
+    /// Bytes of keys and values under a budget: lower `num_ctx` or `num_predict`, or raise
+    /// [`kv_bytes`](crate::EngineOptions::kv_bytes).
+    KvMemory,
+    /// Bytes that the system did not give.
+    Memory(&'static str),
+    /// Threads that the system did not give.
+    Threads,
+    /// A size in a model file.
+    File(&'static str),
+    /// A size in a chat template, or in what it renders.
+    Template(&'static str),
+}
+
+impl fmt::Display for Bounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Bounded::Context => "positions in the context (shorten the input or raise num_ctx)",
+            Bounded::KvMemory => {
+                "bytes of keys and values (lower num_ctx or num_predict, or raise kv_bytes)"
+            }
+            Bounded::Threads => "threads",
+            Bounded::Memory(what) | Bounded::File(what) | Bounded::Template(what) => what,
+        })
+    }
 }
 
 /// What the operating system said, and what to do about the usual cases.
@@ -145,6 +178,10 @@ impl Error {
 
     pub(crate) fn tensor(name: &str, problem: impl Into<String>) -> Self {
         Error::file(Place::Tensor(name.to_owned()), problem)
+    }
+
+    pub(crate) fn limit(what: Bounded, needed: usize, allowed: usize) -> Self {
+        Error::Limit { what, needed: needed as u64, allowed: allowed as u64 }
     }
 
     pub(crate) fn misuse(problem: impl Into<String>) -> Self {

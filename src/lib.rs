@@ -9,6 +9,9 @@
 //! ```
 
 // Blank lines keep the order: rustfmt sorts neighbours.
+#[macro_use]
+mod setters;
+
 pub mod error;
 
 pub mod quant;
@@ -41,8 +44,8 @@ pub mod engine;
 pub mod bench;
 
 pub use engine::{EmbedOptions, Embedding, Pooling};
-pub use engine::{Engine, EngineOptions};
-pub use error::{Error, Place, Result};
+pub use engine::{Engine, EngineOptions, Pending, Reply, Request};
+pub use error::{Bounded, Error, Place, Result};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;
 pub use model::{Model, ModelOptions};
@@ -50,8 +53,8 @@ pub use model::{Model, ModelOptions};
 pub use model::{builtin, builtin_bytes, builtin_with};
 pub use sampler::SamplerOptions;
 pub use session::{
-    Canceller, ContextFull, FinishReason, GenerateOptions, Generation, Piece, Session,
-    SessionOptions, Summary, Timings, feed_together,
+    Canceller, Completion, ContextFull, FinishReason, GenerateOptions, Generation, Logprob, Piece,
+    Session, SessionOptions, Summary, Timings, feed_together,
 };
 pub use template::{Chat, ChatTemplate, Message};
 pub use tokenizer::{EncodeOptions, Tokenizer};

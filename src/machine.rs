@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::kernel::pool::{Pool, part};
 use crate::simd::{Isa, Simd, Task};
 
@@ -54,10 +54,8 @@ pub fn read_bandwidth(parts: &[&[u8]], threads: usize, isa: Isa) -> Result<f64> 
 /// [`Error::Limit`] if the memory cannot be had.
 pub fn buffer(len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Error::Limit {
-        what: "bytes for a buffer to read",
-        needed: len as u64,
-        allowed: isize::MAX as u64,
+    bytes.try_reserve_exact(len).map_err(|_| {
+        Error::limit(Bounded::Memory("bytes for a buffer to read"), len, isize::MAX as usize)
     })?;
     bytes.resize(len, 0xA5);
     Ok(bytes)

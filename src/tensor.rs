@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::quant::Format;
 
 /// A tensor has at most this many dimensions.
@@ -145,7 +145,7 @@ impl Tensor {
         let n = self.rows() * self.cols();
         let mut values = Vec::new();
         values.try_reserve_exact(n).map_err(|_| Error::Limit {
-            what: "bytes for a tensor as f32",
+            what: Bounded::Memory("bytes for a tensor as f32"),
             needed: n as u64 * 4,
             allowed: isize::MAX as u64,
         })?;

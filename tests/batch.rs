@@ -48,12 +48,12 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn engine() -> Engine {
-    let options = EngineOptions { max_running: 3, max_queue: 4, ..EngineOptions::default() };
+    let options = EngineOptions::default().with_max_running(3).with_max_queue(4);
     Engine::new(&tramontane::builtin().unwrap(), &options).unwrap()
 }
 
 fn plan(ordered: bool) -> Plan {
-    let generate = GenerateOptions { sampler: SamplerOptions::greedy(), ..Default::default() };
+    let generate = GenerateOptions::default().with_sampler(SamplerOptions::greedy());
     Plan { defaults: Options { generate, num_ctx: None }, window: 4, ordered, seed: 3 }
 }
 

@@ -13,7 +13,7 @@ fn storyteller() -> Model {
 }
 
 fn raw(pooling: Pooling) -> EmbedOptions {
-    EmbedOptions { pooling: Some(pooling), normalize: false, ..EmbedOptions::default() }
+    EmbedOptions::default().with_pooling(pooling).with_normalize(false)
 }
 
 /// Texts of 1 to some hundred tokens, more of them than one pass takes.
@@ -66,7 +66,7 @@ fn the_mean_is_the_mean_of_the_rows_and_cls_the_first() {
     assert_eq!(model.embed(&[input], &raw(Pooling::Mean)).unwrap()[0].vector, mean);
     assert_eq!(model.embed(&[input], &raw(Pooling::Cls)).unwrap()[0].vector, rows[0].vector);
     // The storyteller's file names no pooling.
-    let default = EmbedOptions { normalize: false, ..EmbedOptions::default() };
+    let default = EmbedOptions::default().with_normalize(false);
     let last = &rows[rows.len() - 1].vector;
     assert_eq!(&model.embed(&[input], &default).unwrap()[0].vector, last);
 }
@@ -84,7 +84,7 @@ fn many_together_equal_each_alone_in_any_passes() {
             assert_eq!(embedding.tokens, input.len());
         }
         for num_batch in [1, 7, 512] {
-            let options = EmbedOptions { num_batch: Some(num_batch), ..raw(pooling) };
+            let options = raw(pooling).with_num_batch(num_batch);
             let together = model.embed(&inputs, &options).unwrap();
             assert_eq!(vector_bits(&together), vector_bits(&alone), "num_batch {num_batch}");
         }
@@ -123,12 +123,12 @@ fn normalized_vectors_point_the_same_way_with_length_1() {
 fn long_inputs_are_refused_or_cut() {
     let model = storyteller();
     let input = &inputs(&model)[3];
-    let refused = EmbedOptions { num_ctx: Some(10), ..raw(Pooling::Mean) };
+    let refused = raw(Pooling::Mean).with_num_ctx(10);
     assert!(matches!(
         model.embed(&[input], &refused),
         Err(Error::Limit { needed: 64, allowed: 10, .. })
     ));
-    let cut = EmbedOptions { truncate: true, ..refused.clone() };
+    let cut = refused.clone().with_truncate(true);
     let cut = model.embed(&[input], &cut).unwrap();
     assert_eq!(cut[0].tokens, 10);
     assert_eq!(cut, model.embed(&[&input[..10]], &refused).unwrap());
@@ -147,8 +147,8 @@ fn mistakes_name_the_input() {
     assert!(problem(&[vec![1], vec![]], &options).contains("input 1 is empty"));
     let outside = model.n_vocab() as u32;
     assert!(problem(&[vec![1, outside]], &options).contains("outside the vocabulary"));
-    let zero = EmbedOptions { num_ctx: Some(0), ..EmbedOptions::default() };
+    let zero = EmbedOptions::default().with_num_ctx(0);
     assert!(problem(&[vec![1]], &zero).contains("num_ctx"));
-    let zero = EmbedOptions { num_batch: Some(0), ..EmbedOptions::default() };
+    let zero = EmbedOptions::default().with_num_batch(0);
     assert!(problem(&[vec![1]], &zero).contains("num_batch"));
 }

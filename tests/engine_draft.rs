@@ -3,7 +3,7 @@
 
 mod support;
 
-use tramontane::engine::{Engine, EngineOptions, Item, Outcome, Reply, Request};
+use tramontane::engine::{Engine, EngineOptions, Reply, Request};
 use tramontane::{EncodeOptions, Error, GenerateOptions, Model, SamplerOptions, Timings};
 
 const STORYTELLER: &str = "../../models/storyteller-q4_k_m.gguf";
@@ -14,16 +14,9 @@ fn short_sighted(window: usize) -> Model {
     support::Way { window: Some(window), ..support::Way::whole() }.model(STORYTELLER)
 }
 
-fn read(reply: Reply) -> (Vec<u32>, Timings) {
-    let mut tokens = Vec::new();
-    for item in reply {
-        match item {
-            Item::Event(piece) => tokens.push(piece.token),
-            Item::End(Outcome::Done(summary)) => return (tokens, summary.timings),
-            Item::End(other) => panic!("{other:?}"),
-        }
-    }
-    panic!("no end")
+fn read(mut reply: Reply) -> (Vec<u32>, Timings) {
+    let tokens = reply.blocking_iter().map(|piece| piece.unwrap().token).collect();
+    (tokens, reply.summary().timings)
 }
 
 #[test]
@@ -32,24 +25,23 @@ fn answers_are_the_same_and_take_fewer_passes() {
     let draft = short_sighted(24);
     let samplers = [
         SamplerOptions::greedy(),
-        SamplerOptions { seed: Some(7), temperature: 0.8, ..SamplerOptions::default() },
-        SamplerOptions { repeat_penalty: 1.3, ..SamplerOptions::greedy() },
+        SamplerOptions::default().with_seed(7).with_temperature(0.8),
+        SamplerOptions::greedy().with_repeat_penalty(1.3),
     ];
     let texts = ["Once upon a time", "The dog and the cat", "One day, Tom found a red ball."];
     let requests: Vec<Request> = samplers
         .into_iter()
         .flat_map(|sampler| {
-            let options =
-                GenerateOptions { sampler, num_predict: Some(90), ..GenerateOptions::default() };
+            let options = GenerateOptions::default().with_sampler(sampler).with_num_predict(90);
             texts.map(|text| {
                 let prompt = model.tokenizer().encode(text, EncodeOptions::default());
                 Request::new(prompt, options.clone())
             })
         })
         .collect();
-    let options = EngineOptions { keep_prefixes: false, ..EngineOptions::default() };
+    let options = EngineOptions::default().with_keep_prefixes(false);
     let with = Engine::with_draft(&model, &draft, &options).unwrap();
-    let without = EngineOptions { speculate: false, ..options };
+    let without = options.with_speculate(false);
     let without = Engine::new(&model, &without).unwrap();
     let mut accepted = 0;
     for request in &requests {
@@ -75,15 +67,12 @@ fn answers_are_the_same_and_take_fewer_passes() {
 fn a_short_budget_costs_guesses_and_no_request() {
     let (model, draft) = (support::Way::whole().model(STORYTELLER), short_sighted(24));
     let prompt = model.tokenizer().encode("Once upon a time", EncodeOptions::default());
-    let options = GenerateOptions {
-        sampler: SamplerOptions::greedy(),
-        num_predict: Some(40),
-        ..GenerateOptions::default()
-    };
+    let options =
+        GenerateOptions::default().with_sampler(SamplerOptions::greedy()).with_num_predict(40);
     let request = Request::new(prompt, options);
     // The least budget that one request fits: found by asking.
     let engine = |kv_bytes| {
-        let options = EngineOptions { kv_bytes: Some(kv_bytes), ..EngineOptions::default() };
+        let options = EngineOptions::default().with_kv_bytes(kv_bytes);
         Engine::with_draft(&model, &draft, &options).unwrap()
     };
     let least = match engine(1).submit(request.clone()) {

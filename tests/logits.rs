@@ -118,7 +118,7 @@ fn other_members_of_the_family() {
 #[test]
 fn forced_instruction_set_is_used_or_refused() {
     for isa in support::instruction_sets() {
-        let options = ModelOptions { isa: Some(isa), ..ModelOptions::default() };
+        let options = ModelOptions::default().with_isa(isa);
         let model = Model::open_with(data("models/stories260K.gguf"), &options).unwrap();
         assert_eq!(model.isa(), isa);
     }

@@ -9,13 +9,7 @@ const MASKED: f32 = f32::NEG_INFINITY;
 
 /// Every filter and penalty off, temperature 1: the model's own distribution.
 fn plain(seed: u64) -> SamplerOptions {
-    SamplerOptions {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        seed: Some(seed),
-        ..SamplerOptions::default()
-    }
+    SamplerOptions::default().with_temperature(1.0).with_top_k(0).with_top_p(1.0).with_seed(seed)
 }
 
 fn sampler(options: SamplerOptions, n_vocab: usize) -> Sampler {
@@ -54,60 +48,45 @@ fn defaults_are_those_of_ollama() {
 fn refusals_name_the_option_and_what_it_accepts() {
     let base = SamplerOptions::default;
     let cases = [
+        (base().with_top_p(1.5), "option \"top_p\" must be between 0 and 1, got 1.5"),
+        (base().with_top_p(f32::NAN), "option \"top_p\" must be between 0 and 1, got NaN"),
+        (base().with_min_p(-0.1), "option \"min_p\" must be between 0 and 1, got -0.1"),
+        (base().with_typical_p(2.0), "option \"typical_p\" must be between 0 and 1, got 2"),
         (
-            SamplerOptions { top_p: 1.5, ..base() },
-            "option \"top_p\" must be between 0 and 1, got 1.5",
-        ),
-        (
-            SamplerOptions { top_p: f32::NAN, ..base() },
-            "option \"top_p\" must be between 0 and 1, got NaN",
-        ),
-        (
-            SamplerOptions { min_p: -0.1, ..base() },
-            "option \"min_p\" must be between 0 and 1, got -0.1",
-        ),
-        (
-            SamplerOptions { typical_p: 2.0, ..base() },
-            "option \"typical_p\" must be between 0 and 1, got 2",
-        ),
-        (
-            SamplerOptions { temperature: f32::NAN, ..base() },
+            base().with_temperature(f32::NAN),
             "option \"temperature\" must be a finite number, got NaN",
         ),
         (
-            SamplerOptions { temperature: f32::INFINITY, ..base() },
+            base().with_temperature(f32::INFINITY),
             "option \"temperature\" must be a finite number, got inf",
         ),
         (
-            SamplerOptions { repeat_penalty: 0.0, ..base() },
+            base().with_repeat_penalty(0.0),
             "option \"repeat_penalty\" must be greater than 0, got 0",
         ),
         (
-            SamplerOptions { repeat_penalty: f32::INFINITY, ..base() },
+            base().with_repeat_penalty(f32::INFINITY),
             "option \"repeat_penalty\" must be a finite number, got inf",
         ),
         (
-            SamplerOptions { presence_penalty: f32::NAN, ..base() },
+            base().with_presence_penalty(f32::NAN),
             "option \"presence_penalty\" must be a finite number, got NaN",
         ),
         (
-            SamplerOptions { frequency_penalty: f32::NEG_INFINITY, ..base() },
+            base().with_frequency_penalty(f32::NEG_INFINITY),
             "option \"frequency_penalty\" must be a finite number, got -inf",
         ),
         (
-            SamplerOptions { repeat_last_n: -2, ..base() },
+            base().with_repeat_last_n(-2),
             "option \"repeat_last_n\" must be -1 (the whole context), 0 (off) or a number of tokens, got -2",
         ),
+        (base().with_top_logprobs(21), "option \"top_logprobs\" must be between 0 and 20, got 21"),
         (
-            SamplerOptions { top_logprobs: 21, ..base() },
-            "option \"top_logprobs\" must be between 0 and 20, got 21",
-        ),
-        (
-            SamplerOptions { logit_bias: vec![(10, 1.0)], ..base() },
+            base().with_logit_bias(vec![(10, 1.0)]),
             "option \"logit_bias\" must name tokens from 0 to 9, got 10",
         ),
         (
-            SamplerOptions { logit_bias: vec![(3, f32::NAN)], ..base() },
+            base().with_logit_bias(vec![(3, f32::NAN)]),
             "option \"logit_bias\" must be a finite number, got NaN for token 3",
         ),
     ];
@@ -129,7 +108,7 @@ fn a_wrong_number_of_logits_is_refused() {
 
 #[test]
 fn unsound_logits_are_refused_and_the_sampler_lives_on() {
-    let penalized = SamplerOptions { repeat_penalty: 1.5, logit_bias: vec![(1, 5.0)], ..plain(1) };
+    let penalized = plain(1).with_repeat_penalty(1.5).with_logit_bias(vec![(1, 5.0)]);
     for options in [plain(1), SamplerOptions::greedy(), SamplerOptions::default(), penalized] {
         let mut sampler = sampler(options, 3);
         sampler.accept(1);
@@ -150,15 +129,11 @@ fn unsound_logits_are_refused_and_the_sampler_lives_on() {
 fn masked_tokens_are_never_drawn() {
     let logits = [MASKED, 0.0, MASKED, 0.0, MASKED];
     // Not by a flat temperature, nor by a bias, nor by a negative penalty.
-    let options = SamplerOptions {
-        temperature: 1e6,
-        logit_bias: vec![(0, 100.0), (2, f32::MAX)],
-        frequency_penalty: f32::MIN,
-        ..plain(3)
-    };
-    for options in
-        [options.clone(), SamplerOptions { top_k: 4, ..options }, SamplerOptions::greedy()]
-    {
+    let options = plain(3)
+        .with_temperature(1e6)
+        .with_logit_bias(vec![(0, 100.0), (2, f32::MAX)])
+        .with_frequency_penalty(f32::MIN);
+    for options in [options.clone(), options.with_top_k(4), SamplerOptions::greedy()] {
         let mut sampler = sampler(options, 5);
         sampler.accept(4);
         assert!(draw(&mut sampler, &logits, 500).iter().all(|&token| token == 1 || token == 3));
@@ -168,7 +143,7 @@ fn masked_tokens_are_never_drawn() {
 #[test]
 fn greedy_takes_the_lowest_of_the_best() {
     for temperature in [0.0, -0.0, -1.0, -1e30] {
-        let options = SamplerOptions { temperature, ..SamplerOptions::greedy() };
+        let options = SamplerOptions::greedy().with_temperature(temperature);
         let mut sampler = sampler(options, 4);
         assert_eq!(sampler.sample(&[1.0, 5.0, 5.0, -2.0]).unwrap().token, 1);
         assert_eq!(sampler.sample(&[-7.0; 4]).unwrap().token, 0);
@@ -177,17 +152,15 @@ fn greedy_takes_the_lowest_of_the_best() {
 
 #[test]
 fn a_vocabulary_of_one() {
-    let all_on = SamplerOptions {
-        top_k: 7,
-        typical_p: 0.0,
-        top_p: 0.0,
-        min_p: 1.0,
-        repeat_penalty: 1.3,
-        presence_penalty: 1.0,
-        logprobs: true,
-        top_logprobs: 20,
-        ..plain(1)
-    };
+    let all_on = plain(1)
+        .with_top_k(7)
+        .with_typical_p(0.0)
+        .with_top_p(0.0)
+        .with_min_p(1.0)
+        .with_repeat_penalty(1.3)
+        .with_presence_penalty(1.0)
+        .with_logprobs(true)
+        .with_top_logprobs(20);
     for logit in [0.0, f32::MAX, f32::MIN, -3.0] {
         let mut sampler = sampler(all_on.clone(), 1);
         sampler.accept(0);
@@ -209,7 +182,7 @@ fn the_same_seed_draws_the_same() {
     again.reset();
     assert_eq!(first, draw(&mut again, &logits, 200));
 
-    let unseeded = SamplerOptions { seed: None, ..plain(0) };
+    let unseeded = plain(0).with_seed(None::<u64>);
     let mut from_entropy = sampler(unseeded.clone(), 500);
     let drawn = draw(&mut from_entropy, &logits, 50);
     assert_eq!(drawn, draw(&mut sampler(plain(from_entropy.seed()), 500), &logits, 50));
@@ -222,8 +195,8 @@ fn golden_draws() {
     // From an independent program in Python. These may change only with a
     // reason: users rely on their seeds.
     let logits = uneven(1000);
-    let ollama = SamplerOptions { seed: Some(42), ..SamplerOptions::default() };
-    let typical = SamplerOptions { typical_p: 0.7, min_p: 0.05, ..plain(42) };
+    let ollama = SamplerOptions::default().with_seed(42);
+    let typical = plain(42).with_typical_p(0.7).with_min_p(0.05);
     let cases = [
         (ollama, [542, 521, 55, 809, 377, 453, 288, 309, 809, 631, 288, 110]),
         (plain(42), [747, 160, 283, 346, 42, 872, 220, 804, 343, 621, 205, 495]),
@@ -252,7 +225,7 @@ fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
 fn draws_follow_the_distribution() {
     let logits = [0.3, 1.2, -0.5, 2.0, 0.0, MASKED, 1.9, -1.0, 0.7, 1.1];
     for temperature in [0.5, 1.0, 2.0, 1e6] {
-        let options = SamplerOptions { temperature, ..plain(2026) };
+        let options = plain(2026).with_temperature(temperature);
         let drawn = draw(&mut sampler(options, 10), &logits, 40_000);
         let statistic = chi_square(&drawn, &softmax(&logits, f64::from(temperature)));
         // 8 degrees of freedom: 26.1 is exceeded once in a thousand.
@@ -264,13 +237,13 @@ fn draws_follow_the_distribution() {
 fn filters_renormalise_what_is_left() {
     // Probabilities 0.4, 0.3, 0.2, 0.1; top_p 0.65 keeps the first two.
     let logits = [0.4f32.ln(), 0.1f32.ln(), 0.3f32.ln(), 0.2f32.ln()];
-    let options = SamplerOptions { top_p: 0.65, ..plain(5) };
+    let options = plain(5).with_top_p(0.65);
     let drawn = draw(&mut sampler(options, 4), &logits, 20_000);
     assert!(drawn.iter().all(|&token| token == 0 || token == 2));
     // 1 degree of freedom.
     assert!(chi_square(&drawn, &[4.0 / 7.0, 0.0, 3.0 / 7.0, 0.0]) < 10.9);
     // After top_k = 3 the shares are 4/9, 3/9, 2/9, so 0.75 now keeps two.
-    let options = SamplerOptions { top_k: 3, top_p: 0.75, ..plain(5) };
+    let options = plain(5).with_top_k(3).with_top_p(0.75);
     let drawn = draw(&mut sampler(options, 4), &logits, 2_000);
     assert!(drawn.iter().all(|&token| token == 0 || token == 2));
 }
@@ -278,12 +251,12 @@ fn filters_renormalise_what_is_left() {
 #[test]
 fn extreme_temperatures() {
     let logits = [1.0, 1.001, 0.999, -5.0];
-    let cold = SamplerOptions { temperature: 1e-6, ..plain(9) };
+    let cold = plain(9).with_temperature(1e-6);
     assert_eq!(draw(&mut sampler(cold, 4), &logits, 200), [1; 200]);
-    let coldest = SamplerOptions { temperature: f32::from_bits(1), ..plain(9) };
+    let coldest = plain(9).with_temperature(f32::from_bits(1));
     assert_eq!(draw(&mut sampler(coldest, 4), &[f32::MIN, f32::MAX, 0.0, 0.0], 50), [1; 50]);
     for temperature in [1e6, f32::MAX] {
-        let hot = SamplerOptions { temperature, ..plain(9) };
+        let hot = plain(9).with_temperature(temperature);
         let drawn = draw(&mut sampler(hot, 4), &logits, 10_000);
         assert!(chi_square(&drawn, &[0.25; 4]) < 16.3);
     }
@@ -294,32 +267,28 @@ fn a_top_k_beyond_the_vocabulary_is_no_filter() {
     let logits = uneven(50);
     let all = draw(&mut sampler(plain(8), 50), &logits, 100);
     for top_k in [50, 51, i32::MAX, 0, -1, i32::MIN] {
-        let options = SamplerOptions { top_k, ..plain(8) };
+        let options = plain(8).with_top_k(top_k);
         assert_eq!(draw(&mut sampler(options, 50), &logits, 100), all);
     }
-    let one = SamplerOptions { top_k: 1, ..plain(8) };
+    let one = plain(8).with_top_k(1);
     assert_eq!(draw(&mut sampler(one, 4), &[0.0, 1.0, 1.0, 0.0], 50), [1; 50]);
 }
 
 #[test]
 fn a_bias_of_100_decides() {
     let logits = [3.0, 0.0, 2.0];
-    let for_one = SamplerOptions { logit_bias: vec![(1, 100.0)], ..plain(1) };
+    let for_one = plain(1).with_logit_bias(vec![(1, 100.0)]);
     assert_eq!(draw(&mut sampler(for_one, 3), &logits, 300), [1; 300]);
-    let against = SamplerOptions { logit_bias: vec![(0, -100.0), (2, -100.0)], ..plain(1) };
+    let against = plain(1).with_logit_bias(vec![(0, -100.0), (2, -100.0)]);
     assert_eq!(draw(&mut sampler(against, 3), &logits, 300), [1; 300]);
     // Given twice, it adds up; and it counts for greedy too.
-    let twice = SamplerOptions { logit_bias: vec![(1, 2.0), (1, 2.0)], ..SamplerOptions::greedy() };
+    let twice = SamplerOptions::greedy().with_logit_bias(vec![(1, 2.0), (1, 2.0)]);
     assert_eq!(sampler(twice, 3).sample(&logits).unwrap().token, 1);
 }
 
 #[test]
 fn penalties_work_on_the_biased_logit() {
-    let options = SamplerOptions {
-        repeat_penalty: 2.0,
-        logit_bias: vec![(0, 4.0)],
-        ..SamplerOptions::greedy()
-    };
+    let options = SamplerOptions::greedy().with_repeat_penalty(2.0).with_logit_bias(vec![(0, 4.0)]);
     let mut sampler = sampler(options, 2);
     sampler.accept(0);
     // Bias first: (−1 + 4) / 2 = 1.5. Penalty first: −1 · 2 + 4 = 2.
@@ -339,10 +308,8 @@ fn assert_lands(options: &SamplerOptions, history: &[u32], logit: f32, expected:
 
 #[test]
 fn the_window_of_the_penalties() {
-    let options = |repeat_last_n| SamplerOptions {
-        repeat_last_n,
-        frequency_penalty: 1.0,
-        ..SamplerOptions::greedy()
+    let options = |repeat_last_n| {
+        SamplerOptions::greedy().with_repeat_last_n(repeat_last_n).with_frequency_penalty(1.0)
     };
     let history = [0, 0, 2, 0, 2];
     for (last_n, times) in [(0, 0.0), (1, 0.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 3.0), (-1, 3.0)] {
@@ -358,7 +325,7 @@ fn the_window_of_the_penalties() {
 
 #[test]
 fn reset_forgets_the_history() {
-    let options = SamplerOptions { presence_penalty: 10.0, ..SamplerOptions::greedy() };
+    let options = SamplerOptions::greedy().with_presence_penalty(10.0);
     let mut sampler = sampler(options, 2);
     sampler.accept(0);
     assert_eq!(sampler.sample(&[1.0, 0.0]).unwrap().token, 1);
@@ -368,7 +335,7 @@ fn reset_forgets_the_history() {
 
 #[test]
 fn sampling_accepts_nothing_by_itself() {
-    let options = SamplerOptions { presence_penalty: 10.0, ..SamplerOptions::greedy() };
+    let options = SamplerOptions::greedy().with_presence_penalty(10.0);
     assert_eq!(draw(&mut sampler(options, 2), &[1.0, 0.0], 5), [0; 5]);
 }
 
@@ -377,13 +344,11 @@ fn extreme_penalties_stay_finite() {
     let extreme = [f32::MIN, -1.0, 0.0, 1.0, f32::MAX];
     for (presence, frequency) in extreme.iter().flat_map(|&a| extreme.map(|b| (a, b))) {
         for repeat in [f32::MIN_POSITIVE, 1.0, f32::MAX] {
-            let options = SamplerOptions {
-                presence_penalty: presence,
-                frequency_penalty: frequency,
-                repeat_penalty: repeat,
-                logit_bias: vec![(0, f32::MAX), (1, f32::MIN)],
-                ..plain(1)
-            };
+            let options = plain(1)
+                .with_presence_penalty(presence)
+                .with_frequency_penalty(frequency)
+                .with_repeat_penalty(repeat)
+                .with_logit_bias(vec![(0, f32::MAX), (1, f32::MIN)]);
             let mut sampler = sampler(options, 5);
             [0, 0, 1, 2, 3, 4, 4].iter().for_each(|&token| sampler.accept(token));
             assert!(sampler.sample(&extreme).is_ok());
@@ -394,14 +359,12 @@ fn extreme_penalties_stay_finite() {
 #[test]
 fn logprobs_are_of_the_raw_distribution() {
     let logits = [1.0, 3.0, MASKED, 2.0, 3.0];
-    let options = SamplerOptions {
-        temperature: 0.1,
-        top_k: 1,
-        logit_bias: vec![(0, 100.0)],
-        logprobs: true,
-        top_logprobs: 3,
-        ..plain(1)
-    };
+    let options = plain(1)
+        .with_temperature(0.1)
+        .with_top_k(1)
+        .with_logit_bias(vec![(0, 100.0)])
+        .with_logprobs(true)
+        .with_top_logprobs(3);
     let sampled = sampler(options.clone(), 5).sample(&logits).unwrap();
     let expected = softmax(&logits, 1.0);
     assert_eq!(sampled.token, 0);
@@ -411,13 +374,16 @@ fn logprobs_are_of_the_raw_distribution() {
     for TokenLogprob { token, logprob } in sampled.top_logprobs {
         assert!((f64::from(logprob) - expected[token as usize].ln()).abs() < 1e-6);
     }
-    // Masked tokens are not alternatives; without `logprobs`, nothing is told.
-    let more = SamplerOptions { top_logprobs: 20, ..options.clone() };
+    // Masked tokens are not alternatives. Alternatives bring the token's own probability.
+    let more = options.clone().with_top_logprobs(20);
     assert_eq!(sampler(more, 5).sample(&logits).unwrap().top_logprobs.len(), 4);
-    let none = SamplerOptions { logprobs: false, ..options.clone() };
+    let implied = options.clone().with_logprobs(false);
+    let implied = sampler(implied, 5).sample(&logits).unwrap();
+    assert!(implied.logprob.is_some() && implied.top_logprobs.len() == 3);
+    let none = options.clone().with_logprobs(false).with_top_logprobs(0);
     let sampled = sampler(none, 5).sample(&logits).unwrap();
     assert!(sampled.logprob.is_none() && sampled.top_logprobs.is_empty());
-    let only_one = SamplerOptions { top_logprobs: 0, ..options };
+    let only_one = options.with_top_logprobs(0);
     let sampled = sampler(only_one, 5).sample(&logits).unwrap();
     assert!(sampled.logprob.is_some() && sampled.top_logprobs.is_empty());
 }
@@ -425,7 +391,7 @@ fn logprobs_are_of_the_raw_distribution() {
 proptest! {
     #[test]
     fn logprobs_sum_to_one(logits in prop::collection::vec(-20.0..20.0f32, 1..=20)) {
-        let options = SamplerOptions { logprobs: true, top_logprobs: 20, ..SamplerOptions::default() };
+        let options = SamplerOptions::default().with_logprobs(true).with_top_logprobs(20);
         let sampled = sampler(options, logits.len()).sample(&logits).unwrap();
         prop_assert_eq!(sampled.top_logprobs.len(), logits.len());
         prop_assert!(sampled.top_logprobs.is_sorted_by(|a, b| a.logprob >= b.logprob));
@@ -450,13 +416,7 @@ proptest! {
             expected = if expected > 0.0 { expected / repeat } else { expected * repeat };
             expected -= count as f32 * frequency + presence;
         }
-        let options = SamplerOptions {
-            repeat_last_n: last_n,
-            repeat_penalty: repeat,
-            presence_penalty: presence,
-            frequency_penalty: frequency,
-            ..SamplerOptions::greedy()
-        };
+        let options = SamplerOptions::greedy().with_repeat_last_n(last_n).with_repeat_penalty(repeat).with_presence_penalty(presence).with_frequency_penalty(frequency);
         assert_lands(&options, &history, logit, expected);
     }
 
@@ -471,11 +431,7 @@ proptest! {
         typical_p in 0.0..=1.0f32, repeat_last_n in -1i32..50, seed in any::<u64>(),
         history in prop::collection::vec(0u32..400, 0..60),
     ) {
-        let options = SamplerOptions {
-            temperature, top_k, top_p, min_p, typical_p, repeat_last_n, seed: Some(seed),
-            repeat_penalty: 1.1, presence_penalty: 0.5, frequency_penalty: 0.2,
-            logprobs: true, top_logprobs: 5, logit_bias: vec![(0, -100.0)],
-        };
+        let options = SamplerOptions::default().with_temperature(temperature).with_top_k(top_k).with_top_p(top_p).with_min_p(min_p).with_typical_p(typical_p).with_repeat_last_n(repeat_last_n).with_seed(seed).with_repeat_penalty(1.1).with_presence_penalty(0.5).with_frequency_penalty(0.2).with_logprobs(true).with_top_logprobs(5).with_logit_bias(vec![(0, -100.0)]);
         let mut sampler = sampler(options, logits.len());
         history.iter().for_each(|&token| sampler.accept(token));
         match sampler.sample(&logits) {

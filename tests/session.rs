@@ -6,8 +6,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use tramontane::{
-    Chat, ContextFull, Error, FinishReason, GenerateOptions, Generation, KvType, Message, Model,
-    SamplerOptions, Session, SessionOptions, Summary, feed_together,
+    Canceller, Chat, ContextFull, Error, FinishReason, GenerateOptions, Generation, KvType,
+    Message, Model, SamplerOptions, Session, SessionOptions, Summary, feed_together,
 };
 
 fn storyteller() -> Model {
@@ -15,12 +15,12 @@ fn storyteller() -> Model {
 }
 
 fn session(num_ctx: usize) -> Session {
-    let options = SessionOptions { num_ctx: Some(num_ctx), ..SessionOptions::default() };
+    let options = SessionOptions::default().with_num_ctx(num_ctx);
     storyteller().session(&options).unwrap()
 }
 
 fn greedy() -> GenerateOptions {
-    GenerateOptions { sampler: SamplerOptions::greedy(), ..GenerateOptions::default() }
+    GenerateOptions::default().with_sampler(SamplerOptions::greedy())
 }
 
 fn read(mut generation: Generation<'_>) -> (String, Vec<u32>, Summary) {
@@ -52,7 +52,7 @@ fn a_story_ends_by_itself_and_counts_what_it_did() {
 #[test]
 fn stop_strings_cut_the_text_before_themselves() {
     let whole = story(&greedy()).0;
-    let options = GenerateOptions { stop: vec!["y with her to".into()], ..greedy() };
+    let options = greedy().with_stop(vec!["y with her to"]);
     let (text, _, summary) = story(&options);
     assert_eq!(text, whole[..whole.find("y with her to").unwrap()]);
     assert_eq!(summary.finish_reason, Some(FinishReason::StopString));
@@ -62,7 +62,7 @@ fn stop_strings_cut_the_text_before_themselves() {
 fn num_predict_is_exact_and_generation_goes_on_from_there() {
     let (whole, tokens, _) = story(&greedy());
     for n in [0, 1, 20] {
-        let options = GenerateOptions { num_predict: Some(n), ..greedy() };
+        let options = greedy().with_num_predict(n);
         let mut session = session(512);
         let (first, some, summary) = read(session.generate("Once upon a time", &options).unwrap());
         assert_eq!(some, tokens[..n]);
@@ -76,18 +76,17 @@ fn num_predict_is_exact_and_generation_goes_on_from_there() {
 
 #[test]
 fn a_seed_repeats_a_lively_text_and_logprobs_are_probabilities() {
-    let sampler = SamplerOptions {
-        seed: Some(7),
-        logprobs: true,
-        top_logprobs: 3,
-        ..SamplerOptions::default()
-    };
-    let options = GenerateOptions { sampler, num_predict: Some(60), ..GenerateOptions::default() };
+    let sampler = SamplerOptions::default().with_seed(7).with_logprobs(true).with_top_logprobs(3);
+    let options = GenerateOptions::default().with_sampler(sampler).with_num_predict(60);
     assert_eq!(story(&options).1, story(&options).1);
     let mut session = session(512);
+    let session_tokenizer = session.model().clone();
+    let session_tokenizer = session_tokenizer.tokenizer();
     for piece in session.generate("The dog", &options).unwrap() {
         let piece = piece.unwrap();
-        assert!(piece.logprob.unwrap() <= 0.0);
+        let own = piece.logprob.unwrap();
+        assert!(own.token == piece.token && own.logprob <= 0.0);
+        assert_eq!(own.bytes, session_tokenizer.token_bytes(own.token));
         assert_eq!(piece.top_logprobs.len(), 3);
         assert!(piece.top_logprobs.windows(2).all(|p| p[0].logprob >= p[1].logprob));
     }
@@ -95,11 +94,8 @@ fn a_seed_repeats_a_lively_text_and_logprobs_are_probabilities() {
 
 #[test]
 fn a_full_context_stops_fails_or_shifts_as_asked() {
-    let with = |context_full| GenerateOptions {
-        context_full,
-        ignore_eos: true,
-        num_predict: Some(150),
-        ..greedy()
+    let with = |context_full| {
+        greedy().with_context_full(context_full).with_ignore_eos(true).with_num_predict(150)
     };
     let (_, tokens, summary) =
         read(session(50).generate("Once upon a time", &with(ContextFull::Stop)).unwrap());
@@ -128,11 +124,8 @@ fn a_prompt_that_does_not_fit_is_refused_or_cut_and_nothing_is_lost() {
     assert!(matches!(session.feed(&[5, 999_999]), Err(Error::Misuse(_))));
     assert_eq!(session.tokens(), [1, 441, 455]);
 
-    let options = GenerateOptions {
-        context_full: ContextFull::Shift { num_keep: 3 },
-        num_predict: Some(5),
-        ..greedy()
-    };
+    let options =
+        greedy().with_context_full(ContextFull::Shift { num_keep: 3 }).with_num_predict(5);
     let (_, _, summary) = read(session.generate(&long, &options).unwrap());
     assert!(summary.dropped_tokens > 300, "{summary:?}");
     assert_eq!(session.tokens()[..3], [1, 441, 455]);
@@ -142,14 +135,13 @@ fn a_prompt_that_does_not_fit_is_refused_or_cut_and_nothing_is_lost() {
 fn empty_prompts_and_absurd_options_are_one_clear_sentence() {
     let mut session = session(64);
     assert!(matches!(session.generate("", &greedy()), Err(Error::Misuse(_))));
-    for options in [
-        SessionOptions { num_ctx: Some(0), ..SessionOptions::default() },
-        SessionOptions { num_batch: Some(0), ..SessionOptions::default() },
-    ] {
+    for options in
+        [SessionOptions::default().with_num_ctx(0), SessionOptions::default().with_num_batch(0)]
+    {
         assert!(matches!(storyteller().session(&options), Err(Error::Misuse(_))));
     }
-    let sampler = SamplerOptions { top_p: f32::NAN, ..SamplerOptions::default() };
-    let options = GenerateOptions { sampler, ..GenerateOptions::default() };
+    let sampler = SamplerOptions::default().with_top_p(f32::NAN);
+    let options = GenerateOptions::default().with_sampler(sampler);
     let error = session.generate("a", &options).err().unwrap();
     assert!(error.to_string().contains("top_p"), "{error}");
     assert!(session.tokens().is_empty());
@@ -158,34 +150,65 @@ fn empty_prompts_and_absurd_options_are_one_clear_sentence() {
 #[test]
 fn cancelling_works_in_the_prompt_and_in_the_text() {
     let mut session = session(512);
-    let canceller = session.canceller();
+    let canceller = Canceller::new();
     canceller.cancel();
+    assert!(canceller.clone().is_cancelled());
     let tokens = vec![441; 400];
-    assert!(matches!(session.feed(&tokens), Err(Error::Cancelled)));
+    let cancelled = session.feed_cancellable(&tokens, &canceller);
+    assert!(matches!(cancelled, Err(Error::Cancelled)));
     assert!(session.tokens().is_empty());
     session.feed(&tokens[..4]).unwrap();
 
     let mut generation = session.generate(" and", &greedy()).unwrap();
+    let canceller = generation.canceller();
     generation.next().unwrap().unwrap();
     canceller.cancel();
     assert!(generation.next().is_none());
     assert_eq!(generation.summary().finish_reason, Some(FinishReason::Cancelled));
 
+    // Before the prompt is computed: nothing of it is.
+    let before = session.tokens().len();
+    let mut generation = session.generate(" and", &greedy()).unwrap();
+    generation.canceller().cancel();
+    assert!(generation.next().is_none());
+    let summary = generation.summary();
+    assert_eq!(
+        (summary.finish_reason, summary.timings.prompt_tokens),
+        (Some(FinishReason::Cancelled), 0)
+    );
+    assert_eq!(session.tokens().len(), before);
+
     // From another thread, while a long prompt is computed.
     let big = support::Way { threads: 1, ..support::Way::whole() };
     let model = big.model("tiny-mistral/tiny-f32.gguf");
-    let options = SessionOptions { num_ctx: Some(100_000), ..SessionOptions::default() };
+    let options = SessionOptions::default().with_num_ctx(100_000);
     let mut long = model.session(&options).unwrap();
-    let canceller = long.canceller();
+    let canceller = Canceller::new();
+    let remote = canceller.clone();
     let watch = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
-        canceller.cancel();
+        remote.cancel();
         Instant::now()
     });
-    let result = long.feed(&vec![5; 90_000]);
+    let result = long.feed_cancellable(&vec![5; 90_000], &canceller).map(|_| ());
     let late = watch.join().unwrap().elapsed();
     assert!(matches!(result, Err(Error::Cancelled)));
     assert!(late < Duration::from_secs(5), "{late:?}");
+}
+
+/// Cancelling belongs to one generation: after its last token it does nothing.
+#[test]
+fn a_late_cancel_does_not_reach_the_next_generation() {
+    let mut session = session(512);
+    let five = greedy().with_num_predict(5);
+    let mut generation = session.generate("Once upon a time", &five).unwrap();
+    let canceller = generation.canceller();
+    assert_eq!(generation.by_ref().count(), 5);
+    canceller.cancel();
+    assert_eq!(generation.summary().finish_reason, Some(FinishReason::Length));
+    let next = session.generate("", &five).unwrap().wait().unwrap();
+    assert_eq!(next.summary.finish_reason, Some(FinishReason::Length));
+    assert_eq!(next.summary.timings.generated_tokens, 5);
 }
 
 #[test]
@@ -219,7 +242,7 @@ fn a_window_keeps_memory_bounded_and_truncation_honest() {
 fn chat_computes_only_what_is_new() {
     let model = storyteller();
     let mut session = model.session(&SessionOptions::default()).unwrap();
-    let options = GenerateOptions { num_predict: Some(20), ..greedy() };
+    let options = greedy().with_num_predict(20);
     let mut messages = vec![Message::user("Tell me a story about a dog.")];
     let chat = |messages: &[serde_json::Value]| {
         model.chat_tokens(&Chat { messages, add_generation_prompt: true, ..Chat::default() })
@@ -248,8 +271,8 @@ fn chat_computes_only_what_is_new() {
 #[test]
 fn f16_and_f32_caches_tell_the_same_story_for_a_while() {
     let model = storyteller();
-    let options = SessionOptions { kv_type: KvType::F32, ..SessionOptions::default() };
-    let options_text = GenerateOptions { num_predict: Some(12), ..greedy() };
+    let options = SessionOptions::default().with_kv_type(KvType::F32);
+    let options_text = greedy().with_num_predict(12);
     let mut exact = model.session(&options).unwrap();
     let exact = read(exact.generate("Once upon a time", &options_text).unwrap()).1;
     assert_eq!(exact, story(&options_text).1);
@@ -261,7 +284,7 @@ fn f16_and_f32_caches_tell_the_same_story_for_a_while() {
 fn feeding_together_gives_the_bits_of_feeding_alone() {
     let model = storyteller();
     for num_batch in [1, 3, 4, 512] {
-        let options = SessionOptions { num_batch: Some(num_batch), ..SessionOptions::default() };
+        let options = SessionOptions::default().with_num_batch(num_batch);
         let new = || model.session(&options).unwrap();
         let (mut a, mut b, mut c) = (new(), new(), new());
         c.feed(&[7, 8, 9]).unwrap();
@@ -289,8 +312,6 @@ fn feeding_together_refuses_before_it_feeds() {
         assert!(feed_together(&mut [(&mut a, &[1, 2]), (&mut b, bad)]).is_err());
         assert!(a.tokens().is_empty() && b.tokens().is_empty(), "{bad:?}");
     }
-    a.canceller().cancel();
-    assert!(matches!(feed_together(&mut [(&mut a, &[1])]), Err(Error::Cancelled)));
     assert_eq!(feed_together(&mut [(&mut a, &[1]), (&mut b, &[1])]).unwrap().len(), 2);
     assert!(feed_together(&mut []).unwrap().is_empty());
 }

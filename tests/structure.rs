@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the data's way; each may use those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
+    "setters",
     "error",
     "quant",
     "tensor",

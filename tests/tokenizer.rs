@@ -13,8 +13,9 @@ use tramontane::Error;
 use tramontane::gguf::{Array, Gguf, Metadata, Value};
 use tramontane::tokenizer::{DecodeStream, EncodeOptions, Tokenizer};
 
-const PLAIN: EncodeOptions = EncodeOptions { bos: false, special: false };
-const SPECIAL: EncodeOptions = EncodeOptions { bos: false, special: true };
+static PLAIN: LazyLock<EncodeOptions> = LazyLock::new(|| EncodeOptions::default().with_bos(false));
+static SPECIAL: LazyLock<EncodeOptions> =
+    LazyLock::new(|| EncodeOptions::default().with_bos(false).with_special(true));
 
 fn data(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
@@ -49,10 +50,10 @@ fn reference_strings() {
     for (name, expected) in vocabs {
         let tokenizer = load(expected["gguf"].as_str().unwrap());
         for (text, expected) in strings.iter().zip(expected["ids"].as_array().unwrap()) {
-            assert_eq!(tokenizer.encode(text, PLAIN), ids(expected), "{name} {text:?}");
+            assert_eq!(tokenizer.encode(text, *PLAIN), ids(expected), "{name} {text:?}");
         }
         for (text, expected) in special.iter().zip(expected["special"].as_array().unwrap()) {
-            assert_eq!(tokenizer.encode(text, SPECIAL), ids(expected), "{name} {text:?}");
+            assert_eq!(tokenizer.encode(text, *SPECIAL), ids(expected), "{name} {text:?}");
         }
         for text in &strings {
             // SentencePiece spells a space U+2581: both decode to a space.
@@ -61,7 +62,7 @@ fn reference_strings() {
             } else {
                 text.to_string()
             };
-            assert_eq!(tokenizer.decode(&tokenizer.encode(text, PLAIN)), expected, "{name}");
+            assert_eq!(tokenizer.decode(&tokenizer.encode(text, *PLAIN)), expected, "{name}");
         }
     }
 }
@@ -82,7 +83,7 @@ fn llama_cpp_test_vocabularies() {
         for (text, line) in strings.into_iter().zip(lines) {
             let expected: Vec<u32> =
                 line.split_ascii_whitespace().map(|id| id.parse().unwrap()).collect();
-            assert_eq!(tokenizer.encode(text, PLAIN), expected, "{name} {text:?}");
+            assert_eq!(tokenizer.encode(text, *PLAIN), expected, "{name} {text:?}");
         }
     }
 }
@@ -152,7 +153,7 @@ fn chat_prompts_have_one_bos_and_no_control_tokens_from_marked_text() {
             let control = plain.iter().filter(|id| tokenizer.is_control(**id)).count();
             assert_eq!(control, bos.len(), "{file} {piece:?}");
             let id = tokenizer.id(piece).unwrap();
-            assert_eq!(tokenizer.encode(piece, SPECIAL), [id]);
+            assert_eq!(tokenizer.encode(piece, *SPECIAL), [id]);
             // As a template renders it: marked after any of its characters.
             for (at, c) in piece.char_indices() {
                 let (left, right) = piece.split_at(at + c.len_utf8());
@@ -224,7 +225,7 @@ fn a_megabyte_is_quick() {
         let repeated = ["a", " ", "\n", " \n", "\u{a0}", "[", "é", "'", "1", "\u{fdd0}"];
         for text in repeated.map(|part| part.repeat(n / part.len())).iter().chain([&words]) {
             let start = Instant::now();
-            let ids = tokenizer.encode(text, PLAIN);
+            let ids = tokenizer.encode(text, *PLAIN);
             let taken = start.elapsed();
             assert!(taken < Duration::from_secs(30), "{file} {:?} {taken:?}", text.chars().next());
             assert_eq!(&tokenizer.decode(&ids), text);
@@ -242,11 +243,11 @@ proptest! {
     #[test]
     fn any_text_round_trips(text in any::<String>(), special in any::<bool>()) {
         for tokenizer in [&*SPM, &*BPE] {
-            tokenizer.encode(&text, EncodeOptions { bos: true, special });
+            tokenizer.encode(&text, EncodeOptions::default().with_special(special));
             tokenizer.encode_chat(&text);
         }
-        prop_assert_eq!(BPE.decode(&BPE.encode(&text, PLAIN)), text.clone());
-        prop_assert_eq!(SPM.decode(&SPM.encode(&text, PLAIN)), text.replace('\u{2581}', " "));
+        prop_assert_eq!(BPE.decode(&BPE.encode(&text, *PLAIN)), text.clone());
+        prop_assert_eq!(SPM.decode(&SPM.encode(&text, *PLAIN)), text.replace('\u{2581}', " "));
     }
 
     /// Texts around special tokens and spaces: no panic, and never a control
@@ -257,9 +258,9 @@ proptest! {
             "\u{fdd0}", "x", "é", "<|im_end|>", "[PAD151646]"]), 0..12)) {
         let text = parts.concat();
         for tokenizer in [&*SPM, &*BPE] {
-            let ids = tokenizer.encode(&text, PLAIN);
+            let ids = tokenizer.encode(&text, *PLAIN);
             prop_assert!(ids.iter().all(|id| !tokenizer.is_control(*id)));
-            tokenizer.encode(&text, SPECIAL);
+            tokenizer.encode(&text, *SPECIAL);
             let chat = tokenizer.encode_chat(&text);
             let marked = tokenizer.decode(&chat).contains('\u{fdd0}');
             prop_assert!(!marked);
@@ -401,7 +402,7 @@ fn odd_but_harmless_vocabularies_load() {
     let odd = from("llama", |metadata| set_tokens(metadata, &pieces, &[1, 1, 1, 6, 6, 6, 6, 6]));
     let odd = odd.unwrap();
     assert_eq!(odd.id("a"), Some(0));
-    assert_eq!(odd.encode("aBa", PLAIN), [0, 6, 0]);
+    assert_eq!(odd.encode("aBa", *PLAIN), [0, 6, 0]);
     assert_eq!(odd.decode(&[0, 1, 2, 3, 7]), "aa<0x-1>B");
     // Special tokens that are empty, duplicate, or hold the mark.
     let pieces = ["", "<x>", "<x>", "<\u{fdd0}y>", "<", "y", ">", "x"];

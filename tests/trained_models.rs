@@ -11,7 +11,7 @@ use tramontane::{
 };
 
 fn f32_session(model: &Model) -> Session {
-    let options = SessionOptions { kv_type: KvType::F32, ..SessionOptions::default() };
+    let options = SessionOptions::default().with_kv_type(KvType::F32);
     model.session(&options).unwrap()
 }
 
@@ -21,11 +21,8 @@ fn greedy(model: &Model, golden: &Value, margins: &[f64]) {
     let prompt = ids(&golden["prompt_ids"]);
     let expected = ids(&golden["greedy_ids"]);
     let decided = margins.iter().position(|&m| m < 0.005).unwrap_or(expected.len());
-    let options = GenerateOptions {
-        sampler: SamplerOptions::greedy(),
-        num_predict: Some(decided),
-        ..GenerateOptions::default()
-    };
+    let options =
+        GenerateOptions::default().with_sampler(SamplerOptions::greedy()).with_num_predict(decided);
     let mut session = f32_session(model);
     let pieces = session.generate_from(&prompt, &options).unwrap();
     let ours: Vec<u32> = pieces.map(|piece| piece.unwrap().token).collect();

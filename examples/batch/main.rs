@@ -127,23 +127,24 @@ fn run(args: Args) -> common::Result {
 
 impl Args {
     fn engine(&self, window: usize) -> EngineOptions {
-        EngineOptions {
-            num_ctx: self.ctx,
-            kv_bytes: self.kv_gib,
-            kv_type: self.kv,
-            num_batch: self.num_batch,
-            max_running: self.max_running,
-            max_queue: window,
-            keep_prefixes: !self.no_reuse,
-            speculate: !self.no_speculation,
-        }
+        EngineOptions::default()
+            .with_num_ctx(self.ctx)
+            .with_kv_bytes(self.kv_gib)
+            .with_kv_type(self.kv)
+            .with_num_batch(self.num_batch)
+            .with_max_running(self.max_running)
+            .with_max_queue(window)
+            .with_keep_prefixes(!self.no_reuse)
+            .with_speculate(!self.no_speculation)
     }
 
     fn defaults(&self) -> Options {
-        let sampler = SamplerOptions { temperature: self.temperature, ..Default::default() };
+        let sampler = SamplerOptions::default().with_temperature(self.temperature);
         let (num_predict, num_ctx) = (self.num_predict, self.ctx);
         Options {
-            generate: GenerateOptions { sampler, num_predict, ..Default::default() },
+            generate: GenerateOptions::default()
+                .with_sampler(sampler)
+                .with_num_predict(num_predict),
             num_ctx,
         }
     }

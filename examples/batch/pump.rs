@@ -2,14 +2,15 @@
 //! makes room for the next.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::BufRead;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 
 use serde_json::{Map, Value, json};
-use tramontane::engine::{Engine, Item, Outcome, Reply};
-use tramontane::{Error, FinishReason, Summary};
+use tramontane::{Embedding, Engine, Error, FinishReason, Pending, Reply, Summary};
 
 use super::common::Result;
 use super::ledger::{self, Ledger};
@@ -43,9 +44,20 @@ pub struct Progress {
 /// A line that the engine works on.
 struct Running {
     answer: Map<String, Value>,
-    response: String,
-    reply: Reply,
+    work: Work,
     waker: Waker,
+}
+
+/// What the engine computes for a line.
+pub enum Work {
+    Text { reply: Reply, response: String },
+    Vector(Pending<Embedding>),
+}
+
+/// What became of it.
+enum Outcome {
+    Text(String, Summary),
+    Vector(Embedding),
 }
 
 /// Tells the pump which line has news.
@@ -136,7 +148,7 @@ fn begin(
 ) -> Result<std::result::Result<Running, String>> {
     let Line { index, text, hash } = line;
     let mut answer = ledger::answer(index, hash);
-    let reply = match text {
+    let work = match text {
         None => Err("the line is too long".into()),
         Some(text) => match serde_json::from_slice(&text) {
             Ok(Value::Object(fields)) => {
@@ -149,7 +161,7 @@ fn begin(
                     Ok(Err(error @ (Error::Closed | Error::QueueFull { .. }))) => {
                         return Err(error.into());
                     }
-                    Ok(reply) => reply.map_err(|error| error.to_string()),
+                    Ok(work) => work.map_err(|error| error.to_string()),
                     Err(error) => Err(error),
                 }
             }
@@ -157,10 +169,10 @@ fn begin(
             Err(error) => Err(format!("the line is no JSON object: {error}")),
         },
     };
-    Ok(match reply {
-        Ok(reply) => {
+    Ok(match work {
+        Ok(work) => {
             let waker = Waker::from(Arc::new(Ring { index, rung: rung.clone() }));
-            Ok(Running { answer, response: String::new(), reply, waker })
+            Ok(Running { answer, work, waker })
         }
         Err(error) => {
             answer.insert("error".into(), json!(error));
@@ -171,33 +183,44 @@ fn begin(
 
 impl Running {
     /// Takes what has come; the outcome if that is all.
-    fn advance(&mut self, progress: &mut Progress) -> Option<Outcome> {
+    fn advance(&mut self, progress: &mut Progress) -> Option<tramontane::Result<Outcome>> {
+        let context = &mut Context::from_waker(&self.waker);
+        let (reply, response) = match &mut self.work {
+            Work::Text { reply, response } => (reply, response),
+            Work::Vector(pending) => {
+                return match Pin::new(pending).poll(context) {
+                    Poll::Ready(vector) => Some(vector.map(Outcome::Vector)),
+                    Poll::Pending => None,
+                };
+            }
+        };
         loop {
-            match self.reply.poll_next(&mut Context::from_waker(&self.waker)) {
-                Poll::Ready(Some(Item::Event(piece))) => {
-                    self.response += &piece.text;
+            match reply.poll_next(context) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    *response += &piece.text;
                     progress.generated_tokens += 1;
                 }
-                Poll::Ready(Some(Item::End(outcome))) => return Some(outcome),
-                // A stream does not end twice, and it is not polled after its end.
-                Poll::Ready(None) => return Some(Outcome::Failed(Error::Closed)),
+                Poll::Ready(Some(Err(error))) => return Some(Err(error)),
+                Poll::Ready(None) => {
+                    return Some(Ok(Outcome::Text(std::mem::take(response), reply.summary())));
+                }
                 Poll::Pending => return None,
             }
         }
     }
 
     /// The line to be written.
-    fn end(self, outcome: Outcome, progress: &mut Progress) -> Result<String> {
-        let Running { mut answer, response, .. } = self;
+    fn end(self, outcome: tramontane::Result<Outcome>, progress: &mut Progress) -> Result<String> {
+        let Running { mut answer, .. } = self;
         let mut insert = |name: &str, value: Value| answer.insert(name.into(), value);
         match outcome {
             // That is no answer: the line is done again the next time.
-            Outcome::Failed(error @ Error::Closed) => return Err(error.into()),
-            Outcome::Failed(error) => {
+            Err(error @ Error::Closed) => return Err(error.into()),
+            Err(error) => {
                 progress.errors += 1;
                 insert("error", json!(error.to_string()));
             }
-            Outcome::Done(summary) => {
+            Ok(Outcome::Text(response, summary)) => {
                 insert("response", json!(response));
                 insert("done_reason", json!(done_reason(&summary)));
                 let timings = &summary.timings;
@@ -206,13 +229,12 @@ impl Running {
                 insert("reused_tokens", json!(timings.reused_tokens));
                 insert("generated_tokens", json!(timings.generated_tokens));
             }
-            Outcome::Embedding(embedding) => {
+            Ok(Outcome::Vector(embedding)) => {
                 insert("embedding", embedding.vector.iter().map(shortest).collect());
                 insert("prompt_tokens", json!(embedding.tokens));
                 insert("reused_tokens", json!(0));
                 insert("generated_tokens", json!(0));
             }
-            other => return Err(format!("line {}: {other:?}", answer["index"]).into()),
         }
         Ok(Value::Object(answer).to_string())
     }

@@ -1,8 +1,9 @@
 //! What a line asks, with options as Ollama names them.
 
 use serde_json::{Map, Value};
-use tramontane::engine::{Engine, Reply, Request};
-use tramontane::{Chat, EmbedOptions, EncodeOptions, Error, GenerateOptions};
+use tramontane::{Chat, EmbedOptions, EncodeOptions, Engine, Error, GenerateOptions, Request};
+
+use super::pump::Work;
 
 /// How to generate, where a line does not say.
 #[derive(Clone, Default)]
@@ -58,16 +59,17 @@ impl Question {
     }
 
     /// Hands it in. Random numbers begin with `seed` if nobody said where.
-    pub fn ask(self, engine: &Engine, seed: u64) -> Result<Reply, Error> {
+    pub fn ask(self, engine: &Engine, seed: u64) -> Result<Work, Error> {
         let Options { mut generate, num_ctx } = self.options;
         generate.sampler.seed.get_or_insert(seed);
         let (tokens, own_text) = match &self.text {
             Text::Embed(text) => {
                 let tokens = engine.model().tokenizer().encode(text, EncodeOptions::default());
-                return engine.embed(&tokens, &EmbedOptions { num_ctx, ..Default::default() });
+                let options = EmbedOptions::default().with_num_ctx(num_ctx);
+                return Ok(Work::Vector(engine.embed(&tokens, &options)?));
             }
             Text::Prompt(prompt) => {
-                let encoding = EncodeOptions { bos: true, special: false };
+                let encoding = EncodeOptions::default();
                 (engine.model().tokenizer().encode(prompt, encoding), false)
             }
             Text::Messages(messages) => {
@@ -75,9 +77,8 @@ impl Question {
                 (engine.model().chat_tokens(&chat)?, true)
             }
         };
-        let mut request = Request::new(tokens, generate);
-        (request.num_ctx, request.own_text) = (num_ctx, own_text);
-        engine.submit(request)
+        let request = Request::new(tokens, generate).with_num_ctx(num_ctx).with_own_text(own_text);
+        Ok(Work::Text { reply: engine.submit(request)?, response: String::new() })
     }
 }
 

@@ -79,7 +79,10 @@ fn positive(text: &str) -> std::result::Result<usize, String> {
 impl Args {
     fn open(&self, threads: Option<usize>) -> common::Result<Model> {
         let isa = self.isa.as_deref().map(Isa::named).transpose()?;
-        let options = ModelOptions { threads, isa, sliding_window: self.window };
+        let options = ModelOptions::default()
+            .with_threads(threads)
+            .with_isa(isa)
+            .with_sliding_window(self.window);
         Ok(match &self.model {
             Some(path) => Model::open_with(path, &options).map_err(common::in_file(path))?,
             None => tramontane::builtin_with(&options)?,

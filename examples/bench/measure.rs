@@ -88,11 +88,10 @@ impl Bench<'_> {
             )
             .into());
         }
-        let options = SessionOptions {
-            num_ctx: Some(num_ctx),
-            num_batch: Some(NUM_BATCH),
-            kv_type: self.kv_type,
-        };
+        let options = SessionOptions::default()
+            .with_num_ctx(num_ctx)
+            .with_num_batch(NUM_BATCH)
+            .with_kv_type(self.kv_type);
         let mut tokens = Tokens::new(self.model);
         let mut base = self.model.session(&options)?;
         if self.depth > 0 {

@@ -48,11 +48,8 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Opens the model.
     pub fn open(&self) -> Result<Model> {
-        let options = ModelOptions {
-            threads: self.threads,
-            sliding_window: self.window,
-            ..ModelOptions::default()
-        };
+        let options =
+            ModelOptions::default().with_threads(self.threads).with_sliding_window(self.window);
         Ok(match &self.model {
             Some(path) => Model::open_with(path, &options).map_err(in_file(path))?,
             None => tramontane::builtin_with(&options)?,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::kv_cache::{KvCache, KvType};
 use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
@@ -17,6 +17,7 @@ const AT_ONCE: usize = 16;
 
 /// How texts become vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EmbedOptions {
     /// Which hidden states make the vector. Default: what the model file says, else
     /// the last token's.
@@ -32,7 +33,7 @@ pub struct EmbedOptions {
     pub num_ctx: Option<usize>,
     /// Tokens per forward pass. Default: 512. The result does not depend on it.
     pub num_batch: Option<usize>,
-    /// How keys and values are stored.
+    /// How keys and values are stored. Default: [`KvType::I16`].
     pub kv_type: KvType,
 }
 
@@ -50,6 +51,15 @@ impl Default for EmbedOptions {
 }
 
 impl EmbedOptions {
+    setters! {
+        with_pooling(pooling: impl Into<Option<Pooling>>);
+        with_normalize(normalize: bool);
+        with_truncate(truncate: bool);
+        with_num_ctx(num_ctx: impl Into<Option<usize>>);
+        with_num_batch(num_batch: impl Into<Option<usize>>);
+        with_kv_type(kv_type: KvType);
+    }
+
     /// The pooling that was asked for, or the file's.
     pub(super) fn pooling_of(&self, model: &Model) -> Result<Pooling> {
         self.pooling.map_or_else(|| Pooling::of(model.metadata()), Ok)
@@ -58,6 +68,7 @@ impl EmbedOptions {
 
 /// The vector of an input.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Embedding {
     /// `[width of the network]`
     pub vector: Vec<f32>,
@@ -155,11 +166,7 @@ impl Model {
         }
         self.transformer().check_tokens(tokens)?;
         if tokens.len() > num_ctx && !truncate {
-            return Err(Error::Limit {
-                what: "positions in the context (shorten the input, cut it or raise num_ctx)",
-                needed: tokens.len() as u64,
-                allowed: num_ctx as u64,
-            });
+            return Err(Error::limit(Bounded::Context, tokens.len(), num_ctx));
         }
         let added_eos = self.tokenizer().eos().filter(|_| self.tokenizer().adds_eos());
         Ok(cut(tokens, num_ctx, added_eos))

@@ -19,6 +19,7 @@ mod embed;
 mod pass;
 mod pooling;
 mod prefix;
+mod reply;
 mod request;
 mod rhythm;
 mod saved;
@@ -33,17 +34,17 @@ mod desk_tests;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 pub use bill::MemoryBill;
 pub use embed::{EmbedOptions, Embedding};
 pub use pooling::Pooling;
-pub use request::{Outcome, Reply, Request};
+pub use reply::{BlockingIter, Pending, Reply, WholeReply};
+pub use request::Request;
 pub use stats::EngineStats;
-pub use stream::{Canceller, End, Item, Stream};
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::kv_cache::{KvBudget, KvType};
 use crate::model::Model;
 use crate::session::{GenerateOptions, Piece, num_batch};
@@ -52,7 +53,8 @@ use crate::tokenizer::EncodeOptions;
 
 use desk::{Desk, Limits, Refusal, Refused};
 use draft_model::DraftModel;
-use request::{Input, Job, Text};
+use request::{Input, Job, Outcome, Text};
+use stream::Stream;
 use worker::Worker;
 
 /// What `desk.rs` and `stream.rs` build upon. `tests/orders` compiles the same
@@ -67,13 +69,14 @@ const BACKLOG: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// How an engine works.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// Positions of a conversation whose request does not say. Default: as for a
     /// session.
     pub num_ctx: Option<usize>,
     /// Bytes of keys and values in all. Default: four conversations of `num_ctx`.
     pub kv_bytes: Option<usize>,
-    /// How keys and values are stored.
+    /// How keys and values are stored. Default: [`KvType::I16`].
     pub kv_type: KvType,
     /// Rows of prompts per forward pass at most; a row of each running stream and its
     /// guesses come on top. Default: 512.
@@ -87,6 +90,19 @@ pub struct EngineOptions {
     pub keep_prefixes: bool,
     /// Whether tokens are guessed ahead from what a text already has. Default: true.
     pub speculate: bool,
+}
+
+impl EngineOptions {
+    setters! {
+        with_num_ctx(num_ctx: impl Into<Option<usize>>);
+        with_kv_bytes(kv_bytes: impl Into<Option<usize>>);
+        with_kv_type(kv_type: KvType);
+        with_num_batch(num_batch: impl Into<Option<usize>>);
+        with_max_running(max_running: usize);
+        with_max_queue(max_queue: usize);
+        with_keep_prefixes(keep_prefixes: bool);
+        with_speculate(speculate: bool);
+    }
 }
 
 impl Default for EngineOptions {
@@ -114,36 +130,38 @@ struct Parts {
     speculate: bool,
 }
 
-/// Serves many conversations with one model; threads and tasks may share it.
+/// Serves many conversations with one model; threads and tasks share it by cloning,
+/// which is cheap.
 ///
-/// Dropping it ends what is running: those streams end with [`Error::Closed`].
+/// Dropping the last clone ends what is running: those replies end with
+/// [`Error::Closed`].
 ///
 /// ```
 /// # #[cfg(feature = "builtin")] {
-/// use tramontane::engine::{Engine, Item, Outcome};
+/// use tramontane::{Engine, GenerateOptions};
 /// let engine = Engine::new(&tramontane::builtin()?, &Default::default())?;
-/// let options = tramontane::GenerateOptions { num_predict: Some(8), ..Default::default() };
-/// let replies: Vec<_> = ["Once upon a time", "One day"]
-///     .into_iter()
-///     .map(|prompt| engine.generate(prompt, &options))
-///     .collect::<Result<_, _>>()?;
-/// for reply in replies {
-///     for item in reply {
-///         match item {
-///             Item::Event(piece) => print!("{}", piece.text),
-///             Item::End(Outcome::Done(summary)) => println!(" {:?}", summary.finish_reason),
-///             Item::End(other) => println!(" {other:?}"),
-///         }
-///     }
+/// let options = GenerateOptions::default().with_num_predict(8);
+/// let mut first = engine.generate("Once upon a time", &options)?;
+/// let second = engine.generate("One day", &options)?;
+/// // Both are on their way. One as it comes:
+/// for piece in first.blocking_iter() {
+///     print!("{}", piece?.text);
 /// }
+/// // The other as a whole:
+/// let completion = second.wait()?;
+/// println!("{} {:?}", completion.text, completion.summary.finish_reason);
 /// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
-pub struct Engine {
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+/// What the clones of an engine share.
+struct Shared {
     model: Model,
     desk: Desk<Job, Piece, Outcome>,
-    budget: std::sync::Arc<KvBudget>,
-    stats: std::sync::Arc<Mutex<EngineStats>>,
+    budget: Arc<KvBudget>,
+    stats: Arc<Mutex<EngineStats>>,
     num_ctx: usize,
     options: Parts,
     worker: Option<JoinHandle<()>>,
@@ -181,29 +199,27 @@ impl Engine {
         let budget = KvBudget::new(bill::kv_limit(model, options)?);
         let queue = NonZeroUsize::new(options.max_queue).unwrap_or(NonZeroUsize::MIN);
         let (desk, clerk) = desk::desk(Limits { queue, backlog: BACKLOG });
-        let stats = std::sync::Arc::<Mutex<EngineStats>>::default();
+        let stats = Arc::<Mutex<EngineStats>>::default();
         let kv_type = parts.kv_type;
         let draft = draft.map(|draft| DraftModel::new(draft, model, budget.clone(), kv_type));
         let draft = draft.transpose()?;
         let worker =
             Worker::new(model.clone(), draft, parts.clone(), clerk, budget.clone(), stats.clone());
         let thread = std::thread::Builder::new().name("tramontane-engine".into());
-        let worker = thread.spawn(|| worker.run()).map_err(|_| Error::Limit {
-            what: "threads",
-            needed: 1,
-            allowed: 0,
-        })?;
+        let worker =
+            thread.spawn(|| worker.run()).map_err(|_| Error::limit(Bounded::Threads, 1, 0))?;
         let (model, worker) = (model.clone(), Some(worker));
-        Ok(Engine { model, desk, budget, stats, num_ctx, options: parts, worker })
+        let shared = Shared { model, desk, budget, stats, num_ctx, options: parts, worker };
+        Ok(Engine(Arc::new(shared)))
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.0.model
     }
 
     /// Hands in a request. What can be known to be wrong is refused here and now;
-    /// everything else ends with exactly one [`Outcome`] of the reply.
+    /// everything else is an error of the reply.
     ///
     /// # Errors
     /// [`Error::Misuse`] for an empty prompt, tokens outside the vocabulary or
@@ -211,9 +227,10 @@ impl Engine {
     /// or a request that alone needs more than [`EngineOptions::kv_bytes`];
     /// [`Error::QueueFull`].
     pub fn submit(&self, request: Request) -> Result<Reply> {
-        let text = Text::new(&self.model, request, self.num_ctx)?;
+        let text = Text::new(self.model(), request, self.0.num_ctx)?;
         self.check_memory(text.positions())?;
-        self.hand_in(Job::Generate(Box::new(text)))
+        let seed = text.answer.seed();
+        Ok(Reply::new(self.hand_in(Job::Generate(Box::new(text)))?, seed))
     }
 
     /// [`submit`](Engine::submit) of plain text to continue (control tokens in it are
@@ -223,7 +240,7 @@ impl Engine {
     /// As [`submit`](Engine::submit).
     pub fn generate(&self, prompt: &str, options: &GenerateOptions) -> Result<Reply> {
         let encoding = EncodeOptions { bos: true, special: false };
-        let tokens = self.model.tokenizer().encode(prompt, encoding);
+        let tokens = self.model().tokenizer().encode(prompt, encoding);
         self.submit(Request::new(tokens, options.clone()))
     }
 
@@ -233,75 +250,81 @@ impl Engine {
     /// # Errors
     /// [`Error::Template`], and as [`submit`](Engine::submit).
     pub fn chat(&self, chat: &Chat<'_>, options: &GenerateOptions) -> Result<Reply> {
-        let tokens = self.model.chat_tokens(chat)?;
-        let request = Request::new(tokens, options.clone());
-        self.submit(Request { own_text: true, ..request })
+        let tokens = self.model().chat_tokens(chat)?;
+        self.submit(Request::new(tokens, options.clone()).with_own_text(true))
     }
 
-    /// Asks for the vector of a text; the reply has no events, only
-    /// [`Outcome::Embedding`]. It is computed in passes with everything else. Of
+    /// Asks for the vector of a text. It is computed in passes with everything else. Of
     /// `options` the batch and the KV type are the engine's own.
     ///
     /// # Errors
     /// As [`Model::embed`], and [`Error::QueueFull`].
-    pub fn embed(&self, tokens: &[u32], options: &EmbedOptions) -> Result<Reply> {
-        let input = Input::new(&self.model, tokens, options, self.num_ctx)?;
+    pub fn embed(&self, tokens: &[u32], options: &EmbedOptions) -> Result<Pending<Embedding>> {
+        let input = Input::new(self.model(), tokens, options, self.0.num_ctx)?;
         self.check_memory(input.tokens.len())?;
-        self.hand_in(Job::Embed(Box::new(input)))
+        let stream = self.hand_in(Job::Embed(Box::new(input)))?;
+        Ok(Pending::new(stream, |outcome| match outcome {
+            Outcome::Embedding(embedding) => Some(embedding),
+            _ => None,
+        }))
     }
 
-    /// Saves what is computed of `tokens`, the beginning of a prompt, to a file: ends
-    /// with [`Outcome::Prefix`]. It must be in the cache: generate from it first. The
+    /// Saves what is computed of `tokens`, the beginning of a prompt, to a file; the result
+    /// is their number. They must be in the cache: generate from them first. The
     /// first save or restore hashes the model's weights, about a second per 2 GB and
     /// thread; streams wait meanwhile.
     ///
     /// # Errors
     /// [`Error::QueueFull`].
-    pub fn save_prefix(&self, tokens: &[u32], path: impl Into<PathBuf>) -> Result<Reply> {
-        self.hand_in(Job::Save { tokens: tokens.to_vec(), path: path.into() })
+    pub fn save_prefix(&self, tokens: &[u32], path: impl Into<PathBuf>) -> Result<Pending<usize>> {
+        self.prefix(Job::Save { tokens: tokens.to_vec(), path: path.into() })
     }
 
-    /// Takes a saved prefix into the cache: ends with [`Outcome::Prefix`], or with an
+    /// Takes a saved prefix into the cache; the result is the number of its tokens, or an
     /// error for a damaged file, one of another model or of another KV type.
     ///
     /// # Errors
     /// [`Error::QueueFull`].
-    pub fn restore_prefix(&self, path: impl Into<PathBuf>) -> Result<Reply> {
-        self.hand_in(Job::Restore(path.into()))
+    pub fn restore_prefix(&self, path: impl Into<PathBuf>) -> Result<Pending<usize>> {
+        self.prefix(Job::Restore(path.into()))
     }
 
     /// Drops what is kept of ended requests, after all that was handed in before.
     ///
     /// # Errors
     /// [`Error::QueueFull`].
-    pub fn forget_prefixes(&self) -> Result<Reply> {
-        self.hand_in(Job::Forget)
+    pub fn forget_prefixes(&self) -> Result<Pending<()>> {
+        let stream = self.hand_in(Job::Forget)?;
+        Ok(Pending::new(stream, |outcome| matches!(outcome, Outcome::Prefix(_)).then_some(())))
+    }
+
+    fn prefix(&self, job: Job) -> Result<Pending<usize>> {
+        Ok(Pending::new(self.hand_in(job)?, |outcome| match outcome {
+            Outcome::Prefix(tokens) => Some(tokens),
+            _ => None,
+        }))
     }
 
     /// What was done so far, and what is held.
     pub fn stats(&self) -> EngineStats {
-        let mut stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.waiting = self.desk.waiting();
-        (stats.kv_bytes, stats.kv_granted) = self.budget.used_and_promised();
+        let mut stats = *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.waiting = self.0.desk.waiting();
+        (stats.kv_bytes, stats.kv_granted) = self.0.budget.used_and_promised();
         stats
     }
 
     fn check_memory(&self, positions: usize) -> Result<()> {
-        let Parts { kv_type, num_batch, .. } = self.options;
-        let needed = bill::kv_bytes(&self.model, positions, kv_type, num_batch);
-        let allowed = self.budget.limit();
+        let Parts { kv_type, num_batch, .. } = self.0.options;
+        let needed = bill::kv_bytes(self.model(), positions, kv_type, num_batch);
+        let allowed = self.0.budget.limit();
         if needed > allowed {
-            return Err(Error::Limit {
-                what: "bytes of keys and values (lower num_ctx or num_predict, or raise kv_bytes)",
-                needed: needed as u64,
-                allowed: allowed as u64,
-            });
+            return Err(Error::limit(Bounded::KvMemory, needed, allowed));
         }
         Ok(())
     }
 
-    fn hand_in(&self, job: Job) -> Result<Reply> {
-        self.desk.submit(job).map_err(|Refused { reason, .. }| match reason {
+    fn hand_in(&self, job: Job) -> Result<Stream<Piece, Outcome>> {
+        self.0.desk.submit(job).map_err(|Refused { reason, .. }| match reason {
             Refusal::QueueFull { waiting, allowed } => Error::QueueFull { waiting, allowed },
             Refusal::Closed => Error::Closed,
         })
@@ -314,7 +337,7 @@ impl fmt::Debug for Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.desk.close();
         if let Some(worker) = self.worker.take() {

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::model::Model;
 use crate::session::answer::Answer;
-use crate::session::{ContextFull, FinishReason, GenerateOptions, Piece, Summary, Timings};
+use crate::session::{ContextFull, FinishReason, GenerateOptions, Summary};
 use crate::tokenizer::DecodeStream;
 
 use super::embed::{EmbedOptions, Embedding};
 use super::pooling::Pool;
-use super::stream::{End, Stream};
+use super::stream::End;
 
 /// A text to generate.
 #[derive(Debug, Clone)]
@@ -37,12 +37,17 @@ impl Request {
     pub fn new(prompt: Vec<u32>, options: GenerateOptions) -> Self {
         Request { prompt, options, num_ctx: None, own_text: false, speculate: true }
     }
+
+    setters! {
+        with_num_ctx(num_ctx: impl Into<Option<usize>>);
+        with_own_text(own_text: bool);
+        with_speculate(speculate: bool);
+    }
 }
 
 /// How a request ended.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The text ended, for the reason in the summary; [`FinishReason::Cancelled`] is
     /// one.
     Done(Summary),
@@ -58,8 +63,7 @@ impl End for Outcome {
     fn cancelled() -> Self {
         Outcome::Done(Summary {
             finish_reason: Some(FinishReason::Cancelled),
-            dropped_tokens: 0,
-            timings: Timings::default(),
+            ..Summary::default()
         })
     }
 
@@ -67,13 +71,6 @@ impl End for Outcome {
         Outcome::Failed(Error::Closed)
     }
 }
-
-/// The events of one request: [`Piece`]s and then one [`Outcome`].
-///
-/// An iterator for threads, [`next_async`](Stream::next_async) and
-/// [`poll_next`](Stream::poll_next) for tasks of any runtime. Dropping it cancels the
-/// request.
-pub type Reply = Stream<Piece, Outcome>;
 
 /// A request that was looked at: everything that can be known to be wrong is not.
 #[derive(Debug)]
@@ -167,9 +164,5 @@ impl Text {
 }
 
 pub(super) fn no_room(needed: usize, num_ctx: usize) -> Error {
-    Error::Limit {
-        what: "positions in the context (shorten the prompt or raise num_ctx)",
-        needed: needed as u64,
-        allowed: num_ctx as u64,
-    }
+    Error::limit(Bounded::Context, needed, num_ctx)
 }

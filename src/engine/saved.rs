@@ -19,6 +19,7 @@
 //! with the file's length before memory is taken, and the numbers of every page
 //! with what attention promises to handle ([`check_part`]).
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -131,6 +132,12 @@ fn type_number(kv_type: KvType) -> u32 {
         KvType::Q8_0 => 2,
         KvType::F32 => 3,
     }
+}
+
+/// The name of a type in a file; `type 9` for one that this version does not have.
+fn type_name(number: u32) -> String {
+    let known = KvType::ALL.into_iter().find(|kv_type| type_number(*kv_type) == number);
+    known.map_or_else(|| format!("type {number}"), |kv_type| kv_type.to_string())
 }
 
 // Writing
@@ -289,7 +296,7 @@ impl<'a> Source<'a> {
     }
 
     /// Of what other circumstances the prefix is.
-    fn foreign(&self, what: &str, saved: u64, here: u64) -> Error {
+    fn foreign(&self, what: &str, saved: impl Display, here: impl Display) -> Error {
         let place = self.place();
         Error::misuse(format!("{place} was saved with {what} {saved}; here it is {here}"))
     }
@@ -311,17 +318,20 @@ fn read_fixed(source: &mut Source<'_>, shape: &KvShape) -> Result<([u8; 32], usi
     }
     let kv_type = source.u32()?;
     let digest: [u8; 32] = source.array()?;
-    let mut sizes = [("KV type", kv_type, type_number(shape.kv_type) as usize); 5];
+    let mut sizes = [("", 0, 0); 4];
     let names = ["layers", "KV heads", "head size", "page size"];
     let here = [shape.windows.len(), shape.kv_heads, shape.head_dim, PAGE];
-    for (size, (name, here)) in sizes[1..].iter_mut().zip(names.into_iter().zip(here)) {
+    for (size, (name, here)) in sizes.iter_mut().zip(names.into_iter().zip(here)) {
         *size = (name, source.u32()?, here);
     }
     let positions = source.u64()?;
     debug_assert_eq!(source.at, FIXED as u64);
+    if kv_type != type_number(shape.kv_type) {
+        return Err(source.foreign("KV type", type_name(kv_type), shape.kv_type));
+    }
     for (name, saved, here) in sizes {
         if saved as usize != here {
-            return Err(source.foreign(name, saved.into(), here as u64));
+            return Err(source.foreign(name, saved, here));
         }
     }
     // Each position has a token, so the file's length bounds them.
@@ -630,7 +640,7 @@ mod tests {
             assert!(matches!(error, Error::Misuse(_)), "{error}");
             error.to_string()
         };
-        assert!(refused(&model, KvType::F32).contains("KV type 1; here it is 3"));
+        assert!(refused(&model, KvType::F32).contains("KV type i16; here it is f32"));
         assert!(refused(&storyteller(), KvType::I16).contains("layers"));
         // The same shape: one weight differs, or the window.
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/models/stories260K.gguf");

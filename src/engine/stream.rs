@@ -148,6 +148,7 @@ impl<E, D: End> Stream<E, D> {
     /// Asks for the end. What was sent before stays readable, then comes the end: at once
     /// if the request still waits, else when the worker noticed. It may still finish
     /// in its own way.
+    #[allow(dead_code, reason = "for the tests here and in every order of events")]
     pub fn cancel(&self) {
         self.0.cancel();
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::gguf::limit;
 
 /// One metadata value: GGUF's 13 types.
@@ -72,7 +72,7 @@ impl Strings {
     pub fn push(&mut self, string: &str) -> Result<()> {
         let needed = self.text.len() as u64 + string.len() as u64;
         let end = u32::try_from(needed).map_err(|_| Error::Limit {
-            what: "bytes in one array of strings",
+            what: Bounded::File("bytes in one array of strings"),
             needed,
             allowed: u32::MAX.into(),
         })?;

@@ -63,8 +63,8 @@ impl Gguf {
     /// (`…-00001-of-0000N.gguf`); the others are found beside it.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be read, [`Error::File`] if it breaks the
-    /// format's rules, [`Error::Unsupported`] for what this reader does not
+    /// [`Error::Io`] if a file cannot be read, [`Error::Misuse`] for the path of a
+    /// directory or a device, [`Error::File`] if it breaks the format's rules, [`Error::Unsupported`] for what this reader does not
     /// read (version 1, big-endian, unknown tensor types).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

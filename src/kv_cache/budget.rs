@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 
 /// Memory for keys and values, shared by the caches of an engine.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl Drop for Charge {
 
 /// The error for slabs that neither a promise nor what is free pays for.
 pub(crate) fn over_budget(needed: usize, free: usize) -> Error {
-    Error::Limit { what: "bytes for the KV cache", needed: needed as u64, allowed: free as u64 }
+    Error::limit(Bounded::KvMemory, needed, free)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod page;
 mod slab;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ use budget::{Promise, over_budget};
 use grant::Target;
 use slab::Slab;
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 
 /// How keys and values are stored. Sums over integer codes are exact, so all
 /// types give the same bits on every processor.
@@ -46,6 +47,46 @@ pub enum KvType {
     Q8_0,
     /// Single precision: twice the memory and slow, for comparing engines.
     F32,
+}
+
+impl KvType {
+    /// All types, in the order of this enum.
+    pub const ALL: [KvType; 3] = [KvType::I16, KvType::Q8_0, KvType::F32];
+
+    /// The name that [`FromStr`](std::str::FromStr) reads: `i16`, `q8_0` or `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::I16 => "i16",
+            KvType::Q8_0 => "q8_0",
+            KvType::F32 => "f32",
+        }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for KvType {
+    type Err = Error;
+
+    /// Reads a [`name`](KvType::name) in any case. `f16`, which other engines call their
+    /// 16 bits, is [`KvType::I16`].
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for any other name.
+    fn from_str(name: &str) -> Result<Self> {
+        let lower = name.to_ascii_lowercase();
+        let known = KvType::ALL.into_iter().find(|kv_type| kv_type.name() == lower);
+        known.or((lower == "f16").then_some(KvType::I16)).ok_or_else(|| {
+            let name: String = name.chars().take(40).collect();
+            Error::misuse(format!(
+                "KV type {name:?} is unknown; i16 (or f16), q8_0 and f32 are known"
+            ))
+        })
+    }
 }
 
 /// The shape of a model's cache.
@@ -264,11 +305,7 @@ impl KvCache {
     pub(crate) fn reserve(&mut self, rows: usize) -> Result<()> {
         let end = self.len.saturating_add(rows);
         if end > self.capacity {
-            return Err(Error::Limit {
-                what: "positions in the context",
-                needed: end as u64,
-                allowed: self.capacity as u64,
-            });
+            return Err(Error::limit(Bounded::Context, end, self.capacity));
         }
         self.fill(end)
     }

@@ -15,7 +15,7 @@ use memmap2::MmapMut;
 use super::budget::{Charge, Promise};
 use super::page::{Head, HeadMut, head_bytes};
 use super::{KvShape, PAGE};
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 
 /// A slab has as many pages as fill a huge page, up to [`MOST_PAGES`].
 const BYTES: usize = 2 << 20;
@@ -54,8 +54,7 @@ impl Slab {
             }
             Err(_) => {
                 promise.regain(charge);
-                let what = "bytes for the KV cache";
-                Err(Error::Limit { what, needed: bytes as u64, allowed: 0 })
+                Err(Error::limit(Bounded::Memory("bytes for the KV cache"), bytes, 0))
             }
         }
     }

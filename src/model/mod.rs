@@ -21,15 +21,26 @@ use transformer::Transformer;
 
 /// How to run a model. `Default` is right for most uses.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ModelOptions {
     /// Threads per forward pass. Default: the physical cores that the affinity
     /// mask and the cgroup quota allow.
     pub threads: Option<usize>,
     /// The instruction set. Default: `TRAMONTANE_ISA` if set, else the CPU's best.
     pub isa: Option<Isa>,
-    /// The sliding window for files that do not name one (Mistral 7B v0.1: 4096).
-    /// Position i sees j with i − j < window. Default: full attention.
+    /// The sliding window: position i sees j with i − j < window. It takes the place of the
+    /// file's, in the layers that have one, or in all layers of a file that names none
+    /// (Mistral 7B v0.1: 4096). 0 is refused. Default: what the file says, else full
+    /// attention.
     pub sliding_window: Option<usize>,
+}
+
+impl ModelOptions {
+    setters! {
+        with_threads(threads: impl Into<Option<usize>>);
+        with_isa(isa: impl Into<Option<Isa>>);
+        with_sliding_window(sliding_window: impl Into<Option<usize>>);
+    }
 }
 
 /// A model ready to run. Cheap to clone; clones share the mapping and the threads.
@@ -68,20 +79,26 @@ impl Model {
     /// not read.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::File`] for a damaged or incomplete file,
-    /// [`Error::Unsupported`] for an architecture or tensor type that this
-    /// version does not run.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Misuse`] for the path of a
+    /// directory, [`Error::File`] for a damaged or incomplete file, [`Error::Unsupported`]
+    /// for an architecture or tensor type that this version does not run.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Model::open_with(path, &ModelOptions::default())
     }
 
     /// [`open`](Model::open) with options.
+    ///
+    /// # Errors
+    /// As [`open`](Model::open), and [`Error::Misuse`] for options that are out of range.
     pub fn open_with(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Self> {
         let start = Instant::now();
         Model::build(Gguf::open(path)?, options, start)
     }
 
     /// Makes a model of an open GGUF file, for example one from bytes.
+    ///
+    /// # Errors
+    /// As [`open_with`](Model::open_with), without those of the file system.
     pub fn from_gguf(file: Gguf, options: &ModelOptions) -> Result<Self> {
         Model::build(file, options, Instant::now())
     }
@@ -164,6 +181,12 @@ impl Model {
     /// Positions that the model was trained for.
     pub fn context_length(&self) -> usize {
         self.0.transformer.config.context_length
+    }
+
+    /// The sliding window in use: position i sees j with i − j < window. Of the layers that
+    /// have one, the first's; `None` if all see everything.
+    pub fn sliding_window(&self) -> Option<usize> {
+        self.0.transformer.config.windows.iter().flatten().next().copied()
     }
 
     /// Number of logits per position: the rows of the output matrix. May exceed

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::kernel::pool::Pool;
 use crate::kernel::threads::default_threads;
@@ -36,8 +36,10 @@ impl Transformer {
                 return Err(error);
             }
         };
-        let config =
-            arch::plan(metadata, n_vocab, rope_factors.as_deref(), options.sliding_window)?;
+        let mut config = arch::plan(metadata, n_vocab, rope_factors.as_deref(), None)?;
+        if let Some(window) = options.sliding_window {
+            set_window(&mut config.windows, window)?;
+        }
         let weights = Weights::new(directory, &config)?;
         let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
         let pool = Pool::new(options.threads.unwrap_or_else(default_threads))?;
@@ -68,4 +70,18 @@ impl Transformer {
             kv_type,
         })
     }
+}
+
+/// Gives layers the sliding window that the caller asked for: those that have one, or all
+/// if none has.
+///
+/// # Errors
+/// [`Error::Misuse`] for 0.
+fn set_window(windows: &mut [Option<usize>], window: usize) -> Result<()> {
+    if window == 0 {
+        return Err(Error::misuse("option \"sliding_window\" must be at least 1"));
+    }
+    let all = windows.iter().all(Option::is_none);
+    windows.iter_mut().filter(|own| all || own.is_some()).for_each(|own| *own = Some(window));
+    Ok(())
 }

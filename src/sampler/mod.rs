@@ -43,11 +43,10 @@ pub struct Sampled {
     /// Natural logarithm of the token's probability in the model's own
     /// distribution: softmax of the logits as passed in, at temperature 1,
     /// before bias, penalties and filters. `None` unless
-    /// [`SamplerOptions::logprobs`] is set.
+    /// [`SamplerOptions::logprobs`] or [`SamplerOptions::top_logprobs`] asks for it.
     pub logprob: Option<f32>,
     /// The most likely tokens of that same distribution, best first. Shorter
-    /// than asked for when fewer tokens are unmasked; empty unless
-    /// [`SamplerOptions::logprobs`] is set.
+    /// than [`SamplerOptions::top_logprobs`] when fewer tokens are unmasked.
     pub top_logprobs: Vec<TokenLogprob>,
 }
 
@@ -146,7 +145,7 @@ impl Sampler {
             candidates.keep_min_p(options.min_p);
             candidates.draw(options.temperature, random.unit()).unwrap_or(best.token)
         };
-        if options.logprobs {
+        if options.reports() {
             self.report(token, logits)
         } else {
             Ok(Sampled { token, logprob: None, top_logprobs: Vec::new() })

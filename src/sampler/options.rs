@@ -6,42 +6,44 @@ use crate::{Error, Result};
 
 /// How tokens are chosen. The default is Ollama's.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SamplerOptions {
     /// Divides the logits before the draw: below 1 sharper, above 1 flatter.
-    /// Zero or negative takes the most likely token and draws nothing.
+    /// Zero or negative takes the most likely token and draws nothing. Default: 0.8.
     pub temperature: f32,
-    /// Keeps this many of the most likely tokens; zero or negative keeps all.
+    /// Keeps this many of the most likely tokens; zero or negative keeps all. Default: 40.
     pub top_k: i32,
     /// Keeps the smallest set of most likely tokens whose probabilities reach
-    /// this sum, at least one token; 1 keeps all.
+    /// this sum, at least one token; 1 keeps all. Default: 0.9.
     pub top_p: f32,
     /// Keeps tokens at least this many times as likely as the most likely one;
-    /// 0 keeps all.
+    /// 0 keeps all. Default: 0.
     pub min_p: f32,
     /// Keeps the tokens whose surprise is nearest to the expected surprise,
-    /// until their probabilities exceed this sum; 1 keeps all.
+    /// until their probabilities exceed this sum; 1 keeps all. Default: 1.
     pub typical_p: f32,
     /// How many of the last tokens the penalties look at: 0 none, −1 the whole
-    /// history.
+    /// history. Default: 64.
     pub repeat_last_n: i32,
     /// Divides positive logits, and multiplies the others, of tokens in the
-    /// window; 1 changes nothing.
+    /// window; 1 changes nothing. Default: 1.
     pub repeat_penalty: f32,
-    /// Subtracted from the logit of each token that is in the window.
+    /// Subtracted from the logit of each token that is in the window. Default: 0.
     pub presence_penalty: f32,
-    /// Subtracted from a token's logit once per occurrence in the window.
+    /// Subtracted from a token's logit once per occurrence in the window. Default: 0.
     pub frequency_penalty: f32,
-    /// Where the random generator starts; `None` takes a seed from entropy,
-    /// which [`Sampler::seed`](super::Sampler::seed) tells.
+    /// Where the random generator starts: the same seed, prompt and options give the
+    /// same text on every machine. Default: a seed from entropy, which
+    /// [`Generation::seed`](crate::Generation::seed) tells.
     pub seed: Option<u64>,
     /// Added to the logits of single tokens before all else. A token that is
-    /// named twice gets both.
+    /// named twice gets both. Default: none.
     pub logit_bias: Vec<(u32, f32)>,
     /// How many of the most likely tokens to report with each choice, at most
-    /// 20. Only with [`logprobs`](Self::logprobs).
+    /// 20. More than 0 implies [`logprobs`](Self::logprobs). Default: 0.
     pub top_logprobs: usize,
-    /// Whether to report log-probabilities. Costs one `exp` per token of the
-    /// vocabulary.
+    /// Whether to report the log-probability of each choice. Costs one `exp` per token of
+    /// the vocabulary. Default: false.
     pub logprobs: bool,
 }
 
@@ -66,9 +68,30 @@ impl Default for SamplerOptions {
 }
 
 impl SamplerOptions {
+    setters! {
+        with_temperature(temperature: f32);
+        with_top_k(top_k: i32);
+        with_top_p(top_p: f32);
+        with_min_p(min_p: f32);
+        with_typical_p(typical_p: f32);
+        with_repeat_last_n(repeat_last_n: i32);
+        with_repeat_penalty(repeat_penalty: f32);
+        with_presence_penalty(presence_penalty: f32);
+        with_frequency_penalty(frequency_penalty: f32);
+        with_seed(seed: impl Into<Option<u64>>);
+        with_logit_bias(logit_bias: impl Into<Vec<(u32, f32)>>);
+        with_top_logprobs(top_logprobs: usize);
+        with_logprobs(logprobs: bool);
+    }
+
     /// Always the most likely token; the other options as by default.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
+    }
+
+    /// Whether log-probabilities are asked for.
+    pub(super) fn reports(&self) -> bool {
+        self.logprobs || self.top_logprobs > 0
     }
 
     /// Refuses the first option that is out of its range.

@@ -6,7 +6,7 @@ use crate::sampler::{Sampled, Sampler};
 use crate::tokenizer::DecodeStream;
 
 use super::stop::StopGate;
-use super::{FinishReason, GenerateOptions, Piece};
+use super::{FinishReason, GenerateOptions, Logprob, Piece};
 
 /// A text being generated: everything about it but the network.
 #[derive(Debug)]
@@ -29,10 +29,16 @@ impl Answer {
         decoder: DecodeStream,
         options: &GenerateOptions,
     ) -> Result<Self> {
-        let mut sampler = Sampler::new(options.sampler.clone(), model.n_vocab())?;
-        before.iter().for_each(|&token| sampler.accept(token));
+        let sampler = Sampler::new(options.sampler.clone(), model.n_vocab())?;
         let (stop, options) = (StopGate::new(&options.stop), options.clone());
-        Ok(Answer { sampler, decoder, stop, options, generated: 0 })
+        let mut answer = Answer { sampler, decoder, stop, options, generated: 0 };
+        answer.read(before);
+        Ok(answer)
+    }
+
+    /// Adds tokens that come before the answer: penalties look at them.
+    pub fn read(&mut self, before: &[u32]) {
+        before.iter().for_each(|&token| self.sampler.accept(token));
     }
 
     /// What was asked for.
@@ -62,9 +68,13 @@ impl Answer {
         full: bool,
     ) -> Result<(Piece, Option<FinishReason>)> {
         let Sampled { token, logprob, top_logprobs } = self.sampler.sample(logits)?;
+        let tokenizer = model.tokenizer();
+        let logprob = logprob.map(|logprob| Logprob::new(tokenizer, token, logprob));
+        let top_logprobs = top_logprobs.iter();
+        let top_logprobs = top_logprobs.map(|top| Logprob::new(tokenizer, top.token, top.logprob));
+        let top_logprobs = top_logprobs.collect();
         self.sampler.accept(token);
         self.generated += 1;
-        let tokenizer = model.tokenizer();
         let ends = tokenizer.is_end_of_generation(token) && !self.options.ignore_eos;
         let decoded = if ends { String::new() } else { self.decoder.push(tokenizer, token) };
         let mut text = self.stop.push(&decoded);

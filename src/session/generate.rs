@@ -1,27 +1,72 @@
 //! Generation: sample, decode, stop, one token at a time.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::sampler::{SamplerOptions, TokenLogprob};
-use crate::tokenizer::DecodeStream;
+use crate::sampler::SamplerOptions;
+use crate::tokenizer::Tokenizer;
 
 use super::answer::Answer;
-use super::{ContextFull, Session, Timings};
+use super::{Canceller, ContextFull, Session, Timings};
 
 /// What to generate and when to end.
+///
+/// ```
+/// use tramontane::GenerateOptions;
+/// let options = GenerateOptions::default().with_temperature(0.2).with_seed(7).with_num_predict(100);
+/// assert_eq!(options.sampler.seed, Some(7));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
-    /// How tokens are chosen.
+    /// How tokens are chosen: temperature, seed and the rest.
     pub sampler: SamplerOptions,
     /// Tokens to generate at most. Default: no limit but the context.
     pub num_predict: Option<usize>,
-    /// Ends before any of these strings; they are not part of the text.
+    /// Ends before any of these strings; they are not part of the text. Default: none.
     pub stop: Vec<String>,
-    /// What to do when the context is full.
+    /// What to do when the context is full. Default: end.
     pub context_full: ContextFull,
-    /// Goes on after the model's end-of-text token: for benchmarks.
+    /// Goes on after the model's end-of-text token: for benchmarks. Default: false.
     pub ignore_eos: bool,
+}
+
+impl GenerateOptions {
+    setters! {
+        with_sampler(sampler: SamplerOptions);
+        with_num_predict(num_predict: impl Into<Option<usize>>);
+        with_context_full(context_full: ContextFull);
+        with_ignore_eos(ignore_eos: bool);
+    }
+
+    /// Always the most likely token: the same text every time.
+    pub fn greedy() -> Self {
+        GenerateOptions::default().with_sampler(SamplerOptions::greedy())
+    }
+
+    /// These options with other [stop strings](Self::stop).
+    #[must_use]
+    pub fn with_stop<S: Into<String>>(mut self, stop: impl IntoIterator<Item = S>) -> Self {
+        self.stop = stop.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// These options with another [temperature](SamplerOptions::temperature): 0 always
+    /// takes the most likely token.
+    #[must_use]
+    pub fn with_temperature(mut self, temperature: f32) -> Self {
+        self.sampler.temperature = temperature;
+        self
+    }
+
+    /// These options with another [seed](SamplerOptions::seed): the same seed gives the
+    /// same text.
+    #[must_use]
+    pub fn with_seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+        self.sampler.seed = seed.into();
+        self
+    }
 }
 
 /// Why a generation ended.
@@ -42,20 +87,46 @@ pub enum FinishReason {
 
 /// One generated token.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Piece {
     /// The text that became certain with this token: whole characters, no part
     /// of a stop string; often one word, sometimes nothing.
     pub text: String,
     /// The token, end-of-text included.
     pub token: u32,
-    /// Its natural log probability, if asked for.
-    pub logprob: Option<f32>,
-    /// The most likely tokens, if asked for.
-    pub top_logprobs: Vec<TokenLogprob>,
+    /// Its log-probability, if [asked for](SamplerOptions::logprobs).
+    pub logprob: Option<Logprob>,
+    /// The most likely tokens at this place, best first, if
+    /// [asked for](SamplerOptions::top_logprobs).
+    pub top_logprobs: Vec<Logprob>,
+}
+
+/// A token, its own text and how likely the model found it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Logprob {
+    /// The token.
+    pub token: u32,
+    /// The bytes of its text: none for control tokens, possibly a part of a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability, before penalties and filters.
+    pub logprob: f32,
+}
+
+impl Logprob {
+    pub(crate) fn new(tokenizer: &Tokenizer, token: u32, logprob: f32) -> Self {
+        Logprob { token, bytes: tokenizer.token_bytes(token), logprob }
+    }
+
+    /// The token's text; a part of a character shows as U+FFFD.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
 }
 
 /// What happened, for after the last piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Why it ended; `None` while it has not (or after an error).
     pub finish_reason: Option<FinishReason>,
@@ -65,39 +136,68 @@ pub struct Summary {
     pub timings: Timings,
 }
 
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Completion {
+    /// The text of all pieces.
+    pub text: String,
+    /// Why it ended, counts and times.
+    pub summary: Summary,
+}
+
 /// A running generation: an iterator of [`Piece`]s. It ends after an error.
+///
+/// The prompt is computed when the first piece is asked for, so that its
+/// [`canceller`](Generation::canceller) can stop that too.
 #[derive(Debug)]
+#[must_use = "a generation computes nothing until it is iterated or waited for"]
 pub struct Generation<'s> {
     session: &'s mut Session,
+    /// What is to be computed before the first token.
+    prompt: Option<PlannedPrompt>,
     answer: Answer,
+    canceller: Canceller,
     summary: Summary,
     clock: Instant,
     failed: bool,
 }
 
+/// A prompt that was checked, and fits.
+#[derive(Debug)]
+pub(super) struct PlannedPrompt {
+    /// Whether the conversation starts again with `tokens`.
+    pub start_again: bool,
+    /// Tokens to compute.
+    pub tokens: Vec<u32>,
+    /// Tokens left out because they did not fit.
+    pub dropped: usize,
+    /// Tokens of the prompt that are in the cache already.
+    pub reused: usize,
+}
+
 impl<'s> Generation<'s> {
-    /// Feeds `prompt` and makes ready to generate.
+    /// Makes ready to compute `prompt` and to generate.
     pub(super) fn start(
         session: &'s mut Session,
-        prompt: &[u32],
-        reused_tokens: usize,
-        decoder: DecodeStream,
-        options: &GenerateOptions,
-    ) -> Result<Self> {
-        let mut clock = Instant::now();
-        // Impossible options are noticed before anything is fed.
-        Answer::new(&session.model, &[], decoder.clone(), options)?;
-        let dropped_tokens = session.feed_prompt(prompt, options)?;
-        let answer = Answer::new(&session.model, &session.tokens, decoder, options)?;
+        prompt: PlannedPrompt,
+        answer: Answer,
+    ) -> Generation<'s> {
         let timings = Timings {
             load: session.model.load_time(),
-            prompt_tokens: if dropped_tokens > 0 { session.tokens.len() } else { prompt.len() },
-            reused_tokens,
-            prompt: Session::lap(&mut clock),
+            reused_tokens: prompt.reused,
             ..Timings::default()
         };
-        let summary = Summary { finish_reason: None, dropped_tokens, timings };
-        Ok(Generation { session, answer, summary, clock, failed: false })
+        let summary = Summary { finish_reason: None, dropped_tokens: prompt.dropped, timings };
+        Generation {
+            session,
+            prompt: Some(prompt),
+            answer,
+            canceller: Canceller::new(),
+            summary,
+            clock: Instant::now(),
+            failed: false,
+        }
     }
 
     /// What happened so far; complete after the last piece.
@@ -110,14 +210,34 @@ impl<'s> Generation<'s> {
         self.answer.seed()
     }
 
+    /// A handle that ends this generation from another thread. It then ends without an
+    /// error, with [`FinishReason::Cancelled`].
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// Generates to the end.
+    ///
+    /// # Errors
+    /// The error that ended the generation, if one did.
+    pub fn wait(mut self) -> Result<Completion> {
+        let text =
+            self.by_ref().map(|piece| piece.map(|piece| piece.text)).collect::<Result<_>>()?;
+        Ok(Completion { text, summary: self.summary })
+    }
+
     fn step(&mut self) -> Result<Option<Piece>> {
+        if let Some(prompt) = self.prompt.take() {
+            self.clock = Instant::now();
+            self.compute(prompt)?;
+        }
         if self.answer.options().num_predict == Some(0) {
             self.summary.finish_reason = Some(FinishReason::Length);
             return Ok(None);
         }
         if self.answer.generated() > 0 {
             self.feed_pending()?;
-        } else if self.session.canceller.take() {
+        } else if self.canceller.is_cancelled() {
             return Err(Error::Cancelled);
         }
         let Session { model, state, .. } = &*self.session;
@@ -128,6 +248,21 @@ impl<'s> Generation<'s> {
         Ok(Some(piece))
     }
 
+    /// Computes the prompt; its time and its tokens are counted also if that fails.
+    fn compute(&mut self, prompt: PlannedPrompt) -> Result<()> {
+        let pending = self.session.pending.iter().len();
+        if prompt.start_again {
+            self.session.clear();
+        }
+        let before = self.session.tokens.len() + if prompt.start_again { 0 } else { pending };
+        let result = self.session.feed_cancellable(&prompt.tokens, &self.canceller).map(|_| ());
+        let timings = &mut self.summary.timings;
+        timings.prompt = Session::lap(&mut self.clock);
+        timings.prompt_tokens = self.session.tokens.len().saturating_sub(before);
+        self.answer.read(&self.session.tokens);
+        result
+    }
+
     /// Computes the token generated last, making room if that is the policy.
     fn feed_pending(&mut self) -> Result<()> {
         if self.is_full() {
@@ -135,10 +270,11 @@ impl<'s> Generation<'s> {
             let full = self.answer.options().context_full;
             if let Some(kept) = full.shift(&tokens, self.session.num_ctx()) {
                 self.summary.dropped_tokens += kept.dropped;
-                return self.session.start_again(&kept.tokens);
+                self.session.clear();
+                return self.session.feed_cancellable(&kept.tokens, &self.canceller).map(|_| ());
             }
         }
-        self.session.feed(&[]).map(|_| ())
+        self.session.feed_cancellable(&[], &self.canceller).map(|_| ())
     }
 
     fn is_full(&self) -> bool {

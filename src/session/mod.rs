@@ -1,6 +1,7 @@
 //! One conversation: feed tokens, read logits, generate text.
 
 pub(crate) mod answer;
+mod cancel;
 mod generate;
 pub(crate) mod overflow;
 mod stop;
@@ -8,16 +9,22 @@ mod timings;
 mod together;
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use generate::{FinishReason, GenerateOptions, Generation, Piece, Summary};
+pub(crate) use cancel::CancelHook;
+pub use cancel::Canceller;
+pub use generate::{
+    Completion, FinishReason, GenerateOptions, Generation, Logprob, Piece, Summary,
+};
 pub use overflow::ContextFull;
 pub use timings::Timings;
 pub use together::feed_together;
 
-use crate::error::{Error, Result};
+use answer::Answer;
+use generate::PlannedPrompt;
+use overflow::Kept;
+
+use crate::error::{Bounded, Error, Result};
 use crate::kv_cache::{KvCache, KvType};
 use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
@@ -29,6 +36,7 @@ const DEFAULT_NUM_CTX: usize = 4096;
 
 /// How a conversation is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionOptions {
     /// Positions that the conversation may have. Default: 4096, or the model's
     /// trained context if that is shorter. Memory is taken as they are used.
@@ -36,23 +44,15 @@ pub struct SessionOptions {
     /// Tokens per forward pass while a prompt is computed. Default: 512. The
     /// result does not depend on it.
     pub num_batch: Option<usize>,
-    /// How keys and values are stored.
+    /// How keys and values are stored. Default: [`KvType::I16`].
     pub kv_type: KvType,
 }
 
-/// Raises the cancel flag of a [`Session`] from any thread.
-#[derive(Debug, Clone, Default)]
-pub struct Canceller(Arc<AtomicBool>);
-
-impl Canceller {
-    /// Ends the running work within one layer, or the next work at its start.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Reads the flag and lowers it.
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+impl SessionOptions {
+    setters! {
+        with_num_ctx(num_ctx: impl Into<Option<usize>>);
+        with_num_batch(num_batch: impl Into<Option<usize>>);
+        with_kv_type(kv_type: KvType);
     }
 }
 
@@ -67,7 +67,6 @@ pub struct Session {
     /// Generated last and not fed yet: it goes in front of what comes next.
     pending: Option<u32>,
     num_batch: usize,
-    canceller: Canceller,
 }
 
 impl Model {
@@ -85,7 +84,6 @@ impl Model {
             tokens: Vec::new(),
             pending: None,
             num_batch,
-            canceller: Canceller::default(),
         })
     }
 
@@ -138,24 +136,27 @@ impl Session {
         self.cache.bytes()
     }
 
-    /// A handle that cancels this session's work from another thread.
-    pub fn canceller(&self) -> Canceller {
-        self.canceller.clone()
-    }
-
     /// Appends `tokens` and returns the logits after the last one, `[n_vocab]`.
     ///
     /// # Errors
     /// [`Error::Misuse`] for no tokens or one outside the vocabulary,
-    /// [`Error::Limit`] if they do not fit the context (nothing is fed then),
-    /// [`Error::Cancelled`] (the tokens of finished batches stay fed).
+    /// [`Error::Limit`] if they do not fit the context. Nothing is fed then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        self.feed_cancellable(tokens, &Canceller::new())
+    }
+
+    /// [`feed`](Session::feed) that another thread can end, within one layer.
+    ///
+    /// # Errors
+    /// As [`feed`](Session::feed), and [`Error::Cancelled`]: the tokens of finished batches
+    /// stay fed.
+    pub fn feed_cancellable(&mut self, tokens: &[u32], canceller: &Canceller) -> Result<&[f32]> {
         let tokens = self.with_pending(tokens)?;
         let mut rest = &*tokens;
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(rest.len().min(self.num_batch));
             let wanted = if after.is_empty() { Wanted::Last } else { Wanted::None };
-            self.step(batch, wanted)?;
+            self.step(batch, wanted, canceller)?;
             rest = after;
         }
         Ok(&self.state.logits)
@@ -169,7 +170,7 @@ impl Session {
     /// As [`feed`](Session::feed).
     pub fn evaluate(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         let tokens = self.with_pending(tokens)?;
-        self.step(&tokens, Wanted::All)?;
+        self.step(&tokens, Wanted::All, &Canceller::new())?;
         Ok(&self.state.logits)
     }
 
@@ -184,30 +185,21 @@ impl Session {
             return Err(Error::misuse("the prompt is empty; give at least one token"));
         }
         self.model.transformer().check_tokens(&all)?;
-        self.check_room(all.len())?;
+        self.check_room(self.cache.len() + all.len())?;
         Ok(all)
     }
 
-    fn check_room(&self, more: usize) -> Result<()> {
-        let needed = self.cache.len() + more;
+    fn check_room(&self, needed: usize) -> Result<()> {
         if needed > self.cache.capacity() {
-            return Err(Error::Limit {
-                what: "positions in the context (shorten the prompt or raise num_ctx)",
-                needed: needed as u64,
-                allowed: self.cache.capacity() as u64,
-            });
+            return Err(Error::limit(Bounded::Context, needed, self.cache.capacity()));
         }
         Ok(())
     }
 
-    fn step(&mut self, tokens: &[u32], wanted: Wanted) -> Result<()> {
+    fn step(&mut self, tokens: &[u32], wanted: Wanted, canceller: &Canceller) -> Result<()> {
         let mut feeds = [Feed { cache: &mut self.cache, tokens, wanted }];
         let transformer = self.model.transformer();
-        let result = transformer.forward(&mut self.state, &mut feeds, &self.canceller.0);
-        if let Err(Error::Cancelled) = result {
-            self.canceller.take();
-        }
-        result?;
+        transformer.forward(&mut self.state, &mut feeds, canceller.flag())?;
         self.tokens.extend_from_slice(tokens);
         self.pending = None;
         Ok(())
@@ -243,7 +235,6 @@ impl Session {
             tokens: self.tokens.clone(),
             pending: self.pending,
             num_batch: self.num_batch,
-            canceller: Canceller::default(),
         }
     }
 
@@ -252,8 +243,9 @@ impl Session {
     /// after a generation an empty prompt goes on where that one ended.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for an empty prompt or impossible options, and what
-    /// [`feed`](Session::feed) gives.
+    /// [`Error::Misuse`] for an empty prompt or impossible options, [`Error::Limit`] for a
+    /// prompt that does not fit the context, unless [`ContextFull`] says to cut it. Nothing
+    /// is changed then.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
         let bos = self.tokens.is_empty();
         if prompt.is_empty() && self.pending.is_none() {
@@ -273,7 +265,13 @@ impl Session {
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Generation<'_>> {
-        Generation::start(self, prompt, 0, DecodeStream::continuing(), options)
+        if prompt.is_empty() && self.pending.is_none() {
+            return Err(Error::misuse("the prompt is empty; give at least one token"));
+        }
+        let answer = Answer::new(&self.model, &[], DecodeStream::continuing(), options)?;
+        let before = [&self.tokens, self.pending.as_slice()].concat();
+        let planned = self.plan_prompt(&before, prompt, 0, options)?;
+        Ok(Generation::start(self, planned, answer))
     }
 
     /// Renders `chat` with the model's template and generates the answer. What
@@ -282,40 +280,44 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Template`] if the model has no template or it refuses the
-    /// messages, and what [`feed`](Session::feed) gives.
+    /// messages, and what [`generate`](Session::generate) gives.
     pub fn chat(&mut self, chat: &Chat<'_>, options: &GenerateOptions) -> Result<Generation<'_>> {
         let prompt = self.model.chat_tokens(chat)?;
+        if prompt.is_empty() {
+            return Err(Error::Template("it renders nothing".into()));
+        }
         let common = self.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        // At least one token must be fed to have logits.
+        // At least one token must be computed to have logits.
         let common = common.min(prompt.len().saturating_sub(1));
-        let reused = match self.truncate(common) {
-            Ok(()) => common,
-            // A sliding window has moved past that point: start again.
-            Err(_) => {
-                self.clear();
-                0
-            }
-        };
         // The answer is a text of its own: SentencePiece's leading space is no part
         // of it, and the template will add it again when the answer is history.
-        Generation::start(self, &prompt[reused..], reused, DecodeStream::new(), options)
-    }
-
-    /// Feeds a prompt that may be longer than the context allows; returns how
-    /// many tokens were left out.
-    fn feed_prompt(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<usize> {
-        let all = [&self.tokens, self.pending.as_slice(), prompt].concat();
-        match options.context_full.fit_prompt(&all, self.num_ctx(), options.num_predict) {
-            Some(kept) => self.start_again(&kept.tokens).map(|()| kept.dropped),
-            None => self.feed(prompt).map(|_| 0),
+        let answer = Answer::new(&self.model, &[], DecodeStream::new(), options)?;
+        let mut planned =
+            self.plan_prompt(&prompt[..common], &prompt[common..], common, options)?;
+        // Where a sliding window has moved past that point all starts again.
+        if !planned.start_again && self.truncate(common).is_err() {
+            planned = PlannedPrompt { start_again: true, tokens: prompt, dropped: 0, reused: 0 };
         }
+        Ok(Generation::start(self, planned, answer))
     }
 
-    /// Starts again with `tokens`. Everything is computed anew, so the state is that
-    /// of a conversation which never had others.
-    fn start_again(&mut self, tokens: &[u32]) -> Result<()> {
-        self.clear();
-        self.feed(tokens).map(|_| ())
+    /// How to compute `prompt` after `before`, which the session has, or is about to have;
+    /// the first `reused` tokens of both count as found.
+    fn plan_prompt(
+        &self,
+        before: &[u32],
+        prompt: &[u32],
+        reused: usize,
+        options: &GenerateOptions,
+    ) -> Result<PlannedPrompt> {
+        self.model.transformer().check_tokens(prompt)?;
+        let all = [before, prompt].concat();
+        let kept = options.context_full.fit_prompt(&all, self.num_ctx(), options.num_predict);
+        if let Some(Kept { tokens, dropped }) = kept {
+            return Ok(PlannedPrompt { start_again: true, tokens, dropped, reused: 0 });
+        }
+        self.check_room(all.len())?;
+        Ok(PlannedPrompt { start_again: false, tokens: prompt.to_vec(), dropped: 0, reused })
     }
 
     /// Time since `start`, and a new start.

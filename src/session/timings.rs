@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// Counts and times of one generation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timings {
     /// Opening the model.
     pub load: Duration,

@@ -1,6 +1,7 @@
 //! Several conversations in one forward pass.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
 use crate::model::forward::{Feed, Wanted};
@@ -24,12 +25,10 @@ use super::Session;
 ///
 /// # Errors
 /// [`Error::Misuse`] for sessions of different models, and what
-/// [`Session::feed`] gives for each; nothing is fed then. [`Error::Cancelled`]
-/// when the first session is cancelled: what finished passes fed stays.
+/// [`Session::feed`] gives for each; nothing is fed then.
 pub fn feed_together(feeds: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
     let Some((first, _)) = feeds.first_mut() else { return Ok(Vec::new()) };
-    let (model, canceller, num_batch) =
-        (first.model.clone(), first.canceller.clone(), first.num_batch);
+    let (model, num_batch) = (first.model.clone(), first.num_batch);
     let mut state = std::mem::take(&mut first.state);
     let mut rest = Vec::new();
     for (session, tokens) in feeds.iter_mut() {
@@ -48,11 +47,7 @@ pub fn feed_together(feeds: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32
                 pass.push(Feed { cache: &mut session.cache, tokens: &tokens[..len], wanted });
             }
         }
-        let result = model.transformer().forward(&mut state, &mut pass, &canceller.0);
-        if let Err(Error::Cancelled) = result {
-            canceller.take();
-        }
-        result?;
+        model.transformer().forward(&mut state, &mut pass, &AtomicBool::new(false))?;
         let mut rows = state.logits.chunks_exact(model.n_vocab());
         for (i, (session, _)) in feeds.iter_mut().enumerate() {
             if lens[i] == 0 {

@@ -53,7 +53,7 @@ use serde_json::{Map, Value as Json, json};
 
 pub(crate) use self::marks::mark;
 pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::gguf::Metadata;
 
 /// The key of the template in a GGUF file.
@@ -224,7 +224,11 @@ fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T>
 
 fn template_error(error: &minijinja::Error) -> Error {
     if error.kind() == ErrorKind::OutOfFuel {
-        return Error::Limit { what: "steps of a chat template", needed: FUEL + 1, allowed: FUEL };
+        return Error::Limit {
+            what: Bounded::Template("steps of a chat template"),
+            needed: FUEL + 1,
+            allowed: FUEL,
+        };
     }
     let mut text = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     if text.len() > 4096 {

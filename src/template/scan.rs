@@ -4,7 +4,7 @@
 //! the engine sees the source: bounding what its recursive parser recurses
 //! over, and placing the guards of [`super::guard`].
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 
 /// Nesting of brackets in one tag, and of blocks in one another.
 const MAX_NESTING: usize = 100;
@@ -120,7 +120,7 @@ fn unclosed(at: usize) -> Error {
 
 pub(super) fn check(what: &'static str, needed: usize, allowed: usize) -> Result<()> {
     if needed > allowed {
-        return Err(Error::Limit { what, needed: needed as u64, allowed: allowed as u64 });
+        return Err(Error::limit(Bounded::Template(what), needed, allowed));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::gguf::Metadata;
 
 use super::merge::{Join, Merger, Symbol};
@@ -69,7 +69,7 @@ fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<HashMap<(u32, u32), Join
     let lines = metadata.strings(MERGES)?;
     if u32::try_from(lines.len()).is_err() {
         return Err(Error::Limit {
-            what: "merges of the vocabulary",
+            what: Bounded::File("merges of the vocabulary"),
             needed: lines.len() as u64,
             allowed: u32::MAX.into(),
         });

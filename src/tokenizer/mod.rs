@@ -45,13 +45,21 @@ enum Algorithm {
 
 /// How [`Tokenizer::encode`] treats what is not plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EncodeOptions {
     /// Put the begin-of-sequence token in front, and the end-of-sequence token
-    /// behind, where the vocabulary asks for them.
+    /// behind, where the vocabulary asks for them. Default: true.
     pub bos: bool,
     /// Turn the texts of control tokens into these tokens. Never for text
-    /// that a user wrote.
+    /// that a user wrote. Default: false.
     pub special: bool,
+}
+
+impl EncodeOptions {
+    setters! {
+        with_bos(bos: bool);
+        with_special(special: bool);
+    }
 }
 
 impl Default for EncodeOptions {

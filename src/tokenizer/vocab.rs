@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Bounded, Error, Place, Result};
 use crate::gguf::{Metadata, Strings};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -184,14 +184,14 @@ fn check_pieces(pieces: &Strings) -> Result<()> {
     }
     if u32::try_from(pieces.len()).is_err() {
         return Err(Error::Limit {
-            what: "tokens in the vocabulary",
+            what: Bounded::File("tokens in the vocabulary"),
             needed: pieces.len() as u64,
             allowed: u32::MAX.into(),
         });
     }
     match pieces.iter().map(str::len).max() {
         Some(longest) if longest > MAX_PIECE_BYTES => Err(Error::Limit {
-            what: "bytes in one token of the vocabulary",
+            what: Bounded::File("bytes in one token of the vocabulary"),
             needed: longest as u64,
             allowed: MAX_PIECE_BYTES as u64,
         }),

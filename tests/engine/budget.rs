@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tramontane::engine::{Engine, Request};
-use tramontane::{ContextFull, EngineOptions, Error, GenerateOptions, KvType, Model};
+use tramontane::{Bounded, ContextFull, EngineOptions, Error, KvType, Model};
 
 use crate::{
     Answer, Dice, alone, cost, greedy, is_empty_after_forgetting, piece, read, shared, stories,
@@ -14,7 +14,7 @@ use crate::{
 /// A text that may come to use `num_ctx` positions, and uses few.
 fn reserving(prompt: &[u32], num_ctx: usize, num_predict: usize) -> Request {
     let context_full = ContextFull::Shift { num_keep: 4 };
-    let options = GenerateOptions { context_full, ..greedy(num_predict) };
+    let options = greedy(num_predict).with_context_full(context_full);
     let mut request = Request::new(prompt.to_vec(), options);
     request.num_ctx = Some(num_ctx);
     request
@@ -52,7 +52,7 @@ fn serve(model: &Model, options: &EngineOptions, known: &[(Request, Answer)]) {
 fn a_hundred_requests_share_a_small_budget() {
     let _guard = shared();
     let model = stories();
-    let mut options = EngineOptions { num_batch: Some(64), ..EngineOptions::default() };
+    let mut options = EngineOptions::default().with_num_batch(64);
     // A few pages at once, so that costs grow in steps.
     let limit = cost(&model, 3000, &options);
     let costs = [400, 1500, 2500, 3000].map(|positions| cost(&model, positions, &options));
@@ -70,7 +70,7 @@ fn a_hundred_requests_share_a_small_budget() {
         })
         .collect();
     for keep_prefixes in [true, false] {
-        serve(&model, &EngineOptions { keep_prefixes, ..options.clone() }, &known);
+        serve(&model, &options.clone().with_keep_prefixes(keep_prefixes), &known);
     }
 }
 
@@ -92,7 +92,7 @@ fn a_window_lives_within_its_share() {
             .to_vec();
         for (num_batch, shares) in [(1, 1), (7, 1), (1, 2)] {
             let num_batch = Some(num_batch);
-            let mut options = EngineOptions { num_batch, ..EngineOptions::default() };
+            let mut options = EngineOptions::default().with_num_batch(num_batch);
             options.kv_bytes = Some(shares * cost(&model, 700, &options));
             serve(&model, &options, &known);
         }
@@ -105,7 +105,7 @@ fn a_window_lives_within_its_share() {
 fn a_text_that_starts_again_is_not_starved() {
     let _guard = shared();
     let model = stories();
-    let mut options = EngineOptions { num_ctx: Some(2400), ..EngineOptions::default() };
+    let mut options = EngineOptions::default().with_num_ctx(2400);
     let set = cost(&model, 1000, &options);
     assert_eq!([2370, 1400].map(|positions| cost(&model, positions, &options)), [3 * set, 2 * set]);
     options.kv_bytes = Some(5 * set);
@@ -155,6 +155,8 @@ fn what_can_never_fit_is_refused_at_once() {
     let engine = Engine::new(&model, &options).unwrap();
     let error = engine.submit(reserving(&[1, 2], 5000, 3)).unwrap_err();
     let Error::Limit { what, needed, allowed } = error else { panic!("{error}") };
+    assert_eq!(what, Bounded::KvMemory);
+    let what = what.to_string();
     assert!(what.contains("kv_bytes") && what.contains("keys and values"), "{what}");
     assert_eq!(
         (needed, allowed),
@@ -162,10 +164,7 @@ fn what_can_never_fit_is_refused_at_once() {
     );
     let prompt = vec![5; 5000];
     assert!(matches!(
-        engine.embed(
-            &prompt,
-            &tramontane::EmbedOptions { num_ctx: Some(6000), ..Default::default() }
-        ),
+        engine.embed(&prompt, &tramontane::EmbedOptions::default().with_num_ctx(6000)),
         Err(Error::Limit { .. })
     ));
     assert!(matches!(engine.submit(reserving(&[], 10, 3)), Err(Error::Misuse(_))));
@@ -179,12 +178,7 @@ fn what_can_never_fit_is_refused_at_once() {
 fn a_full_queue_refuses_and_loses_nobody() {
     let _guard = shared();
     let model = stories();
-    let options = EngineOptions {
-        max_running: 1,
-        max_queue: 4,
-        num_ctx: Some(2000),
-        ..EngineOptions::default()
-    };
+    let options = EngineOptions::default().with_max_running(1).with_max_queue(4).with_num_ctx(2000);
     let engine = Engine::new(&model, &options).unwrap();
     // It is not read, so it pauses and stays.
     let mut first = engine.submit(Request::new(vec![1, 2, 3], greedy(800))).unwrap();

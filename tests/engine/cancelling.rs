@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tramontane::engine::{Engine, Item, Outcome, Request};
+use tramontane::engine::{Engine, Reply, Request};
 use tramontane::{EngineOptions, Error, FinishReason, KvType};
 
 use crate::{
-    End, alone, ending, exclusive, greedy, is_empty_after_forgetting, piece, read, shared, stories,
+    End, alone, exclusive, greedy, is_empty_after_forgetting, next, piece, read, shared, stories,
     storyteller, text, wait_for,
 };
 
@@ -23,7 +23,7 @@ fn long_prompt() -> Request {
 fn dropping_a_stream_ends_its_work_and_gives_the_memory_back() {
     let _alone = exclusive();
     let model = storyteller();
-    let options = EngineOptions { num_ctx: Some(30_000), ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(30_000);
     let engine = Engine::new(&model, &options).unwrap();
     for wait in [1, 20, 60, 150] {
         let reply = engine.submit(long_prompt()).unwrap();
@@ -42,25 +42,22 @@ fn dropping_a_stream_ends_its_work_and_gives_the_memory_back() {
 #[test]
 fn cancelling_says_so_whether_it_waits_computes_or_writes() {
     let _alone = exclusive();
-    let options =
-        EngineOptions { num_ctx: Some(30_000), max_running: 1, ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(30_000).with_max_running(1);
     let engine = Engine::new(&storyteller(), &options).unwrap();
     let mut computing = engine.submit(long_prompt()).unwrap();
     let mut waiting = engine.submit(long_prompt()).unwrap();
-    let cancelled = |outcome: Option<Item<_, Outcome>>| match outcome {
-        Some(Item::End(Outcome::Done(summary))) => {
-            assert_eq!(summary.finish_reason, Some(FinishReason::Cancelled));
-        }
-        other => panic!("{other:?}"),
+    let cancelled = |reply: &mut Reply| {
+        assert_eq!(next(reply), Err(End::Done(FinishReason::Cancelled, 0)));
+        assert!(reply.blocking_iter().next().is_none());
     };
     let start = Instant::now();
     waiting.cancel();
-    cancelled(waiting.next());
-    assert!(waiting.next().is_none() && start.elapsed() < SOON);
+    cancelled(&mut waiting);
+    assert!(start.elapsed() < SOON);
     let canceller = computing.canceller();
     canceller.cancel();
-    cancelled(computing.next());
-    assert!(computing.next().is_none() && start.elapsed() < SOON, "{:?}", start.elapsed());
+    cancelled(&mut computing);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 
     let mut writing = engine.generate("Once upon a time", &greedy(2000)).unwrap();
     let first = piece(&mut writing);
@@ -77,28 +74,25 @@ fn cancelling_says_so_whether_it_waits_computes_or_writes() {
 #[test]
 fn an_engine_that_goes_ends_all_streams() {
     let _alone = exclusive();
-    let options =
-        EngineOptions { num_ctx: Some(30_000), max_running: 2, ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(30_000).with_max_running(2);
     let engine = Engine::new(&storyteller(), &options).unwrap();
     let mut writing = engine.generate("Once upon a time", &greedy(5000)).unwrap();
     piece(&mut writing);
-    let mut others = vec![
-        engine.submit(long_prompt()).unwrap(),
-        engine.submit(long_prompt()).unwrap(),
-        engine.embed(&[1, 2, 3], &Default::default()).unwrap(),
-        engine.forget_prefixes().unwrap(),
-    ];
+    let mut others =
+        vec![engine.submit(long_prompt()).unwrap(), engine.submit(long_prompt()).unwrap()];
+    let embedding = engine.embed(&[1, 2, 3], &Default::default()).unwrap();
+    let forgetting = engine.forget_prefixes().unwrap();
     let start = Instant::now();
     drop(engine);
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     others.push(writing);
+    assert!(matches!(embedding.wait(), Err(Error::Closed)));
+    assert!(matches!(forgetting.wait(), Err(Error::Closed)));
     for mut reply in others {
-        let end = reply.find_map(|item| match item {
-            Item::Event(_) => None,
-            Item::End(outcome) => Some(outcome),
-        });
-        assert!(matches!(end, Some(Outcome::Failed(Error::Closed))), "{end:?}");
-        assert!(reply.next().is_none());
+        let end = reply.blocking_iter().find_map(Result::err);
+        assert!(matches!(end, Some(Error::Closed)), "{end:?}");
+        assert!(reply.blocking_iter().next().is_none());
+        assert_eq!(reply.summary().finish_reason, None);
     }
 }
 
@@ -106,7 +100,7 @@ fn an_engine_that_goes_ends_all_streams() {
 fn a_slow_reader_holds_up_nobody_and_loses_nothing() {
     let _guard = shared();
     let model = stories();
-    let options = EngineOptions { num_ctx: Some(2000), ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(2000);
     let engine = Engine::new(&model, &options).unwrap();
     let slow = Request::new(text(&model, 30), greedy(900));
     let mut reply = engine.submit(slow.clone()).unwrap();
@@ -125,15 +119,9 @@ fn a_slow_reader_holds_up_nobody_and_loses_nothing() {
     }
     std::thread::sleep(Duration::from_millis(30));
     assert_eq!(engine.stats().generated_tokens, stats.generated_tokens);
-    let (mut tokens, mut end) = (Vec::new(), None);
-    for item in reply {
-        match item {
-            Item::Event(piece) => tokens.push(piece.token),
-            Item::End(outcome) => end = Some(ending(outcome)),
-        }
-    }
+    let rest = read(&mut reply);
     let known = alone(&model, &slow, KvType::default(), 2000);
-    assert_eq!((&tokens[..], end), (&known.tokens()[100..], Some(known.end)));
+    assert_eq!((&rest.tokens()[..], rest.end), (&known.tokens()[100..], known.end));
 
     // One that is not read at all does not keep the engine from ending it.
     let reply = engine.submit(slow).unwrap();

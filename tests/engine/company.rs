@@ -2,19 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tramontane::engine::{Engine, Item, Outcome, Reply, Request};
-use tramontane::{EmbedOptions, Embedding, EngineOptions, KvType, Pooling};
+use tramontane::engine::{Engine, Request};
+use tramontane::{EmbedOptions, EngineOptions, KvType, Pooling};
 
 use crate::{
     Dice, alone, greedy, is_empty_after_forgetting, piece, read, shared, stories, storyteller, text,
 };
-
-fn embedding(mut reply: Reply) -> Embedding {
-    match reply.next() {
-        Some(Item::End(Outcome::Embedding(embedding))) => embedding,
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn vectors_are_those_of_the_model_whatever_else_is_computed() {
@@ -22,11 +15,7 @@ fn vectors_are_those_of_the_model_whatever_else_is_computed() {
     for model in [stories(), storyteller()] {
         let story = text(&model, 1500);
         for num_batch in [7, 512] {
-            let options = EngineOptions {
-                num_ctx: Some(400),
-                num_batch: Some(num_batch),
-                ..EngineOptions::default()
-            };
+            let options = EngineOptions::default().with_num_ctx(400).with_num_batch(num_batch);
             let engine = Engine::new(&model, &options).unwrap();
             let mut dice = Dice(num_batch as u64);
             let mut texts = Vec::new();
@@ -36,7 +25,7 @@ fn vectors_are_those_of_the_model_whatever_else_is_computed() {
                 let tokens = story[start..start + 1 + dice.below(380)].to_vec();
                 let pooling = dice.pick(&[None, Some(Pooling::Mean), Some(Pooling::Last)]);
                 let options =
-                    EmbedOptions { pooling, normalize: i % 2 == 0, ..EmbedOptions::default() };
+                    EmbedOptions::default().with_pooling(pooling).with_normalize(i % 2 == 0);
                 let expected = model.embed(&[&tokens], &options).unwrap().remove(0);
                 vectors.push((engine.embed(&tokens, &options).unwrap(), expected));
                 // From the same text: nothing of a vector's work is mistaken for a prompt's.
@@ -44,7 +33,7 @@ fn vectors_are_those_of_the_model_whatever_else_is_computed() {
                 texts.push((engine.submit(request.clone()).unwrap(), request));
             }
             for (reply, expected) in vectors {
-                assert_eq!(embedding(reply), expected, "num_batch {num_batch}");
+                assert_eq!(reply.wait().unwrap(), expected, "num_batch {num_batch}");
             }
             for (mut reply, request) in texts {
                 let answer = alone(&model, &request, KvType::default(), 400);
@@ -59,7 +48,7 @@ fn vectors_are_those_of_the_model_whatever_else_is_computed() {
 fn a_long_prompt_and_running_streams_both_go_on() {
     let _guard = shared();
     let model = storyteller();
-    let options = EngineOptions { num_ctx: Some(4000), ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(4000);
     let engine = Engine::new(&model, &options).unwrap();
     let story = text(&model, 1000);
     let streams: Vec<Request> =
@@ -74,7 +63,7 @@ fn a_long_prompt_and_running_streams_both_go_on() {
             scope.spawn(move || {
                 // As many as come until the prompt's answer is there, and some more.
                 let mut pieces = vec![first];
-                while let Some(Item::Event(piece)) = reply.next() {
+                for piece in reply.blocking_iter().map(Result::unwrap) {
                     pieces.push(piece);
                     produced.fetch_add(1, Ordering::Relaxed);
                 }

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tramontane::engine::{Engine, Item, Outcome, Request};
-use tramontane::{EngineOptions, FinishReason, GenerateOptions, KvType, SamplerOptions};
+use tramontane::engine::{Engine, Request};
+use tramontane::{EngineOptions, FinishReason, KvType, SamplerOptions};
 
 use crate::{
-    Answer, Dice, End, alone, ending, exclusive, greedy, is_empty_after_forgetting, read, stories,
+    Answer, Dice, End, alone, exclusive, greedy, is_empty_after_forgetting, piece, read, stories,
     text,
 };
 
@@ -23,12 +23,12 @@ fn resident() -> Option<usize> {
 fn requests() -> Vec<(Request, Answer)> {
     let model = stories();
     let story = text(&model, 400);
-    let lively = |seed| SamplerOptions { seed: Some(seed), ..SamplerOptions::default() };
+    let lively = |seed| SamplerOptions::default().with_seed(seed);
     let request = |i: usize| {
         let start = 40 * (i % 4);
         let prompt = story[start..start + 10 + 3 * i].to_vec();
         let options = match i % 3 {
-            0 => GenerateOptions { sampler: lively(i as u64), ..greedy(5 + i) },
+            0 => greedy(5 + i).with_sampler(lively(i as u64)),
             _ => greedy(5 + i),
         };
         Request::new(prompt, options)
@@ -59,10 +59,7 @@ fn client(engine: &Engine, known: &[(Request, Answer)], dice: &mut Dice, count: 
         return;
     }
     for expected in answer.pieces.iter().take(dice.below(8)) {
-        match reply.next() {
-            Some(Item::Event(piece)) => assert_eq!(piece, *expected),
-            other => panic!("no piece: {other:?}"),
-        }
+        assert_eq!(piece(&mut reply), *expected);
     }
     if dice.one_in(2) {
         drop(reply);
@@ -70,18 +67,13 @@ fn client(engine: &Engine, known: &[(Request, Answer)], dice: &mut Dice, count: 
         return;
     }
     reply.cancel();
-    let end = reply.find_map(|item| match item {
-        Item::Event(_) => None,
-        Item::End(outcome) => Some(ending(outcome)),
-    });
-    match end.expect("every request ends") {
+    match read(&mut reply).end {
         End::Done(FinishReason::Cancelled, 0) => count.cancelled.fetch_add(1, Ordering::Relaxed),
         end => {
             assert_eq!(end, answer.end);
             count.finished.fetch_add(1, Ordering::Relaxed)
         }
     };
-    assert!(reply.next().is_none(), "one end");
 }
 
 fn thousand(engine: &Engine, known: &[(Request, Answer)], seed: u64) {
@@ -112,7 +104,7 @@ fn thousand(engine: &Engine, known: &[(Request, Answer)], seed: u64) {
 fn thousands_of_requests_leave_nothing() {
     let _alone = exclusive();
     let known = requests();
-    let options = EngineOptions { num_ctx: Some(512), ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(512);
     let engine = Engine::new(&stories(), &options).unwrap();
     thousand(&engine, &known, 1);
     let first = resident();
@@ -122,8 +114,5 @@ fn thousands_of_requests_leave_nothing() {
         let allowed = first + (first / 50).max(1024);
         assert!(second <= allowed, "{first} KiB resident, then {second}");
     }
-    assert!(matches!(
-        engine.generate("a", &greedy(0)).unwrap().next(),
-        Some(Item::End(Outcome::Done(_)))
-    ));
+    assert_eq!(engine.generate("a", &greedy(0)).unwrap().wait().unwrap().text, "");
 }

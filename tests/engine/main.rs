@@ -15,7 +15,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use support::Way;
-use tramontane::engine::{Engine, EngineStats, Item, MemoryBill, Outcome, Reply, Request};
+use tramontane::engine::{Engine, EngineStats, MemoryBill, Pending, Reply, Request};
 use tramontane::{
     EncodeOptions, EngineOptions, FinishReason, GenerateOptions, KvType, Model, Piece,
     SamplerOptions, SessionOptions,
@@ -57,19 +57,17 @@ fn tiny(kind: &str, window: Option<usize>) -> Model {
 fn text(model: &Model, tokens: usize) -> Vec<u32> {
     let story = std::fs::read(support::data("corpora/tinystories-val.txt")).unwrap();
     let story = String::from_utf8_lossy(&story[..(tokens * 8).min(story.len())]).into_owned();
-    let mut all = model.tokenizer().encode(&story, EncodeOptions { bos: true, special: false });
+    let mut all = model.tokenizer().encode(&story, EncodeOptions::default());
     assert!(all.len() >= tokens, "{} tokens", all.len());
     all.truncate(tokens);
     all
 }
 
 fn greedy(num_predict: usize) -> GenerateOptions {
-    GenerateOptions {
-        sampler: SamplerOptions::greedy(),
-        num_predict: Some(num_predict),
-        ignore_eos: true,
-        ..GenerateOptions::default()
-    }
+    GenerateOptions::default()
+        .with_sampler(SamplerOptions::greedy())
+        .with_num_predict(num_predict)
+        .with_ignore_eos(true)
 }
 
 /// How a request ended.
@@ -98,7 +96,7 @@ impl Answer {
 /// What a session alone answers; `num_ctx`: if the request does not say.
 fn alone(model: &Model, request: &Request, kv_type: KvType, num_ctx: usize) -> Answer {
     let num_ctx = Some(request.num_ctx.unwrap_or(num_ctx));
-    let options = SessionOptions { num_ctx, kv_type, ..SessionOptions::default() };
+    let options = SessionOptions::default().with_num_ctx(num_ctx).with_kv_type(kv_type);
     let mut session = model.session(&options).unwrap();
     let mut pieces = Vec::new();
     let mut generation = match session.generate_from(&request.prompt, &request.options) {
@@ -120,46 +118,44 @@ fn alone(model: &Model, request: &Request, kv_type: KvType, num_ctx: usize) -> A
     Answer { pieces, end }
 }
 
-fn ending(outcome: Outcome) -> End {
-    match outcome {
-        Outcome::Done(summary) => End::Done(summary.finish_reason.unwrap(), summary.dropped_tokens),
-        Outcome::Failed(error) => End::Failed(error.to_string()),
-        other => panic!("no text: {other:?}"),
+/// The next piece, or the end: an error, or else a reason.
+fn next(reply: &mut Reply) -> Result<Piece, End> {
+    match reply.blocking_iter().next() {
+        Some(Ok(piece)) => Ok(piece),
+        Some(Err(error)) => Err(End::Failed(error.to_string())),
+        None => {
+            let summary = reply.summary();
+            Err(End::Done(summary.finish_reason.expect("a reason"), summary.dropped_tokens))
+        }
     }
 }
 
 /// Reads to the end, which is one and the last.
 fn read(reply: &mut Reply) -> Answer {
-    let (mut pieces, mut end) = (Vec::new(), None);
-    for item in reply {
-        assert!(end.is_none(), "the end is the last");
-        match item {
-            Item::Event(piece) => pieces.push(piece),
-            Item::End(outcome) => end = Some(ending(outcome)),
+    let mut pieces = Vec::new();
+    let end = loop {
+        match next(reply) {
+            Ok(piece) => pieces.push(piece),
+            Err(end) => break end,
         }
-    }
-    Answer { pieces, end: end.expect("every request ends") }
+    };
+    assert!(reply.blocking_iter().next().is_none(), "the end is the last");
+    Answer { pieces, end }
 }
 
 /// The next piece; panics at the end.
 fn piece(reply: &mut Reply) -> Piece {
-    match reply.next() {
-        Some(Item::Event(piece)) => piece,
-        other => panic!("no piece: {other:?}"),
-    }
+    next(reply).expect("a piece")
 }
 
-/// The outcome of a request without a text.
-fn outcome(reply: tramontane::Result<Reply>) -> Outcome {
-    match reply.unwrap().next() {
-        Some(Item::End(outcome)) => outcome,
-        other => panic!("no outcome: {other:?}"),
-    }
+/// The result of a request without a text.
+fn result<T>(pending: tramontane::Result<Pending<T>>) -> tramontane::Result<T> {
+    pending.unwrap().wait()
 }
 
 /// Drops what is kept, and sees that nothing is left.
 fn is_empty_after_forgetting(engine: &Engine) {
-    assert!(matches!(outcome(engine.forget_prefixes()), Outcome::Prefix(0)));
+    result(engine.forget_prefixes()).unwrap();
     let EngineStats { running, waiting, kv_bytes, kv_granted, prefixes, prefix_tokens, .. } =
         engine.stats();
     let left = [running, waiting, kv_bytes, kv_granted, prefixes, prefix_tokens];
@@ -168,7 +164,7 @@ fn is_empty_after_forgetting(engine: &Engine) {
 
 /// Bytes that one conversation of `positions` needs.
 fn cost(model: &Model, positions: usize, options: &EngineOptions) -> usize {
-    let options = EngineOptions { num_ctx: Some(positions), kv_bytes: None, ..options.clone() };
+    let options = options.clone().with_num_ctx(positions).with_kv_bytes(None::<usize>);
     MemoryBill::of(model, &options).unwrap().kv / 4
 }
 

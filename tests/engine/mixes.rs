@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use tramontane::engine::{Engine, Item, Reply, Request};
+use tramontane::engine::{Engine, Reply, Request};
 use tramontane::{
     ContextFull, EngineOptions, Error, FinishReason, GenerateOptions, KvType, Model, SamplerOptions,
 };
 
 use crate::{
-    Answer, Dice, End, alone, cost, ending, is_empty_after_forgetting, read, shared, stories,
+    Answer, Dice, End, alone, cost, is_empty_after_forgetting, next, read, shared, stories,
     storyteller, text, tiny,
 };
 
@@ -37,20 +37,18 @@ fn sampler(dice: &mut Dice) -> SamplerOptions {
     let logprobs = dice.one_in(4);
     let plain = match dice.below(3) {
         0 => SamplerOptions::greedy(),
-        1 => SamplerOptions { temperature: 0.5, ..SamplerOptions::default() },
-        _ => SamplerOptions { temperature: 1.1, top_k: 0, min_p: 0.02, ..Default::default() },
+        1 => SamplerOptions::default().with_temperature(0.5),
+        _ => SamplerOptions::default().with_temperature(1.1).with_top_k(0).with_min_p(0.02),
     };
     let penalties = dice.one_in(3);
-    SamplerOptions {
-        seed: Some(dice.roll()),
-        repeat_penalty: if penalties { 1.2 } else { 1.0 },
-        presence_penalty: if penalties { 0.3 } else { 0.0 },
-        frequency_penalty: if penalties { 0.1 } else { 0.0 },
-        repeat_last_n: dice.pick(&[64, -1, 5]),
-        logprobs,
-        top_logprobs: if logprobs { dice.below(4) } else { 0 },
-        ..plain
-    }
+    plain
+        .with_seed(dice.roll())
+        .with_repeat_penalty(if penalties { 1.2 } else { 1.0 })
+        .with_presence_penalty(if penalties { 0.3 } else { 0.0 })
+        .with_frequency_penalty(if penalties { 0.1 } else { 0.0 })
+        .with_repeat_last_n(dice.pick(&[64, -1, 5]))
+        .with_logprobs(logprobs)
+        .with_top_logprobs(if logprobs { dice.below(4) } else { 0 })
 }
 
 fn request(dice: &mut Dice, texts: &[Vec<u32>], n_vocab: usize) -> Request {
@@ -69,13 +67,12 @@ fn request(dice: &mut Dice, texts: &[Vec<u32>], n_vocab: usize) -> Request {
         ContextFull::Shift { num_keep },
     ]);
     let endless = dice.one_in(12) && !matches!(context_full, ContextFull::Shift { .. });
-    let options = GenerateOptions {
-        sampler: sampler(dice),
-        num_predict: (!endless).then(|| dice.pick(&[0, 1, 2, 10, 30, 60])),
-        stop: dice.pick(&[vec![], vec![], vec![" the".into(), "ey w".into()], vec!["e".into()]]),
-        context_full,
-        ignore_eos: dice.one_in(2),
-    };
+    let options = GenerateOptions::default()
+        .with_sampler(sampler(dice))
+        .with_num_predict((!endless).then(|| dice.pick(&[0, 1, 2, 10, 30, 60])))
+        .with_stop(dice.pick(&[vec![], vec![], vec![" the", "ey w"], vec!["e"]]))
+        .with_context_full(context_full)
+        .with_ignore_eos(dice.one_in(2));
     // Around the prompt's length: it does not fit, fits just so, or leaves some room.
     let around = (prompt.len() + dice.below(50)).saturating_sub(15).max(1);
     let num_ctx = dice.pick(&[None, None, Some(around), Some(64)]);
@@ -107,16 +104,14 @@ impl World {
     }
 
     fn options(&self, dice: &mut Dice, most_positions: usize) -> EngineOptions {
-        let mut options = EngineOptions {
-            num_ctx: Some(NUM_CTX),
-            kv_type: self.kv_type,
-            num_batch: Some(dice.pick(&[1, 7, 512])),
-            max_running: 1 + dice.below(32),
-            max_queue: dice.pick(&[2, 512]),
-            keep_prefixes: !dice.one_in(4),
-            speculate: !dice.one_in(4),
-            kv_bytes: None,
-        };
+        let mut options = EngineOptions::default()
+            .with_num_ctx(NUM_CTX)
+            .with_kv_type(self.kv_type)
+            .with_num_batch(dice.pick(&[1, 7, 512]))
+            .with_max_running(1 + dice.below(32))
+            .with_max_queue(dice.pick(&[2, 512]))
+            .with_keep_prefixes(!dice.one_in(4))
+            .with_speculate(!dice.one_in(4));
         // From the least that lets the largest request in.
         let least = cost(&self.model, most_positions, &options);
         options.kv_bytes = Some(dice.pick(&[least, least + least / 2, 3 * least, 40 * least]));
@@ -196,9 +191,9 @@ impl World {
         };
         let (mut pieces, mut end) = (Vec::new(), None);
         while pieces.len() < most && end.is_none() {
-            match reply.next().unwrap() {
-                Item::Event(piece) => pieces.push(piece),
-                Item::End(outcome) => end = Some(ending(outcome)),
+            match next(&mut reply) {
+                Ok(piece) => pieces.push(piece),
+                Err(ended) => end = Some(ended),
             }
         }
         if matches!(patience, Patience::Cancel(_)) && end.is_none() {

@@ -2,18 +2,16 @@
 
 use std::path::PathBuf;
 
-use tramontane::engine::{Engine, Item, Outcome, Request};
-use tramontane::{
-    Chat, EngineOptions, Error, GenerateOptions, KvType, Message, Model, SessionOptions,
-};
+use tramontane::engine::{Engine, Request};
+use tramontane::{Chat, EngineOptions, Error, KvType, Message, Model, SessionOptions};
 
 use crate::{
-    Answer, alone, cost, greedy, is_empty_after_forgetting, outcome, piece, read, shared, stories,
+    Answer, alone, cost, greedy, is_empty_after_forgetting, piece, read, result, shared, stories,
     storyteller, text, tiny,
 };
 
 fn engine(model: &Model) -> Engine {
-    let options = EngineOptions { num_ctx: Some(2048), ..EngineOptions::default() };
+    let options = EngineOptions::default().with_num_ctx(2048);
     Engine::new(model, &options).unwrap()
 }
 
@@ -37,7 +35,7 @@ fn every_turn_of_a_chat_computes_its_new_tokens() {
     let _guard = shared();
     let model = storyteller();
     let engine = engine(&model);
-    let options = GenerateOptions { ignore_eos: false, ..greedy(12) };
+    let options = greedy(12).with_ignore_eos(false);
     let (mut messages, mut held) = (Vec::new(), Vec::new());
     for turn in 0..10 {
         messages.push(Message::user(&format!("Tell me about the {turn} dogs.")));
@@ -47,22 +45,15 @@ fn every_turn_of_a_chat_computes_its_new_tokens() {
         let known = common(&held, &prompt).min(prompt.len() - 1);
         let before = engine.stats();
         let mut reply = engine.chat(&chat, &options).unwrap();
-        let (mut pieces, mut summary) = (Vec::new(), None);
-        for item in &mut reply {
-            match item {
-                Item::Event(piece) => pieces.push(piece),
-                Item::End(Outcome::Done(done)) => summary = Some(done),
-                Item::End(other) => panic!("{other:?}"),
-            }
-        }
-        let (stats, timings) = (engine.stats(), summary.unwrap().timings);
+        let pieces = read(&mut reply).pieces;
+        let (stats, timings) = (engine.stats(), reply.summary().timings);
         let computed = stats.prompt_tokens - before.prompt_tokens;
         assert_eq!(computed as usize, prompt.len() - known, "turn {turn}");
         assert_eq!((stats.reused_tokens - before.reused_tokens) as usize, known);
         assert_eq!((timings.prompt_tokens, timings.reused_tokens), (prompt.len() - known, known));
         assert!(turn == 0 || computed < 40, "turn {turn} computed {computed} tokens");
 
-        let session = SessionOptions { num_ctx: Some(2048), ..SessionOptions::default() };
+        let session = SessionOptions::default().with_num_ctx(2048);
         let mut session = model.session(&session).unwrap();
         let expected: Vec<_> = session.chat(&chat, &options).unwrap().map(Result::unwrap).collect();
         assert_eq!(pieces, expected, "turn {turn}");
@@ -151,13 +142,13 @@ fn nobody_waits_for_a_beginning_that_pauses() {
     let _guard = shared();
     let model = stories();
     // Memory for all.
-    let mut options = EngineOptions { num_ctx: Some(2048), ..EngineOptions::default() };
+    let mut options = EngineOptions::default().with_num_ctx(2048);
     options.kv_bytes = Some(30 * cost(&model, 1000, &options));
     let engine = Engine::new(&model, &options).unwrap();
     let story = text(&model, 200);
     let context_full = tramontane::ContextFull::Shift { num_keep: 60 };
     // Drops a part again and again while nobody reads.
-    let options = GenerateOptions { context_full, ..greedy(400) };
+    let options = greedy(400).with_context_full(context_full);
     let mut replies: Vec<_> = (0..24)
         .map(|i| {
             let mut request = Request::new(story[..150].to_vec(), options.clone());
@@ -205,7 +196,7 @@ fn a_beginning_that_is_out_of_reach_is_computed_at_once() {
 fn making_room_for_others_changes_no_answer() {
     let _guard = shared();
     for model in [stories(), tiny("Q4_0", Some(64))] {
-        let mut options = EngineOptions { num_ctx: Some(500), ..EngineOptions::default() };
+        let mut options = EngineOptions::default().with_num_ctx(500);
         options.kv_bytes = Some(cost(&model, 500, &options) * 2);
         let engine = Engine::new(&model, &options).unwrap();
         let story = text(&model, 900);
@@ -248,20 +239,18 @@ fn a_saved_beginning_is_taken_over_by_another_engine() {
         let story = text(&model, 300);
         let first = engine(&model);
         let request = Request::new(story.clone(), greedy(10));
-        let missing = outcome(first.save_prefix(&story, &file.0));
-        assert!(matches!(missing, Outcome::Failed(Error::Misuse(_))), "{missing:?}");
+        let missing = result(first.save_prefix(&story, &file.0));
+        assert!(matches!(missing, Err(Error::Misuse(_))), "{missing:?}");
         let (answer, computed) = ask(&first, &request);
         assert_eq!(computed, 300);
-        let saved = outcome(first.save_prefix(&story[..299], &file.0));
-        assert!(matches!(saved, Outcome::Prefix(299)), "{saved:?}");
+        assert_eq!(result(first.save_prefix(&story[..299], &file.0)).unwrap(), 299);
         drop(first);
 
         let second = engine(&model);
         // Handed in together: what was restored is there for what comes behind it.
-        let mut restored = second.restore_prefix(&file.0).unwrap();
+        let restored = second.restore_prefix(&file.0).unwrap();
         let (again, computed) = ask(&second, &request);
-        let restored = restored.next();
-        assert!(matches!(restored, Some(Item::End(Outcome::Prefix(299)))), "{restored:?}");
+        assert_eq!(restored.wait().unwrap(), 299);
         assert_eq!((again, computed), (answer, 1));
         is_empty_after_forgetting(&second);
     }
@@ -273,16 +262,16 @@ fn damaged_and_foreign_files_are_refused() {
     let (model, file) = (stories(), Scratch::new("damaged"));
     let (engine, story) = (engine(&model), text(&model, 100));
     ask(&engine, &Request::new(story.clone(), greedy(2)));
-    assert!(matches!(outcome(engine.save_prefix(&story, &file.0)), Outcome::Prefix(100)));
+    assert_eq!(result(engine.save_prefix(&story, &file.0)).unwrap(), 100);
     let whole = std::fs::read(&file.0).unwrap();
     let mut reasons = Vec::new();
-    let mut refused = |engine: &Engine| match outcome(engine.restore_prefix(&file.0)) {
-        Outcome::Failed(error) => reasons.push(error.to_string()),
-        other => panic!("{other:?}"),
+    let mut refused = |engine: &Engine| {
+        let error = result(engine.restore_prefix(&file.0)).unwrap_err();
+        reasons.push(error.to_string());
     };
     let foreign = Engine::new(&tiny("Q8_0", None), &EngineOptions::default()).unwrap();
     refused(&foreign);
-    let other_type = EngineOptions { kv_type: KvType::F32, ..EngineOptions::default() };
+    let other_type = EngineOptions::default().with_kv_type(KvType::F32);
     refused(&Engine::new(&model, &other_type).unwrap());
     for at in [0, 9, 50, 90, 200, whole.len() / 2, whole.len() - 1] {
         let mut damaged = whole.clone();

@@ -1,20 +1,19 @@
 //! Guesses ahead save passes and change nothing.
 
 use tramontane::engine::{Engine, Request};
-use tramontane::{EngineOptions, GenerateOptions, KvType, SamplerOptions};
+use tramontane::{EngineOptions, KvType, SamplerOptions};
 
 use crate::{alone, greedy, is_empty_after_forgetting, read, shared, stories, storyteller, tiny};
 
 fn samplers() -> [(&'static str, SamplerOptions); 4] {
     let greedy = SamplerOptions::greedy();
-    let lively = SamplerOptions { temperature: 0.4, seed: Some(11), ..SamplerOptions::default() };
-    let penalties = SamplerOptions {
-        repeat_penalty: 1.02,
-        frequency_penalty: 0.01,
-        presence_penalty: 0.01,
-        ..lively.clone()
-    };
-    let logprobs = SamplerOptions { logprobs: true, top_logprobs: 3, ..greedy.clone() };
+    let lively = SamplerOptions::default().with_temperature(0.4).with_seed(11);
+    let penalties = lively
+        .clone()
+        .with_repeat_penalty(1.02)
+        .with_frequency_penalty(0.01)
+        .with_presence_penalty(0.01);
+    let logprobs = greedy.clone().with_logprobs(true).with_top_logprobs(3);
     [("greedy", greedy), ("lively", lively), ("penalties", penalties), ("logprobs", logprobs)]
 }
 
@@ -26,13 +25,12 @@ fn a_text_that_repeats_itself_takes_fewer_passes() {
     let story = alone(&model, &Request::new(start.clone(), greedy(70)), KvType::default(), 512);
     let prompt = [&start[..], &story.tokens()].concat().repeat(3);
     for (name, sampler) in samplers() {
-        let options = GenerateOptions { sampler, ..greedy(80) };
+        let options = greedy(80).with_sampler(sampler);
         let request = Request::new(prompt.clone(), options);
         let answer = alone(&model, &request, KvType::default(), 512);
         let (mut passes, mut accepted) = (Vec::new(), Vec::new());
         for speculate in [false, true] {
-            let options =
-                EngineOptions { num_ctx: Some(512), speculate, ..EngineOptions::default() };
+            let options = EngineOptions::default().with_num_ctx(512).with_speculate(speculate);
             let engine = Engine::new(&model, &options).unwrap();
             let mut reply = engine.submit(request.clone()).unwrap();
             assert_eq!(read(&mut reply), answer, "{name}, speculate: {speculate}");
@@ -60,9 +58,9 @@ fn a_draft_model_changes_passes_only() {
     for (index, (model, draft)) in pairs.into_iter().enumerate() {
         for (name, sampler) in samplers().into_iter().take(2) {
             let prompt = crate::text(&model, 40);
-            let options = GenerateOptions { sampler, ..greedy(80) };
+            let options = greedy(80).with_sampler(sampler);
             let request = Request::new(prompt, options);
-            let options = EngineOptions { num_ctx: Some(512), ..EngineOptions::default() };
+            let options = EngineOptions::default().with_num_ctx(512);
             let engine = Engine::with_draft(&model, &draft, &options).unwrap();
             let mut replies: Vec<_> =
                 (0..3).map(|_| engine.submit(request.clone()).unwrap()).collect();

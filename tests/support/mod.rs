@@ -60,20 +60,15 @@ impl Way {
     }
 
     pub fn options(&self) -> ModelOptions {
-        ModelOptions {
-            threads: Some(self.threads),
-            isa: Some(self.isa),
-            sliding_window: self.window,
-        }
+        ModelOptions::default()
+            .with_threads(self.threads)
+            .with_isa(self.isa)
+            .with_sliding_window(self.window)
     }
 
     /// Logits of every position, `[ids, n_vocab]`, with f32 keys and values.
     pub fn logits(&self, model: &Model, ids: &[u32]) -> Vec<f32> {
-        let options = SessionOptions {
-            num_ctx: Some(ids.len()),
-            kv_type: KvType::F32,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::default().with_num_ctx(ids.len()).with_kv_type(KvType::F32);
         let mut session = model.session(&options).unwrap();
         let chunks = ids.chunks(self.chunk.min(ids.len()));
         chunks.flat_map(|chunk| session.evaluate(chunk).unwrap().to_vec()).collect()

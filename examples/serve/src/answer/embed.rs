@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use tramontane::engine::{Item, Outcome, Reply};
-use tramontane::{EmbedOptions, Embedding, Model};
+use tramontane::{EmbedOptions, Embedding, Model, Pending};
 
 use crate::app::Shared;
 use crate::catalog::blocking;
@@ -91,7 +90,7 @@ fn encode(model: &Model, inputs: &[String]) -> Vec<Vec<u32>> {
 /// The vectors of a few texts: all are in the engine before the first is waited for.
 async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<Vec<Embedding>> {
     let num_ctx = lease.num_ctx();
-    let options = EmbedOptions { truncate, num_ctx: Some(num_ctx), ..EmbedOptions::default() };
+    let options = EmbedOptions::default().with_truncate(truncate).with_num_ctx(num_ctx);
     let mut replies = Vec::with_capacity(inputs.len());
     for tokens in inputs {
         if tokens.len() > num_ctx && !truncate {
@@ -107,18 +106,13 @@ async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<
     Ok(embeddings)
 }
 
-async fn vector(mut reply: Reply) -> Result<Embedding> {
-    while let Some(item) = reply.next_async().await {
-        match item {
-            Item::End(Outcome::Embedding(embedding)) => return Ok(embedding),
-            Item::End(Outcome::Failed(tramontane::Error::NonFinite(_))) => {
-                return Err(ApiError::bad_request("embedding contains NaN or Inf values"));
-            }
-            Item::End(Outcome::Failed(error)) => return Err(error.into()),
-            _ => {}
+async fn vector(pending: Pending<Embedding>) -> Result<Embedding> {
+    pending.await.map_err(|error| match error {
+        tramontane::Error::NonFinite(_) => {
+            ApiError::bad_request("embedding contains NaN or Inf values")
         }
-    }
-    Err(ApiError::internal(crate::error::STOPPED))
+        error => error.into(),
+    })
 }
 
 /// The first numbers, brought to length 1 again.

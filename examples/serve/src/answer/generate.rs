@@ -91,7 +91,7 @@ fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prom
         )));
     }
     if generate.raw {
-        let whole = EncodeOptions { bos: true, special: true };
+        let whole = EncodeOptions::default().with_special(true);
         let tokens = model.tokenizer().encode(&generate.prompt, whole);
         return Ok(Prompt { tokens, dropped_messages: 0, own_text: false });
     }
@@ -104,7 +104,7 @@ fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prom
         let history: &[Message] = if context.is_empty() { &settings.messages } else { &[] };
         (prompter.turn(model, system, history, &prompt, &suffix)?, true)
     } else {
-        let encoding = EncodeOptions { bos: true, special: false };
+        let encoding = EncodeOptions::default();
         (model.tokenizer().encode(&prompt, encoding), false)
     };
     let bos = model.tokenizer().bos().filter(|_| !context.is_empty());

@@ -41,11 +41,9 @@ impl Options {
     /// # Errors
     /// 400 for a value of the wrong type.
     pub fn new(params: &Map<String, Value>, asked: &Asked) -> Result<Self> {
-        let sampler = SamplerOptions {
-            logprobs: asked.logprobs,
-            top_logprobs: asked.top_logprobs,
-            ..SamplerOptions::default()
-        };
+        let sampler = SamplerOptions::default()
+            .with_logprobs(asked.logprobs)
+            .with_top_logprobs(asked.top_logprobs);
         let mut options = Options {
             num_ctx: None,
             num_keep: 4,
@@ -102,13 +100,11 @@ impl Options {
         let num_predict = asked.min(endless).min(most.unwrap_or(usize::MAX));
         let num_keep = usize::try_from(self.num_keep).unwrap_or(prompt);
         let shift = ContextFull::Shift { num_keep };
-        GenerateOptions {
-            sampler: self.sampler.clone(),
-            num_predict: Some(num_predict),
-            stop: self.stop.clone(),
-            context_full: if self.shift { shift } else { ContextFull::Stop },
-            ..GenerateOptions::default()
-        }
+        GenerateOptions::default()
+            .with_sampler(self.sampler.clone())
+            .with_num_predict(num_predict)
+            .with_stop(self.stop.clone())
+            .with_context_full(if self.shift { shift } else { ContextFull::Stop })
     }
 }
 

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tramontane::engine::{Item, Outcome, Reply};
-use tramontane::{FinishReason, Model, Piece, Summary};
+use tramontane::{FinishReason, Piece, Reply, Summary};
 
 use crate::app::Shared;
 use crate::error::ApiError;
@@ -162,7 +161,7 @@ impl Answer {
             let cut = async { drop(cut_off.wait_for(|cut| *cut).await) };
             let next = tokio::select! {
                 biased;
-                item = self.reply.next_async() => Ok(item),
+                item = self.reply.next() => Ok(item),
                 () = late => Err(too_long()),
                 () = cut => Err(ending()),
             };
@@ -171,13 +170,16 @@ impl Answer {
                 Err(error) => return Some(self.fail(error)),
             };
             match item {
-                Some(Item::Event(piece)) => {
+                Some(Ok(piece)) => {
                     if let Some(step) = self.piece(piece) {
                         return Some(step);
                     }
                 }
-                Some(Item::End(outcome)) => return Some(self.end(outcome)),
-                None => return Some(self.fail(ApiError::internal(crate::error::STOPPED))),
+                Some(Err(error)) => {
+                    super::submit::note(&self.lease, &error);
+                    return Some(self.fail(error.into()));
+                }
+                None => return Some(self.done(self.reply.summary())),
             }
         }
         None
@@ -206,32 +208,11 @@ impl Answer {
     fn piece(&mut self, piece: Piece) -> Option<Step> {
         self.stopwatch.token();
         self.tokens.push(piece.token);
-        let logprobs = match piece.logprob.filter(|_| self.logprobs) {
-            Some(logprob) => vec![self.logprob(&piece, logprob)],
-            None => Vec::new(),
+        let logprobs = match &piece.logprob {
+            Some(own) if self.logprobs => vec![logprob(own, &piece.top_logprobs)],
+            _ => Vec::new(),
         };
         (!piece.text.is_empty() || !logprobs.is_empty()).then_some(Step::Text(piece.text, logprobs))
-    }
-
-    fn logprob(&self, piece: &Piece, logprob: f32) -> Logprob {
-        let model = self.lease.model();
-        let top = piece.top_logprobs.iter().map(|top| {
-            let (token, bytes) = text_of(model, top.token);
-            TopLogprob { token, logprob: top.logprob.into(), bytes }
-        });
-        let (token, bytes) = text_of(model, piece.token);
-        Logprob { token, logprob: logprob.into(), bytes, top_logprobs: top.collect() }
-    }
-
-    fn end(&mut self, outcome: Outcome) -> Step {
-        match outcome {
-            Outcome::Done(summary) => self.done(summary),
-            Outcome::Failed(error) => {
-                super::submit::note(&self.lease, &error);
-                self.fail(error.into())
-            }
-            _ => self.fail(ApiError::internal(crate::error::STOPPED)),
-        }
     }
 
     fn done(&mut self, summary: Summary) -> Step {
@@ -282,8 +263,17 @@ fn too_long() -> ApiError {
     )
 }
 
-/// A token's text and its bytes, which may be part of a character.
-fn text_of(model: &Model, token: u32) -> (String, Vec<u8>) {
-    let bytes = model.tokenizer().token_bytes(token);
-    (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+/// A token and those that could have been chosen in its place.
+fn logprob(own: &tramontane::Logprob, top: &[tramontane::Logprob]) -> Logprob {
+    let top = top.iter().map(|top| TopLogprob {
+        token: top.text().into_owned(),
+        logprob: top.logprob.into(),
+        bytes: top.bytes.clone(),
+    });
+    Logprob {
+        token: own.text().into_owned(),
+        logprob: own.logprob.into(),
+        bytes: own.bytes.clone(),
+        top_logprobs: top.collect(),
+    }
 }

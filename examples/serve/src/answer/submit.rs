@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use serde_json::json;
-use tramontane::Engine;
-use tramontane::engine::Request;
+use tramontane::{Engine, Request};
 
 use crate::app::Shared;
 use crate::catalog::{self, LocalModel, Settings};
@@ -97,9 +96,9 @@ pub(super) fn submit(app: &Shared, asked: &Asked, ready: Ready, prompt: Prompt) 
     let num_ctx = lease.num_ctx();
     check_room(app, asked, prompt.tokens.len(), num_ctx)?;
     let options = options.generate(prompt.tokens.len(), num_ctx, app.config.limits.predict);
-    let mut request = Request::new(prompt.tokens.clone(), options);
-    request.num_ctx = Some(num_ctx);
-    request.own_text = prompt.own_text;
+    let request = Request::new(prompt.tokens.clone(), options)
+        .with_num_ctx(num_ctx)
+        .with_own_text(prompt.own_text);
     let reply = engine(&lease)?.submit(request).inspect_err(|error| note(&lease, error))?;
     Ok(Answer::new(app, asked, lease, reply, prompt, arrived))
 }

@@ -26,10 +26,9 @@ pub async fn tokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
         Some(content) => content,
         None => body.text("prompt")?.unwrap_or_default(),
     };
-    let encoding = EncodeOptions {
-        bos: body.flag("add_bos")?.unwrap_or(false),
-        special: body.flag("special")?.unwrap_or(false),
-    };
+    let encoding = EncodeOptions::default()
+        .with_bos(body.flag("add_bos")?.unwrap_or(false))
+        .with_special(body.flag("special")?.unwrap_or(false));
     let keep_alive = fields::keep_alive(&mut body)?;
     let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
     let tokens = blocking(move || Ok(lease.model().tokenizer().encode(&content, encoding))).await?;

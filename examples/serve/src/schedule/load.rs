@@ -118,18 +118,16 @@ impl Shared {
     }
 
     fn engine_options(&self, num_ctx: usize, kv_bytes: Option<usize>) -> EngineOptions {
-        EngineOptions {
-            num_ctx: Some(num_ctx),
-            kv_bytes,
-            kv_type: self.options.kv_type,
-            max_queue: self.options.max_queue.max(1),
-            ..EngineOptions::default()
-        }
+        EngineOptions::default()
+            .with_num_ctx(num_ctx)
+            .with_kv_bytes(kv_bytes)
+            .with_kv_type(self.options.kv_type)
+            .with_max_queue(self.options.max_queue.max(1))
     }
 
     /// Opens the file: its weights are mapped, not read.
     async fn open(&self, source: &Source, want: &Want) -> Result<Opened, ScheduleError> {
-        let options = ModelOptions { threads: self.options.threads, ..ModelOptions::default() };
+        let options = ModelOptions::default().with_threads(self.options.threads);
         let opening = {
             let source = source.clone();
             spawn_blocking(move || match source {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tramontane::engine::{Item, Outcome};
 use tramontane::{EngineOptions, GenerateOptions};
 
 use crate::store_tests::rand_numbers::Random;
@@ -34,11 +33,8 @@ fn names(scheduler: &Scheduler) -> Vec<String> {
 
 /// Bytes that one model takes with room for four conversations.
 fn size_of_one() -> u64 {
-    let options = EngineOptions { num_ctx: Some(64), ..EngineOptions::default() };
-    let model = tramontane::builtin_with(&tramontane::ModelOptions {
-        threads: Some(1),
-        ..Default::default()
-    });
+    let options = EngineOptions::default().with_num_ctx(64);
+    let model = tramontane::builtin_with(&tramontane::ModelOptions::default().with_threads(1));
     tramontane::engine::MemoryBill::of(&model.unwrap(), &options).unwrap().total() as u64
 }
 
@@ -250,12 +246,9 @@ async fn unloading_waits_for_those_who_use_it() {
     let lease = scheduler.acquire("a", &Source::Builtin, Want::default()).await.unwrap();
     assert!(scheduler.unload(&Source::Builtin));
     assert_eq!(names(&scheduler), ["a"]);
-    let reply = lease
-        .engine()
-        .unwrap()
-        .generate("Once", &GenerateOptions { num_predict: Some(3), ..GenerateOptions::default() });
-    let last = reply.unwrap().last();
-    assert!(matches!(last, Some(Item::End(Outcome::Done(_)))));
+    let reply =
+        lease.engine().unwrap().generate("Once", &GenerateOptions::default().with_num_predict(3));
+    assert!(reply.unwrap().wait().is_ok());
     drop(lease);
     assert!(names(&scheduler).is_empty());
 }
@@ -280,13 +273,9 @@ async fn a_storm_ends_with_everyone_served_by_the_right_model() {
                 let lease = scheduler.acquire(&which.to_string(), &source, want).await.unwrap();
                 assert_eq!(scheduler.loaded().len(), 1);
                 assert_eq!(scheduler.loaded()[0].source, source, "{n} got another model");
-                let options = GenerateOptions { num_predict: Some(2), ..Default::default() };
-                let mut reply = lease.engine().unwrap().generate("Once", &options).unwrap();
-                let mut last = None;
-                while let Some(item) = reply.next_async().await {
-                    last = Some(item);
-                }
-                assert!(matches!(last, Some(Item::End(Outcome::Done(_)))));
+                let options = GenerateOptions::default().with_num_predict(2);
+                let reply = lease.engine().unwrap().generate("Once", &options).unwrap();
+                assert!(reply.await.is_ok());
             };
             match gives_up {
                 Some(patience) => tokio::time::timeout(patience, work).await.is_ok(),
