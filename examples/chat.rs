@@ -52,7 +52,7 @@ struct Conversation {
     model: Model,
     session: Session,
     options: GenerateOptions,
-    messages: Vec<serde_json::Value>,
+    chat: Chat,
     last: Timings,
 }
 
@@ -64,8 +64,8 @@ fn run(args: Args) -> common::Result {
         .with_sampler(sampler)
         .with_context_full(ContextFull::Shift { num_keep: 4 });
     let session = model.session(&SessionOptions::default().with_num_ctx(args.ctx))?;
-    let messages = args.system.as_deref().map(Message::system).into_iter().collect();
-    let mut talk = Conversation { model, session, options, messages, last: Timings::default() };
+    let chat = Chat::new(args.system.map(Message::system).into_iter().collect::<Vec<_>>());
+    let mut talk = Conversation { model, session, options, chat, last: Timings::default() };
     eprintln!("{} · /help lists the commands", talk.model.name().unwrap_or("model"));
     let mut lines = std::io::stdin().lock().lines();
     loop {
@@ -76,8 +76,8 @@ fn run(args: Args) -> common::Result {
             ("", _) => {}
             ("/bye", _) => return Ok(()),
             ("/help", _) => eprintln!("{HELP}"),
-            ("/clear", _) => talk.messages.clear(),
-            ("/system", text) => talk.messages = vec![Message::system(text)],
+            ("/clear", _) => talk.chat.messages.clear(),
+            ("/system", text) => talk.chat = Chat::new([Message::system(text)]),
             ("/stats", _) => eprintln!("{}", common::figures(&talk.model, &talk.last)),
             ("/history", _) => talk.show(),
             (command, _) if command.starts_with('/') => {
@@ -94,18 +94,16 @@ fn run(args: Args) -> common::Result {
 
 impl Conversation {
     fn show(&self) {
-        for message in &self.messages {
-            let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-            eprintln!("{}: {}", text("role"), text("content"));
+        for message in &self.chat.messages {
+            eprintln!("{}: {}", message.role(), message.content());
         }
     }
 
     /// Asks and streams the answer. If the model refuses, the conversation stays
     /// as it was.
     fn answer(&mut self, question: &str) -> common::Result {
-        let mut messages = self.messages.clone();
-        messages.push(Message::user(question));
-        let chat = Chat { messages: &messages, add_generation_prompt: true, ..Chat::default() };
+        let mut chat = self.chat.clone();
+        chat.push(Message::user(question));
         let mut generation = self.session.chat(&chat, &self.options)?;
         let mut out = std::io::stdout().lock();
         let mut answer = String::new();
@@ -124,8 +122,8 @@ impl Conversation {
         if summary.finish_reason == Some(FinishReason::Cancelled) {
             eprintln!("[cancelled]");
         }
-        messages.push(Message::assistant(&answer));
-        self.messages = messages;
+        chat.push(Message::assistant(answer));
+        self.chat = chat;
         Ok(())
     }
 }

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::{Value, json};
-use tramontane::template::strip_marks;
-use tramontane::{Chat, ChatTemplate, EncodeOptions, Gguf, Tokenizer};
+use tramontane::{Chat, ChatTemplate, EncodeOptions, Ending, Gguf, Message, Tokenizer, Tool};
 
 /// Prints the token ids of a text as a JSON array. Needs the vocabulary only, so a
 /// GGUF file without weights will do.
@@ -86,22 +85,18 @@ fn chat(args: &Args, file: &Gguf, tokenizer: &Tokenizer, path: &PathBuf) -> comm
     let messages = list(&input).or_else(|| list(&input["messages"])).ok_or_else(|| {
         format!("{}: give an array of messages, or an object with \"messages\"", path.display())
     })?;
-    let tools = list(&input["tools"]);
-    let answered = messages.last().is_some_and(|last| last["role"] == "assistant");
-    let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id));
-    let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
     let template = match &args.template {
-        Some(path) => ChatTemplate::new(&common::read_text(Some(path))?, bos, eos)?,
-        None => ChatTemplate::from_gguf(file.metadata(), bos, eos)?
+        Some(path) => ChatTemplate::new(&common::read_text(Some(path))?, tokenizer)?,
+        None => ChatTemplate::from_gguf(file.metadata(), tokenizer)?
             .ok_or("the model has no chat template; give one with --template")?,
     };
-    let control_pieces: Vec<String> = tokenizer.control_pieces().map(str::to_owned).collect();
-    let prompt = template.render(&Chat {
-        messages: &messages,
-        tools: tools.as_deref(),
-        add_generation_prompt: input["add_generation_prompt"].as_bool().unwrap_or(!answered),
-        control_pieces: &control_pieces,
-        ..Chat::default()
-    })?;
-    Ok(json!({"prompt": strip_marks(&prompt), "ids": tokenizer.encode_chat(&prompt)}))
+    let mut chat = Chat::new(messages.into_iter().map(Message::from).collect::<Vec<_>>());
+    chat.tools = list(&input["tools"]).map(|tools| tools.into_iter().map(Tool::from).collect());
+    chat.ending = match input["add_generation_prompt"].as_bool() {
+        None => Ending::Auto,
+        Some(true) => Ending::GenerationPrompt,
+        Some(false) => Ending::Closed,
+    };
+    let prompt = template.render(&chat)?;
+    Ok(json!({"prompt": prompt.to_string(), "ids": tokenizer.encode_chat(&prompt)}))
 }

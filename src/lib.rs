@@ -56,5 +56,5 @@ pub use session::{
     Canceller, Completion, ContextFull, FinishReason, GenerateOptions, Generation, Logprob, Piece,
     Session, SessionOptions, Summary, Timings, feed_together,
 };
-pub use template::{Chat, ChatTemplate, Message};
-pub use tokenizer::{EncodeOptions, Tokenizer};
+pub use template::{Chat, ChatTemplate, Ending, Message, Tool, ToolCall};
+pub use tokenizer::{EncodeOptions, Prompt, Tokenizer};

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 use tramontane::Gguf;
-use tramontane::template::{Chat, ChatTemplate, Message};
+use tramontane::template::{Chat, ChatTemplate, Ending, Message};
 use tramontane::tokenizer::Tokenizer;
 
 fn path(name: &str) -> String {
@@ -21,27 +21,24 @@ fn vocabulary(name: &str) -> Tokenizer {
     Tokenizer::from_gguf(file.metadata()).unwrap()
 }
 
-/// The template of a family's vectors with this name.
-fn template(family: &str, name: &str) -> ChatTemplate {
+/// The template of a family's vectors with this name, for a vocabulary.
+fn template(family: &str, name: &str, tokenizer: &Tokenizer) -> ChatTemplate {
     let family = json(&format!("templates/{family}.json"));
     let templates = family["templates"].as_array().unwrap();
     let found = templates.iter().find(|template| template["name"] == name).unwrap();
     let source = found["template"].as_str().unwrap();
-    ChatTemplate::new(source, family["bos_token"].as_str(), family["eos_token"].as_str()).unwrap()
-}
-
-fn control_pieces(tokenizer: &Tokenizer) -> Vec<String> {
-    tokenizer.control_pieces().map(str::to_owned).collect()
+    let pieces = tokenizer.control_pieces().map(str::to_owned).collect();
+    let (bos, eos) = (family["bos_token"].as_str(), family["eos_token"].as_str());
+    ChatTemplate::with_pieces(source, bos, eos, pieces).unwrap()
 }
 
 /// What a template makes of a conversation, as ids; `None` if it refuses.
 fn ids(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
-    control_pieces: &[String],
-    messages: &[Value],
+    messages: impl Into<Vec<Message>>,
 ) -> Option<Vec<u32>> {
-    let chat = Chat { messages, add_generation_prompt: true, control_pieces, ..Chat::default() };
+    let chat = Chat::new(messages).with_ending(Ending::GenerationPrompt);
     Some(tokenizer.encode_chat(&template.render(&chat).ok()?))
 }
 
@@ -80,8 +77,7 @@ fn mistral_ids_equal_mistral_common() {
         ("v3", "mistral-v3", "v3-mistral-large-2407", &large),
     ] {
         let tokenizer = vocabulary(vocabulary_name);
-        let template = template("mistral-7b-instruct", name);
-        let pieces = control_pieces(&tokenizer);
+        let template = template("mistral-7b-instruct", name, &tokenizer);
         let mut compared = 0;
         for conversation in reference["conversations"].as_array().unwrap() {
             let case = conversation["name"].as_str().unwrap();
@@ -90,7 +86,8 @@ fn mistral_ids_equal_mistral_common() {
                 continue;
             }
             let messages = conversation["messages"].as_array().unwrap();
-            let ids = ids(&template, &tokenizer, &pieces, messages);
+            let messages: Vec<_> = messages.iter().cloned().map(Message::from).collect();
+            let ids = ids(&template, &tokenizer, messages);
             let mut expected: Vec<u32> = serde_json::from_value(result["tokens"].clone()).unwrap();
             // mistral-common leaves an answer open that is to be continued.
             if case.ends_with("assistant-prefix") {
@@ -118,11 +115,11 @@ fn no_message_makes_a_control_token() {
         ("qwen2", "qwen2.5", "Qwen2.5-7B-Instruct"),
     ] {
         let tokenizer = vocabulary(vocabulary_name);
-        let template = template(family, name);
-        let pieces = control_pieces(&tokenizer);
+        let template = template(family, name, &tokenizer);
+        let pieces: Vec<String> = tokenizer.control_pieces().map(str::to_owned).collect();
         let controls = |[first, second, third]: [&str; 3]| -> Vec<u32> {
             let messages = [Message::user(first), Message::assistant(second), Message::user(third)];
-            let ids = ids(&template, &tokenizer, &pieces, &messages).unwrap();
+            let ids = ids(&template, &tokenizer, messages).unwrap();
             ids.into_iter().filter(|&id| tokenizer.is_control(id)).collect()
         };
         let own = controls(["Hi"; 3]);

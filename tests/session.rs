@@ -6,8 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use tramontane::{
-    Canceller, Chat, ContextFull, Error, FinishReason, GenerateOptions, Generation, KvType,
-    Message, Model, SamplerOptions, Session, SessionOptions, Summary, feed_together,
+    Canceller, Chat, ContextFull, Engine, EngineOptions, Error, FinishReason, GenerateOptions,
+    Generation, Gguf, KvType, Message, Model, ModelOptions, SamplerOptions, Session,
+    SessionOptions, Summary, feed_together,
 };
 
 fn storyteller() -> Model {
@@ -224,6 +225,43 @@ fn a_fork_goes_its_own_way_and_truncating_takes_back() {
     assert!(b.truncate(100).is_err());
 }
 
+/// The option takes the place of the file's window; 0 is no window.
+#[test]
+fn a_window_is_what_was_asked_for() {
+    let open = |window: usize| {
+        let options = ModelOptions::default().with_sliding_window(window);
+        tramontane::builtin_with(&options)
+    };
+    assert_eq!(storyteller().sliding_window(), Some(128));
+    let narrow = open(24).unwrap();
+    assert_eq!(narrow.sliding_window(), Some(24));
+    let tokens = vec![441; 40];
+    let logits = |model: &Model| {
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        session.feed(&tokens[..1]).unwrap();
+        session.feed(&(300..340).collect::<Vec<_>>()).unwrap().to_vec()
+    };
+    assert_ne!(logits(&narrow), logits(&storyteller()));
+    let error = open(0).unwrap_err();
+    assert!(matches!(&error, Error::Misuse(text) if text.contains("sliding_window")), "{error}");
+}
+
+#[test]
+fn a_folder_is_no_model() {
+    let error = Model::open(env!("CARGO_MANIFEST_DIR")).unwrap_err();
+    assert!(matches!(&error, Error::Misuse(text) if text.contains("a directory")), "{error}");
+}
+
+#[test]
+fn kv_types_are_read_by_name() {
+    for kv_type in KvType::ALL {
+        assert_eq!(kv_type.to_string().parse::<KvType>().unwrap(), kv_type);
+    }
+    assert_eq!("F16".parse::<KvType>().unwrap(), KvType::I16);
+    let error = "q4_0".parse::<KvType>().unwrap_err().to_string();
+    assert!(error.contains("q4_0") && error.contains("q8_0"), "{error}");
+}
+
 #[test]
 fn a_window_keeps_memory_bounded_and_truncation_honest() {
     let mut session = session(512);
@@ -243,22 +281,15 @@ fn chat_computes_only_what_is_new() {
     let model = storyteller();
     let mut session = model.session(&SessionOptions::default()).unwrap();
     let options = greedy().with_num_predict(20);
-    let mut messages = vec![Message::user("Tell me a story about a dog.")];
-    let chat = |messages: &[serde_json::Value]| {
-        model.chat_tokens(&Chat { messages, add_generation_prompt: true, ..Chat::default() })
-    };
-    let all = chat(&messages).unwrap();
-    let (answer, _, first) = {
-        let chat = Chat { messages: &messages, add_generation_prompt: true, ..Chat::default() };
-        read(session.chat(&chat, &options).unwrap())
-    };
+    let mut chat = Chat::new([Message::user("Tell me a story about a dog.")]);
+    let all = model.chat_tokens(&chat).unwrap();
+    let (answer, _, first) = read(session.chat(&chat, &options).unwrap());
     assert_eq!((first.timings.prompt_tokens, first.timings.reused_tokens), (all.len(), 0));
     assert!(!answer.starts_with(' '));
 
-    messages.push(Message::assistant(&answer));
-    messages.push(Message::user("And a cat."));
-    let all = chat(&messages).unwrap();
-    let chat = Chat { messages: &messages, add_generation_prompt: true, ..Chat::default() };
+    chat.push(Message::assistant(&answer));
+    chat.push(Message::user("And a cat."));
+    let all = model.chat_tokens(&chat).unwrap();
     let (second_answer, _, second) = read(session.chat(&chat, &options).unwrap());
     assert!(second.timings.reused_tokens >= first.timings.prompt_tokens + 19, "{second:?}");
     assert_eq!(second.timings.prompt_tokens + second.timings.reused_tokens, all.len());
@@ -266,6 +297,66 @@ fn chat_computes_only_what_is_new() {
     // A fresh session gives the same answer: reuse changes nothing.
     let mut fresh = model.session(&SessionOptions::default()).unwrap();
     assert_eq!(read(fresh.chat(&chat, &options).unwrap()).0, second_answer);
+}
+
+/// The built-in model with another chat template.
+fn with_template(source: &str) -> Model {
+    let mut bytes = tramontane::builtin_bytes().to_vec();
+    let key = b"tokenizer.chat_template";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 12;
+    let old = storyteller().chat_template().unwrap().source().len();
+    let padded = format!("{source}{{#{}#}}", " ".repeat(old - source.len() - 4));
+    bytes[at..at + old].copy_from_slice(padded.as_bytes());
+    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &ModelOptions::default()).unwrap()
+}
+
+/// Session and engine render the opening of the answer, by default and without being asked;
+/// a last message of the assistant is continued.
+#[test]
+fn a_chat_opens_the_answer_or_continues_it() {
+    let model = with_template(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+         {% if add_generation_prompt %}assistant:{% endif %}",
+    );
+    let options = greedy().with_num_predict(4);
+    let engine = Engine::new(&model, &EngineOptions::default()).unwrap();
+    let prompt_of = |chat: &Chat| {
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let answer = session.chat(chat, &options).unwrap().wait().unwrap();
+        let again = engine.chat(chat, &options).unwrap().wait().unwrap();
+        assert_eq!(answer.text, again.text);
+        let prompt = session.tokens().len() + 1 - answer.summary.timings.generated_tokens;
+        (model.tokenizer().decode(&session.tokens()[..prompt]), answer.text)
+    };
+    let mut chat = Chat::new([Message::user("Hi")]);
+    assert_eq!(prompt_of(&chat).0, "user: Hi\nassistant:");
+    chat.push(Message::assistant("Once upon"));
+    let (prompt, text) = prompt_of(&chat);
+    assert_eq!(prompt, "user: Hi\nassistant: Once upon");
+    assert!(text.starts_with(" a time"), "the space is a part of what is continued: {text:?}");
+}
+
+/// A template that writes the system's message into the last turn leaves little to find.
+#[test]
+fn a_system_message_that_moves_is_computed_again_and_counted() {
+    let model = storyteller();
+    let options = greedy().with_num_predict(8);
+    let reused = |first: &[Message]| {
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let mut chat = Chat::new(first.to_vec());
+        let answer = session.chat(&chat, &options).unwrap().wait().unwrap();
+        chat.push(Message::assistant(answer.text));
+        chat.push(Message::user("And a cat."));
+        let timings = session.chat(&chat, &options).unwrap().wait().unwrap().summary.timings;
+        let all = model.chat_tokens(&chat).unwrap().len();
+        assert_eq!(timings.prompt_tokens + timings.reused_tokens, all);
+        (timings.reused_tokens, all)
+    };
+    let (user, system) = (Message::user("Tell me a story."), Message::system("Be brief."));
+    let (found, all) = reused(&[user.clone()]);
+    assert!(found > all / 2, "{found} of {all}");
+    let (found, all) = reused(&[system, user]);
+    assert!(found < all / 4, "{found} of {all}");
 }
 
 #[test]

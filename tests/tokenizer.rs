@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 use tramontane::Error;
 use tramontane::gguf::{Array, Gguf, Metadata, Value};
-use tramontane::tokenizer::{DecodeStream, EncodeOptions, Tokenizer};
+use tramontane::tokenizer::{DecodeStream, EncodeOptions, Prompt, Tokenizer};
 
 static PLAIN: LazyLock<EncodeOptions> = LazyLock::new(|| EncodeOptions::default().with_bos(false));
 static SPECIAL: LazyLock<EncodeOptions> =
@@ -126,7 +126,7 @@ fn mistral_chat() {
         let tokenizer = if prompt["version"] == "v1" { &v1 } else { &v3 };
         let [template, conversation, text] =
             ["template", "conversation", "prompt"].map(|key| prompt[key].as_str().unwrap());
-        let found = tokenizer.encode_chat(text);
+        let found = tokenizer.encode_chat(&Prompt::from_marked(&*text));
         let expected = reference(prompt);
         let difference = differs(template, conversation);
         if (found != expected) != difference.is_some() {
@@ -143,10 +143,10 @@ fn chat_prompts_have_one_bos_and_no_control_tokens_from_marked_text() {
     for file in ["mistral-v1", "mistral-v3", "llama-spm", "llama-bpe", "phi-3", "qwen2"] {
         let tokenizer = load(&format!("ggml-vocab-{file}.gguf"));
         let bos: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect();
-        assert_eq!(tokenizer.encode_chat(""), bos, "{file}");
+        assert_eq!(tokenizer.encode_chat(&Prompt::from_marked("")), bos, "{file}");
         for id in &bos {
             let text = tokenizer.piece(*id).unwrap();
-            assert_eq!(tokenizer.encode_chat(text), bos, "{file}");
+            assert_eq!(tokenizer.encode_chat(&Prompt::from_marked(&*text)), bos, "{file}");
         }
         for piece in tokenizer.control_pieces() {
             let plain = tokenizer.encode(piece, EncodeOptions::default());
@@ -158,9 +158,16 @@ fn chat_prompts_have_one_bos_and_no_control_tokens_from_marked_text() {
             for (at, c) in piece.char_indices() {
                 let (left, right) = piece.split_at(at + c.len_utf8());
                 let marked = format!("{left}\u{fdd0}{right}");
-                let expected =
-                    if right.is_empty() { tokenizer.encode_chat(piece) } else { plain.clone() };
-                assert_eq!(tokenizer.encode_chat(&marked), expected, "{file} {marked:?}");
+                let expected = if right.is_empty() {
+                    tokenizer.encode_chat(&Prompt::from_marked(piece))
+                } else {
+                    plain.clone()
+                };
+                assert_eq!(
+                    tokenizer.encode_chat(&Prompt::from_marked(&*marked)),
+                    expected,
+                    "{file} {marked:?}"
+                );
             }
         }
     }
@@ -199,7 +206,7 @@ fn special_ids_and_defaults() {
 #[test]
 fn decode() {
     let tokenizer = load("ggml-vocab-mistral-v3.gguf");
-    let ids = tokenizer.encode_chat("<s>[INST] Hi [/INST] Yo</s>");
+    let ids = tokenizer.encode_chat(&Prompt::from_marked("<s>[INST] Hi [/INST] Yo</s>"));
     assert_eq!(tokenizer.decode(&ids), "Hi  Yo");
     assert_eq!(tokenizer.decode_with_special(&ids), "<s>[INST] Hi [/INST] Yo</s>");
     // Half a character, an id that does not exist.
@@ -244,7 +251,7 @@ proptest! {
     fn any_text_round_trips(text in any::<String>(), special in any::<bool>()) {
         for tokenizer in [&*SPM, &*BPE] {
             tokenizer.encode(&text, EncodeOptions::default().with_special(special));
-            tokenizer.encode_chat(&text);
+            tokenizer.encode_chat(&Prompt::from_marked(&*text));
         }
         prop_assert_eq!(BPE.decode(&BPE.encode(&text, *PLAIN)), text.clone());
         prop_assert_eq!(SPM.decode(&SPM.encode(&text, *PLAIN)), text.replace('\u{2581}', " "));
@@ -261,7 +268,7 @@ proptest! {
             let ids = tokenizer.encode(&text, *PLAIN);
             prop_assert!(ids.iter().all(|id| !tokenizer.is_control(*id)));
             tokenizer.encode(&text, *SPECIAL);
-            let chat = tokenizer.encode_chat(&text);
+            let chat = tokenizer.encode_chat(&Prompt::from_marked(&*text));
             let marked = tokenizer.decode(&chat).contains('\u{fdd0}');
             prop_assert!(!marked);
         }
@@ -412,8 +419,8 @@ fn odd_but_harmless_vocabularies_load() {
             metadata.set("tokenizer.ggml.merges", strings(&[])).unwrap();
         });
         let odd = odd.unwrap();
-        assert_eq!(odd.encode_chat("<x><\u{fdd0}y>"), [1, 4, 5, 6]);
-        assert_eq!(odd.encode_chat("<\u{fdd0}x>"), [4, 7, 6]);
+        assert_eq!(odd.encode_chat(&Prompt::from_marked("<x><\u{fdd0}y>")), [1, 4, 5, 6]);
+        assert_eq!(odd.encode_chat(&Prompt::from_marked("<\u{fdd0}x>")), [4, 7, 6]);
     }
     let long = "a".repeat(1 << 20);
     let limit = from("llama", |metadata| set_tokens(metadata, &[&long], &[1]));

@@ -1,7 +1,9 @@
 //! What a line asks, with options as Ollama names them.
 
 use serde_json::{Map, Value};
-use tramontane::{Chat, EmbedOptions, EncodeOptions, Engine, Error, GenerateOptions, Request};
+use tramontane::{
+    Chat, EmbedOptions, EncodeOptions, Ending, Engine, Error, GenerateOptions, Message, Request,
+};
 
 use super::pump::Work;
 
@@ -73,7 +75,8 @@ impl Question {
                 (engine.model().tokenizer().encode(prompt, encoding), false)
             }
             Text::Messages(messages) => {
-                let chat = Chat { messages, add_generation_prompt: true, ..Chat::default() };
+                let messages: Vec<_> = messages.iter().cloned().map(Message::from).collect();
+                let chat = Chat::new(messages).with_ending(Ending::GenerationPrompt);
                 (engine.model().chat_tokens(&chat)?, true)
             }
         };

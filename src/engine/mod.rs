@@ -244,14 +244,15 @@ impl Engine {
         self.submit(Request::new(tokens, options.clone()))
     }
 
-    /// [`submit`](Engine::submit) of a conversation, by the model's template. What an
-    /// earlier turn computed is found again.
+    /// [`submit`](Engine::submit) of a conversation, by the model's template; a last message
+    /// of the assistant is continued. What an earlier turn computed is found again, as far
+    /// as the template repeats it: see [`Session::chat`](crate::Session::chat).
     ///
     /// # Errors
     /// [`Error::Template`], and as [`submit`](Engine::submit).
-    pub fn chat(&self, chat: &Chat<'_>, options: &GenerateOptions) -> Result<Reply> {
+    pub fn chat(&self, chat: &Chat, options: &GenerateOptions) -> Result<Reply> {
         let tokens = self.model().chat_tokens(chat)?;
-        self.submit(Request::new(tokens, options.clone()).with_own_text(true))
+        self.submit(Request::new(tokens, options.clone()).with_own_text(!chat.continues_last()))
     }
 
     /// Asks for the vector of a text. It is computed in passes with everything else. Of

@@ -7,6 +7,7 @@ pub(crate) mod forward;
 pub(crate) mod transformer;
 mod weights;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata};
 use crate::simd::Isa;
-use crate::template::{Chat, ChatTemplate};
+use crate::template::{Chat, ChatTemplate, mark};
 use crate::tokenizer::Tokenizer;
 
 use transformer::Transformer;
@@ -67,7 +68,8 @@ pub(crate) struct Parts {
     tokenizer: Tokenizer,
     /// A template that does not compile is no reason not to open the model.
     template: Option<Result<ChatTemplate>>,
-    control_pieces: Vec<String>,
+    /// For [`Model::mark`].
+    control_pieces: OnceLock<Vec<String>>,
     file: Gguf,
     load_time: Duration,
     /// Computed when it is asked for.
@@ -112,12 +114,10 @@ impl Model {
             let problem = format!("names {tokens} tokens, but the embedding has {rows} rows");
             return Err(Error::key("tokenizer.ggml.tokens", problem));
         }
-        let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id));
-        let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
-        let template = ChatTemplate::from_gguf(metadata, bos, eos).transpose();
-        let control_pieces = tokenizer.control_pieces().map(str::to_owned).collect();
+        let template = ChatTemplate::from_gguf(metadata, &tokenizer).transpose();
         let load_time = start.elapsed();
         let digest = OnceLock::new();
+        let control_pieces = OnceLock::new();
         let parts =
             Parts { transformer, tokenizer, template, control_pieces, file, load_time, digest };
         Ok(Model(Arc::new(parts)))
@@ -151,16 +151,17 @@ impl Model {
     ///
     /// # Errors
     /// As [`chat_template`](Model::chat_template) and [`ChatTemplate::render`].
-    pub fn chat_tokens(&self, chat: &Chat<'_>) -> Result<Vec<u32>> {
-        let chat = Chat { control_pieces: &self.0.control_pieces, ..chat.clone() };
-        let prompt = self.chat_template()?.render(&chat)?;
+    pub fn chat_tokens(&self, chat: &Chat) -> Result<Vec<u32>> {
+        let prompt = self.chat_template()?.render(chat)?;
         Ok(self.tokenizer().encode_chat(&prompt))
     }
 
-    /// `text` for a prompt that somebody's own template makes: with marks wherever it
-    /// could become a control token, which [`Tokenizer::encode_chat`] reads and drops.
-    pub fn mark<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        crate::template::mark(text, &self.0.control_pieces)
+    /// `text` for a prompt that a template engine of one's own makes
+    /// ([`Prompt::from_marked`](crate::Prompt::from_marked)): with marks wherever it could
+    /// become a control token, which [`Tokenizer::encode_chat`] reads and drops.
+    pub fn mark<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let pieces = || self.tokenizer().control_pieces().map(str::to_owned).collect();
+        mark(text, self.0.control_pieces.get_or_init(pieces))
     }
 
     /// The file's metadata.

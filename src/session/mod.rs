@@ -274,14 +274,19 @@ impl Session {
         Ok(Generation::start(self, planned, answer))
     }
 
-    /// Renders `chat` with the model's template and generates the answer. What
-    /// the session already holds of the prompt is not computed again, so calling
-    /// this with a growing list of messages costs only the new ones.
+    /// Renders `chat` with the model's template and generates the answer; a last message
+    /// of the assistant is continued (see [`Ending`](crate::template::Ending)).
+    ///
+    /// The first tokens that the prompt shares with what the session holds are not computed
+    /// again ([`Timings::reused_tokens`] counts them), so calling this with a growing list
+    /// of messages costs only the new ones. How far that goes is the template's doing: one
+    /// that writes the system's message into the last turn changes earlier turns with every
+    /// new one (Mistral v0.3), and little is found again.
     ///
     /// # Errors
     /// [`Error::Template`] if the model has no template or it refuses the
     /// messages, and what [`generate`](Session::generate) gives.
-    pub fn chat(&mut self, chat: &Chat<'_>, options: &GenerateOptions) -> Result<Generation<'_>> {
+    pub fn chat(&mut self, chat: &Chat, options: &GenerateOptions) -> Result<Generation<'_>> {
         let prompt = self.model.chat_tokens(chat)?;
         if prompt.is_empty() {
             return Err(Error::Template("it renders nothing".into()));
@@ -291,7 +296,11 @@ impl Session {
         let common = common.min(prompt.len().saturating_sub(1));
         // The answer is a text of its own: SentencePiece's leading space is no part
         // of it, and the template will add it again when the answer is history.
-        let answer = Answer::new(&self.model, &[], DecodeStream::new(), options)?;
+        let decoder = match chat.continues_last() {
+            true => DecodeStream::continuing(),
+            false => DecodeStream::new(),
+        };
+        let answer = Answer::new(&self.model, &[], decoder, options)?;
         let mut planned =
             self.plan_prompt(&prompt[..common], &prompt[common..], common, options)?;
         // Where a sliding window has moved past that point all starts again.

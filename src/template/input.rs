@@ -3,9 +3,10 @@
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
-use super::Chat;
 use super::marks::Marker;
+use super::message::{Message, Tool};
 use super::scan::check;
+use super::{CUT, Chat};
 use crate::error::Result;
 
 /// Bytes of a conversation: its text, and 32 for each value.
@@ -41,6 +42,11 @@ impl Input<'_> {
         })
     }
 
+    fn list<'j>(&mut self, items: impl Iterator<Item = &'j Json>) -> Result<Value> {
+        let values: Result<Vec<_>> = items.map(|item| self.value(item, 1)).collect();
+        values.map(Value::from)
+    }
+
     fn entries(&mut self, map: &Map<String, Json>, depth: usize) -> Result<Vec<(Value, Value)>> {
         map.iter().map(|(key, item)| Ok((self.text(key)?, self.value(item, depth + 1)?))).collect()
     }
@@ -58,22 +64,34 @@ impl Input<'_> {
 
 /// The variables of transformers' `apply_chat_template`; `tokens` are the
 /// texts of `bos_token` and `eos_token`, which stay unmarked.
-pub(super) fn variables(chat: &Chat<'_>, tokens: &[(&'static str, String)]) -> Result<Value> {
-    let mut input = Input { marker: Marker::new(chat.control_pieces), used: 0 };
-    let list = |input: &mut Input<'_>, items: &[Json]| -> Result<Value> {
-        let values: Result<Vec<_>> = items.iter().map(|item| input.value(item, 1)).collect();
-        values.map(Value::from)
-    };
+pub(super) fn variables(
+    chat: &Chat,
+    tokens: &[(&'static str, String)],
+    control_pieces: &[String],
+) -> Result<Value> {
+    let mut input = Input { marker: Marker::new(control_pieces), used: 0 };
     let mut all: Vec<(Value, Value)> = vec![(Value::from("documents"), Value::from(()))];
     all.extend(tokens.iter().map(|(name, text)| (Value::from(*name), Value::from(&**text))));
     // Later entries win: a caller's variable over a token, but not over these.
     all.extend(input.entries(&chat.variables, 0)?);
-    let tools = match chat.tools {
-        Some(tools) => list(&mut input, tools)?,
+    let tools = match &chat.tools {
+        Some(tools) => input.list(tools.iter().map(Tool::as_json))?,
         None => Value::from(()),
     };
     all.push((Value::from("tools"), tools));
-    all.push((Value::from("messages"), list(&mut input, chat.messages)?));
-    all.push((Value::from("add_generation_prompt"), Value::from(chat.add_generation_prompt)));
+    all.push((Value::from("messages"), messages(&mut input, chat)?));
+    all.push((Value::from("add_generation_prompt"), Value::from(chat.opens_answer())));
     Ok(Value::from_pairs(all))
+}
+
+/// The messages; one that is to be continued ends with [`CUT`].
+fn messages(input: &mut Input<'_>, chat: &Chat) -> Result<Value> {
+    match &chat.messages[..] {
+        [before @ .., last] if chat.continues_last() => {
+            let last = last.clone().with("content", format!("{}{CUT}", last.content()));
+            let all = before.iter().chain([&last]);
+            input.list(all.map(Message::as_json))
+        }
+        all => input.list(all.iter().map(Message::as_json)),
+    }
 }

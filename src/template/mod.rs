@@ -12,8 +12,7 @@
 //! every spelling of one in the conversation ([`PLAIN_TEXT_MARK`]), so that
 //! only the template's own reach the model as control tokens. Limits of that:
 //! a template that looks for a control token's text in a message
-//! (`'</think>' in content`) does not find it there; leave such pieces out of
-//! [`Chat::control_pieces`] if the template is to handle them. A template that
+//! (`'</think>' in content`) does not find it there. A template that
 //! builds a control token around message text (`'<|' + role + '|>'`) still
 //! does, so check the roles of untrusted messages. One that deletes letters
 //! *within* a text may join what was apart. A control token of a single letter
@@ -36,11 +35,13 @@
 //! ordering values of different types is no error.
 
 mod bounds;
+mod chat;
 mod clock;
 mod environment;
 mod guard;
 mod input;
 mod marks;
+mod message;
 mod methods;
 mod python;
 mod scan;
@@ -49,12 +50,14 @@ use std::fmt;
 use std::io::{self, Write};
 
 use minijinja::{Environment, ErrorKind};
-use serde_json::{Map, Value as Json, json};
 
+pub use self::chat::{Chat, Ending};
 pub(crate) use self::marks::mark;
 pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
+pub use self::message::{Message, Tool, ToolCall};
 use crate::error::{Bounded, Error, Result};
 use crate::gguf::Metadata;
+use crate::tokenizer::{Prompt, Tokenizer};
 
 /// The key of the template in a GGUF file.
 const KEY: &str = "tokenizer.chat_template";
@@ -69,6 +72,9 @@ const MAX_OUTPUT: usize = 4 << 20;
 const STACK: usize = 64 << 20;
 /// The engine's name for the one template.
 const NAME: &str = "chat";
+/// Stands at the end of a message that is to be continued, so that the rendering can be
+/// cut there. A noncharacter, so no text needs it.
+const CUT: char = '\u{FDD1}';
 
 /// A compiled chat template.
 ///
@@ -77,74 +83,53 @@ const NAME: &str = "chat";
 pub struct ChatTemplate {
     source: String,
     tokens: Vec<(&'static str, String)>,
+    /// Texts that must never arise from messages, tools or variables.
+    control_pieces: Vec<String>,
     env: Environment<'static>,
 }
 
-/// What to render: the arguments of transformers' `apply_chat_template`.
-#[derive(Debug, Clone, Default)]
-pub struct Chat<'a> {
-    /// The messages, each an object with `role` and `content`; see [`Message`].
-    pub messages: &'a [Json],
-    /// The functions that the model may call, as JSON schemas; `None` and an
-    /// empty list are different to some templates.
-    pub tools: Option<&'a [Json]>,
-    /// Whether to end with the opening of an answer.
-    pub add_generation_prompt: bool,
-    /// More variables for the template, such as `enable_thinking`.
-    pub variables: Map<String, Json>,
-    /// Texts that must never arise from messages, tools or variables: the
-    /// control pieces of the vocabulary. Empty means no marks.
-    pub control_pieces: &'a [String],
-}
-
-/// Makes messages in the form of [`Chat::messages`].
-#[derive(Debug)]
-pub struct Message;
-
-impl Message {
-    /// A message of any role, as `{"role": …, "content": …}`.
-    pub fn of(role: &str, content: &str) -> Json {
-        json!({"role": role, "content": content})
-    }
-
-    /// What the model is to be.
-    pub fn system(content: &str) -> Json {
-        Self::of("system", content)
-    }
-
-    /// What a person says.
-    pub fn user(content: &str) -> Json {
-        Self::of("user", content)
-    }
-
-    /// What the model said.
-    pub fn assistant(content: &str) -> Json {
-        Self::of("assistant", content)
-    }
-}
-
 impl ChatTemplate {
-    /// Compiles a template. `bos_token` and `eos_token` are the texts of these
-    /// pieces, which templates use by that name.
-    pub fn new(source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+    /// Compiles a template for a vocabulary, which says what its control tokens are.
+    ///
+    /// # Errors
+    /// [`Error::Template`] for a template that is broken, [`Error::Limit`] for one that is
+    /// too large.
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id));
+        let pieces = tokenizer.control_pieces().map(str::to_owned).collect();
+        ChatTemplate::with_pieces(source, piece(tokenizer.bos()), piece(tokenizer.eos()), pieces)
+    }
+
+    /// Compiles a template for a vocabulary of which only these texts are known:
+    /// `bos_token` and `eos_token`, which templates use by that name, and
+    /// `control_pieces`, which must not arise from what people write.
+    ///
+    /// # Errors
+    /// As [`new`](ChatTemplate::new).
+    pub fn with_pieces(
+        source: &str,
+        bos_token: Option<&str>,
+        eos_token: Option<&str>,
+        control_pieces: Vec<String>,
+    ) -> Result<Self> {
         scan::check("bytes of a chat template", source.len(), MAX_SOURCE)?;
         let guarded = guard::guarded(source, &scan::scan(source)?);
         let mut env = environment::environment();
         on_large_stack(|| env.add_template_owned(NAME, guarded).map_err(|e| template_error(&e)))?;
         let tokens = [("bos_token", bos_token), ("eos_token", eos_token)];
         let tokens = tokens.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
-        Ok(ChatTemplate { source: source.to_owned(), tokens: tokens.collect(), env })
+        let (source, tokens) = (source.to_owned(), tokens.collect());
+        Ok(ChatTemplate { source, tokens, control_pieces, env })
     }
 
     /// The template of a GGUF file, key `tokenizer.chat_template`; `None` if
     /// it has none.
-    pub fn from_gguf(
-        metadata: &Metadata,
-        bos_token: Option<&str>,
-        eos_token: Option<&str>,
-    ) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// As [`new`](ChatTemplate::new), and [`Error::File`] for a key of another type.
+    pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let Some(source) = metadata.opt_str(KEY)? else { return Ok(None) };
-        Self::new(source, bos_token, eos_token).map(Some)
+        Self::new(source, tokenizer).map(Some)
     }
 
     /// Stops the clock of `strftime_now` at `unix_seconds` since 1970, for
@@ -159,26 +144,43 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The text of a conversation, with marks in it if there are control
-    /// pieces; the tokenizer reads and drops them.
+    /// The prompt for a conversation. Control tokens in it come from the template only:
+    /// what messages, tools and variables say stays text.
     ///
-    /// [`Error::Template`] carries the text of the template's
-    /// `raise_exception`, if that is why it failed.
-    pub fn render(&self, chat: &Chat<'_>) -> Result<String> {
-        let variables = input::variables(chat, &self.tokens)?;
-        on_large_stack(move || {
+    /// # Errors
+    /// [`Error::Template`] if the template refuses the conversation (the error carries the
+    /// text of its `raise_exception`) or does not show a last message that is to be
+    /// continued; [`Error::Limit`] for more than the bounds allow.
+    pub fn render(&self, chat: &Chat) -> Result<Prompt> {
+        self.text(chat, &self.control_pieces).map(Prompt::from_marked)
+    }
+
+    /// The same as plain text, for display.
+    ///
+    /// # Errors
+    /// As [`render`](ChatTemplate::render).
+    pub fn render_plain(&self, chat: &Chat) -> Result<String> {
+        self.text(chat, &[])
+    }
+
+    fn text(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
+        let variables = input::variables(chat, &self.tokens, control_pieces)?;
+        let mut text = on_large_stack(move || {
             let template = self.env.get_template(NAME).map_err(|e| template_error(&e))?;
             let mut output = Output { bytes: Vec::new(), wanted: 0 };
             let rendered = template.render_captured_to(variables, &mut output).map(drop);
             scan::check("bytes of a rendered chat", output.wanted, MAX_OUTPUT)?;
             rendered.map_err(|e| template_error(&e))?;
             String::from_utf8(output.bytes).map_err(|e| Error::Template(e.to_string()))
-        })
-    }
-
-    /// The same without marks, for display.
-    pub fn render_plain(&self, chat: &Chat<'_>) -> Result<String> {
-        self.render(&Chat { control_pieces: &[], ..chat.clone() })
+        })?;
+        if chat.continues_last() {
+            let end = text.rfind(CUT).ok_or_else(|| {
+                let problem = "it does not show the last message, which is to be continued";
+                Error::Template(problem.into())
+            })?;
+            text.truncate(end);
+        }
+        Ok(text)
     }
 }
 

@@ -8,6 +8,7 @@ mod bpe;
 mod class;
 mod merge;
 mod pre;
+mod prompt;
 mod rule;
 mod special;
 mod spm;
@@ -19,6 +20,7 @@ use crate::gguf::Metadata;
 
 use bpe::Bpe;
 use pre::Family;
+pub use prompt::Prompt;
 use special::{Fragment, Specials};
 use spm::{SPACE, Spm};
 pub use stream::DecodeStream;
@@ -132,8 +134,8 @@ impl Tokenizer {
     /// become these tokens, and the begin-of-sequence token is put in front
     /// unless the prompt brings it.
     ///
-    /// The noncharacter U+FDD0 marks plain text: no control token is found
-    /// across it, and it is not encoded itself.
+    /// No control token is found across the marks of plain text, and they are not
+    /// encoded themselves.
     ///
     /// Spaces in SentencePiece vocabularies: the tokenizers of those models
     /// encode every message apart, with the space that comes in front of any
@@ -142,7 +144,8 @@ impl Tokenizer {
     /// - a template that writes a space between the begin-of-sequence token
     ///   and the first control token writes one in front of all of them, and
     ///   that space is layout: it is left out.
-    pub fn encode_chat(&self, prompt: &str) -> Vec<u32> {
+    pub fn encode_chat(&self, prompt: &Prompt) -> Vec<u32> {
+        let prompt = prompt.marked();
         let fragments = self.specials.split(&self.vocab, prompt, true);
         let mut ids = Vec::with_capacity(prompt.len() / 4 + 2);
         if self.adds_bos() && fragments.first() != self.vocab.bos.map(Fragment::Token).as_ref() {

@@ -1,8 +1,7 @@
 //! Messages and prompts → tokens, by the template that the model has: a Go template
 //! among its layers, else the Jinja template of its file.
 
-use serde_json::{Map, Value};
-use tramontane::{Chat, Model};
+use tramontane::{Chat, Ending, Model, Prompt};
 
 use crate::error::{ApiError, Result};
 use crate::prompt::{Message, PromptTemplate};
@@ -53,7 +52,7 @@ impl<'m> Prompter<'m> {
             Kind::Go(template) => {
                 let text = template.render_chat(messages, &|text| model.mark(text));
                 let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
-                Ok(model.tokenizer().encode_chat(&text))
+                Ok(model.tokenizer().encode_chat(&Prompt::from_marked(text)))
             }
             Kind::Jinja => self.jinja(messages),
             Kind::None => {
@@ -80,7 +79,7 @@ impl<'m> Prompter<'m> {
         {
             let text = template.render_generate(system, prompt, suffix, &|text| model.mark(text));
             let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
-            return Ok(model.tokenizer().encode_chat(&text));
+            return Ok(model.tokenizer().encode_chat(&Prompt::from_marked(text)));
         }
         let message =
             |role: &str, content: &str| Message { role: role.into(), content: content.into() };
@@ -94,14 +93,12 @@ impl<'m> Prompter<'m> {
     }
 
     fn jinja(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let messages: Vec<Value> =
-            messages.iter().map(|m| tramontane::Message::of(&m.role, &m.content)).collect();
-        let mut variables = Map::new();
+        let messages = messages.iter().map(|m| tramontane::Message::new(&m.role, &m.content));
+        let messages: Vec<_> = messages.collect();
+        let mut chat = Chat::new(messages).with_ending(Ending::GenerationPrompt);
         if !self.thinks {
-            variables.insert("enable_thinking".into(), false.into());
+            chat = chat.with_variable("enable_thinking", false);
         }
-        let chat =
-            Chat { messages: &messages, add_generation_prompt: true, variables, ..Chat::default() };
         Ok(self.model.chat_tokens(&chat)?)
     }
 }

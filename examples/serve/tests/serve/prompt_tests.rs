@@ -202,7 +202,7 @@ fn text_of_people_never_becomes_a_control_token() {
     assert!(!special.is_empty());
     let source = "{{ range .Messages }}<{{ .Role }}><|{{ .Role }}|>{{ .Content }}{{ slice .Content 0 }}{{ end }}";
     let control = |text: &str| {
-        let ids = tokenizer.encode_chat(text);
+        let ids = tokenizer.encode_chat(&tramontane::Prompt::from_marked(text));
         ids.iter()
             .filter(|&&id| special.iter().any(|piece| tokenizer.piece(id) == Some(piece)))
             .count()

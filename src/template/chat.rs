@@ -1,0 +1,95 @@
+//! A conversation, and how its rendering is to end.
+
+use serde_json::{Map, Value as Json};
+
+use super::message::{Message, Tool};
+
+/// A conversation: messages, tools, and what else a template may look at.
+///
+/// ```
+/// # #[cfg(feature = "builtin")] {
+/// use tramontane::{Chat, GenerateOptions, Message};
+/// let mut session = tramontane::builtin()?.session(&Default::default())?;
+/// let mut chat = Chat::new([Message::user("Tell me a story about a dog.")]);
+/// let options = GenerateOptions::default().with_num_predict(20);
+/// let answer = session.chat(&chat, &options)?.wait()?;
+/// chat.push(Message::assistant(answer.text));
+/// chat.push(Message::user("And one about a cat."));
+/// let answer = session.chat(&chat, &options)?.wait()?; // computes only what is new
+/// assert!(answer.summary.timings.reused_tokens > 0);
+/// # }
+/// # Ok::<(), tramontane::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Chat {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// The functions that the model may call; `None` and an empty list are different
+    /// to some templates.
+    pub tools: Option<Vec<Tool>>,
+    /// How the rendering ends.
+    pub ending: Ending,
+    /// More variables for the template, such as `enable_thinking`.
+    pub variables: Map<String, Json>,
+}
+
+/// How a rendered conversation ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// So that the model speaks next: [`GenerationPrompt`](Ending::GenerationPrompt), or,
+    /// if the last message is the assistant's, [`ContinueLast`](Ending::ContinueLast).
+    #[default]
+    Auto,
+    /// With the opening of an answer: the template's `add_generation_prompt` is true.
+    GenerationPrompt,
+    /// Right after the content of the last message, so that the model continues it.
+    ContinueLast,
+    /// As the template closes the last message.
+    Closed,
+}
+
+impl Chat {
+    /// A conversation of these messages.
+    pub fn new(messages: impl Into<Vec<Message>>) -> Self {
+        Chat { messages: messages.into(), ..Chat::default() }
+    }
+
+    setters! {
+        with_ending(ending: Ending);
+    }
+
+    /// This conversation with functions that the model may call.
+    #[must_use]
+    pub fn with_tools(mut self, tools: impl Into<Vec<Tool>>) -> Self {
+        self.tools = Some(tools.into());
+        self
+    }
+
+    /// This conversation with one more variable for the template.
+    #[must_use]
+    pub fn with_variable(mut self, name: impl Into<String>, value: impl Into<Json>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a message at the end.
+    pub fn push(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
+    /// Whether the model is to continue the last message.
+    pub(crate) fn continues_last(&self) -> bool {
+        match self.ending {
+            Ending::Auto => self.messages.last().is_some_and(Message::can_be_continued),
+            Ending::ContinueLast => true,
+            Ending::GenerationPrompt | Ending::Closed => false,
+        }
+    }
+
+    /// The template's `add_generation_prompt`.
+    pub(super) fn opens_answer(&self) -> bool {
+        matches!(self.ending, Ending::Auto | Ending::GenerationPrompt) && !self.continues_last()
+    }
+}
