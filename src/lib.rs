@@ -44,7 +44,7 @@ pub mod engine;
 pub mod bench;
 
 pub use engine::{EmbedOptions, Embedding, Pooling};
-pub use engine::{Engine, EngineOptions, Pending, Reply, Request};
+pub use engine::{Engine, EngineOptions, EngineStats, MemoryEstimate, Pending, Reply, Request};
 pub use error::{Bounded, Error, Place, Result};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;

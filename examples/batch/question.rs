@@ -87,56 +87,29 @@ impl Question {
 
 impl Options {
     fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
-        let Options { generate, num_ctx } = self;
-        let sampler = &mut generate.sampler;
-        match name {
-            // Negative: no limit.
-            "num_predict" => generate.num_predict = usize::try_from(whole(name, value)?).ok(),
+        let known = match name {
             "num_ctx" => {
-                let n = usize::try_from(whole(name, value)?).ok().filter(|n| *n > 0);
-                *num_ctx = Some(n.ok_or_else(|| refuse(name, "a number of positions", value))?);
+                let positions = value.as_u64().and_then(|n| usize::try_from(n).ok());
+                let positions = positions.filter(|n| *n > 0);
+                self.num_ctx =
+                    Some(positions.ok_or_else(|| refuse(name, "a number of positions", value))?);
+                true
             }
-            "stop" => generate.stop = texts(name, value)?,
-            "seed" => {
-                let seed = value.as_u64().ok_or_else(|| refuse(name, "from 0 up", value))?;
-                sampler.seed = Some(seed);
+            // One text is a list of one.
+            "stop" if value.is_string() => {
+                self.generate.set(name, &Value::from(vec![value.clone()])).map_err(text)?
             }
-            "temperature" => sampler.temperature = number(name, value)?,
-            "top_k" => sampler.top_k = small(name, value)?,
-            "top_p" => sampler.top_p = number(name, value)?,
-            "min_p" => sampler.min_p = number(name, value)?,
-            "typical_p" => sampler.typical_p = number(name, value)?,
-            "repeat_last_n" => sampler.repeat_last_n = small(name, value)?,
-            "repeat_penalty" => sampler.repeat_penalty = number(name, value)?,
-            "presence_penalty" => sampler.presence_penalty = number(name, value)?,
-            "frequency_penalty" => sampler.frequency_penalty = number(name, value)?,
-            _ => return Err(format!("unknown field \"{}\"", name.escape_debug())),
-        }
-        Ok(())
+            _ => self.generate.set(name, value).map_err(text)?,
+        };
+        known.then_some(()).ok_or_else(|| format!("unknown field \"{}\"", name.escape_debug()))
     }
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
 }
 
 fn refuse(name: &str, accepted: &str, value: &Value) -> String {
     let value: String = value.to_string().chars().take(40).collect();
     format!("\"{name}\" must be {accepted}, got {value}")
-}
-
-fn whole(name: &str, value: &Value) -> Result<i64, String> {
-    value.as_i64().ok_or_else(|| refuse(name, "a whole number", value))
-}
-
-fn small(name: &str, value: &Value) -> Result<i32, String> {
-    let small = i32::try_from(whole(name, value)?);
-    small.map_err(|_| refuse(name, "a number of tokens", value))
-}
-
-fn number(name: &str, value: &Value) -> Result<f32, String> {
-    value.as_f64().map(|number| number as f32).ok_or_else(|| refuse(name, "a number", value))
-}
-
-/// A text or a list of texts.
-fn texts(name: &str, value: &Value) -> Result<Vec<String>, String> {
-    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let texts = list.iter().map(|text| text.as_str().map(str::to_owned));
-    texts.collect::<Option<_>>().ok_or_else(|| refuse(name, "texts", value))
 }

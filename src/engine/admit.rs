@@ -7,8 +7,8 @@ use crate::model::Model;
 use crate::session::Piece;
 
 use super::Parts;
-use super::bill;
 use super::desk::Verdict;
+use super::memory;
 use super::prefix::{self, Found, Prefixes};
 use super::request::{Job, Outcome};
 use super::sequence::{Generating, Sequence, Task};
@@ -238,7 +238,7 @@ fn leader(sequences: &[Sequence], tokens: &[u32]) -> Option<(u64, usize)> {
 /// Sets memory aside for `positions`, and makes `cache` the owner of the pages that it
 /// will write. Kept prefixes make room.
 fn grant(prefixes: &mut Prefixes, cache: &mut KvCache, positions: usize, num_batch: usize) -> bool {
-    let rows = bill::rows_ahead(num_batch);
+    let rows = memory::rows_ahead(num_batch);
     if cache.set_capacity(positions.max(cache.len())).is_err() {
         return false;
     }

@@ -10,12 +10,12 @@
 //! pass, what was found and what was guessed never changes a bit of an answer.
 
 mod admit;
-mod bill;
 mod costs;
 mod desk;
 mod draft;
 mod draft_model;
 mod embed;
+mod memory;
 mod pass;
 mod pooling;
 mod prefix;
@@ -37,8 +37,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-pub use bill::MemoryBill;
 pub use embed::{EmbedOptions, Embedding};
+pub use memory::MemoryEstimate;
 pub use pooling::Pooling;
 pub use reply::{BlockingIter, Pending, Reply, WholeReply};
 pub use request::Request;
@@ -196,7 +196,7 @@ impl Engine {
             keep_prefixes: options.keep_prefixes,
             speculate: options.speculate,
         };
-        let budget = KvBudget::new(bill::kv_limit(model, options)?);
+        let budget = KvBudget::new(memory::kv_limit(model, options)?);
         let queue = NonZeroUsize::new(options.max_queue).unwrap_or(NonZeroUsize::MIN);
         let (desk, clerk) = desk::desk(Limits { queue, backlog: BACKLOG });
         let stats = Arc::<Mutex<EngineStats>>::default();
@@ -316,7 +316,8 @@ impl Engine {
 
     fn check_memory(&self, positions: usize) -> Result<()> {
         let Parts { kv_type, num_batch, .. } = self.0.options;
-        let needed = bill::kv_bytes(self.model(), positions, kv_type, num_batch);
+        let needed =
+            memory::kv_bytes(&self.model().transformer().config, positions, kv_type, num_batch);
         let allowed = self.0.budget.limit();
         if needed > allowed {
             return Err(Error::limit(Bounded::KvMemory, needed, allowed));

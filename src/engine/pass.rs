@@ -6,8 +6,8 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::model::forward::{Feed, Wanted};
 
-use super::bill::AHEAD;
 use super::costs::MOST_GUESSES;
+use super::memory::AHEAD;
 use super::request::Outcome;
 use super::sequence::{Guess, Next, Sequence, Task};
 use super::stats::EngineStats;

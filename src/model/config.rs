@@ -1,6 +1,7 @@
 //! The shape of a network: numbers only, no weights, no names of architectures.
 
 use crate::kernel::rope::Rope;
+use crate::kv_cache::{KvShape, KvType};
 
 /// What the forward pass needs to know beside the weights.
 #[derive(Debug, Clone)]
@@ -29,6 +30,12 @@ impl Config {
     /// Width of all query heads together.
     pub fn q_dim(&self) -> usize {
         self.heads * self.head_dim
+    }
+
+    /// The shape of a cache.
+    pub fn kv_shape(&self, kv_type: KvType) -> KvShape {
+        let (windows, kv_heads, head_dim) = (self.windows.clone(), self.kv_heads, self.head_dim);
+        KvShape { windows, kv_heads, head_dim, kv_type }
     }
 
     /// Width of all key (or value) heads together.

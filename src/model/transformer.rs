@@ -24,6 +24,15 @@ pub(crate) struct Transformer {
 
 impl Transformer {
     pub fn new(file: &Gguf, options: &ModelOptions) -> Result<Self> {
+        let (config, directory) = Transformer::read(file, options)?;
+        let weights = Weights::new(directory, &config)?;
+        let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
+        let pool = Pool::new(options.threads.unwrap_or_else(default_threads))?;
+        Ok(Transformer { config, weights, pool, isa })
+    }
+
+    /// What the file says of the network, and where its tensors are.
+    pub fn read<'f>(file: &'f Gguf, options: &ModelOptions) -> Result<(Config, Directory<'f>)> {
         let metadata = file.metadata();
         // First, so that another architecture is named instead of its tensors.
         metadata.str("general.architecture")?;
@@ -40,10 +49,7 @@ impl Transformer {
         if let Some(window) = options.sliding_window {
             set_window(&mut config.windows, window)?;
         }
-        let weights = Weights::new(directory, &config)?;
-        let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
-        let pool = Pool::new(options.threads.unwrap_or_else(default_threads))?;
-        Ok(Transformer { config, weights, pool, isa })
+        Ok((config, directory))
     }
 
     /// An empty cache for up to `capacity` positions.
@@ -63,12 +69,7 @@ impl Transformer {
 
     /// The shape of its caches.
     pub fn kv_shape(&self, kv_type: KvType) -> Arc<KvShape> {
-        Arc::new(KvShape {
-            windows: self.config.windows.clone(),
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
-            kv_type,
-        })
+        Arc::new(self.config.kv_shape(kv_type))
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 mod cancel;
 mod generate;
+mod named;
 pub(crate) mod overflow;
 mod stop;
 mod timings;
@@ -89,9 +90,13 @@ impl Model {
 
     /// Positions of a context: what was asked for, or the default.
     pub(crate) fn num_ctx(&self, asked: Option<usize>) -> Result<usize> {
-        let default = self.context_length().min(DEFAULT_NUM_CTX);
-        at_least_1("num_ctx", asked.unwrap_or(default))
+        num_ctx(self.context_length(), asked)
     }
+}
+
+/// The same for a model that was trained for so many positions.
+pub(crate) fn num_ctx(trained_for: usize, asked: Option<usize>) -> Result<usize> {
+    at_least_1("num_ctx", asked.unwrap_or(trained_for.min(DEFAULT_NUM_CTX)))
 }
 
 /// Rows of a pass: what was asked for, or the default.

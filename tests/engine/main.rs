@@ -15,7 +15,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use support::Way;
-use tramontane::engine::{Engine, EngineStats, MemoryBill, Pending, Reply, Request};
+use tramontane::engine::{Engine, EngineStats, MemoryEstimate, Pending, Reply, Request};
 use tramontane::{
     EncodeOptions, EngineOptions, FinishReason, GenerateOptions, KvType, Model, Piece,
     SamplerOptions, SessionOptions,
@@ -164,8 +164,8 @@ fn is_empty_after_forgetting(engine: &Engine) {
 
 /// Bytes that one conversation of `positions` needs.
 fn cost(model: &Model, positions: usize, options: &EngineOptions) -> usize {
-    let options = options.clone().with_num_ctx(positions).with_kv_bytes(None::<usize>);
-    MemoryBill::of(model, &options).unwrap().kv / 4
+    let options = options.clone().with_num_ctx(positions);
+    MemoryEstimate::of(model, &options).unwrap().kv_per_conversation
 }
 
 /// Waits for `done`, no longer than `patience`; how long it took.

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
-use tramontane::engine::MemoryBill;
-use tramontane::{Engine, EngineOptions, Model, ModelOptions};
+use tramontane::{Engine, EngineOptions, MemoryEstimate, Model, ModelOptions};
 
 use super::slot::Slot;
 use super::{Lease, ScheduleError, Scheduler, Shared, Source, Want};
@@ -112,9 +111,8 @@ impl Shared {
 
     /// Bytes of keys and values of one conversation.
     fn kv_bytes(&self, model: &Model, num_ctx: usize) -> usize {
-        let bill = MemoryBill::of(model, &self.engine_options(num_ctx, None));
-        // By default there is room for four.
-        bill.map_or(usize::MAX, |bill| bill.kv / 4)
+        let estimate = MemoryEstimate::of(model, &self.engine_options(num_ctx, None));
+        estimate.map_or(usize::MAX, |estimate| estimate.kv_per_conversation)
     }
 
     fn engine_options(&self, num_ctx: usize, kv_bytes: Option<usize>) -> EngineOptions {
@@ -147,10 +145,11 @@ impl Shared {
             error => ScheduleError::Load(error),
         })?;
         let default = self.options.num_ctx.min(model.context_length()).max(1);
-        let bill = MemoryBill::of(&model, &self.engine_options(default, None));
-        let bill = bill.map_err(ScheduleError::Load)?;
-        let (one, asked) = (bill.kv / 4, self.kv_bytes(&model, self.num_ctx(&model, want)));
-        Ok(Opened { fixed: (bill.weights + bill.scratch) as u64, one, asked, model })
+        let estimate = MemoryEstimate::of(&model, &self.engine_options(default, None));
+        let estimate = estimate.map_err(ScheduleError::Load)?;
+        let one = estimate.kv_per_conversation;
+        let asked = self.kv_bytes(&model, self.num_ctx(&model, want));
+        Ok(Opened { fixed: (estimate.weights + estimate.scratch) as u64, one, asked, model })
     }
 
     /// Waits until the model fits: idle models go, the least recently used first; those

@@ -35,7 +35,7 @@ fn names(scheduler: &Scheduler) -> Vec<String> {
 fn size_of_one() -> u64 {
     let options = EngineOptions::default().with_num_ctx(64);
     let model = tramontane::builtin_with(&tramontane::ModelOptions::default().with_threads(1));
-    tramontane::engine::MemoryBill::of(&model.unwrap(), &options).unwrap().total() as u64
+    tramontane::MemoryEstimate::of(&model.unwrap(), &options).unwrap().total() as u64
 }
 
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {

@@ -1,0 +1,125 @@
+//! What a model and its engine will take of the memory, before they do.
+
+use crate::error::Result;
+use crate::gguf::Gguf;
+use crate::kernel::threads::default_threads;
+use crate::kv_cache::KvType;
+use crate::model::config::Config;
+use crate::model::transformer::Transformer;
+use crate::model::{Model, ModelOptions};
+use crate::session::{num_batch, num_ctx};
+
+use super::EngineOptions;
+
+/// Bytes of memory that an engine will take.
+///
+/// Opening a model only maps its file, in milliseconds and without reading weights;
+/// what is computed here comes as work comes.
+///
+/// ```
+/// # #[cfg(feature = "builtin")] {
+/// use tramontane::{Gguf, MemoryEstimate};
+/// // Gguf::open("model.gguf")? needs neither vocabulary nor threads.
+/// let file = Gguf::from_bytes(tramontane::builtin_bytes())?;
+/// let estimate = MemoryEstimate::of_file(&file, &Default::default(), &Default::default())?;
+/// assert_eq!(estimate.kv, 4 * estimate.kv_per_conversation);
+/// assert!(estimate.weights > 0 && estimate.total() < 200_000_000);
+/// # }
+/// # Ok::<(), tramontane::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryEstimate {
+    /// Weights in the mapped file: pages that the system shares between processes and
+    /// takes back when memory is short (which makes the next pass slow).
+    pub weights: usize,
+    /// Keys and values at most: the engine's budget, [`EngineOptions::kv_bytes`].
+    pub kv: usize,
+    /// Keys and values of one conversation of [`EngineOptions::num_ctx`] positions at most.
+    pub kv_per_conversation: usize,
+    /// Activations, logits and unpacked weights of one pass of full size, at most.
+    pub scratch: usize,
+}
+
+impl MemoryEstimate {
+    /// The estimate of an engine for `model`.
+    ///
+    /// # Errors
+    /// As [`Engine::new`](super::Engine::new).
+    pub fn of(model: &Model, options: &EngineOptions) -> Result<Self> {
+        let config = &model.transformer().config;
+        MemoryEstimate::new(model.file(), config, model.threads(), options)
+    }
+
+    /// The estimate of an engine for the model in `file`, which is not made ready to run.
+    ///
+    /// # Errors
+    /// As [`Model::from_gguf`] for the network, and [`Engine::new`](super::Engine::new).
+    pub fn of_file(file: &Gguf, model: &ModelOptions, options: &EngineOptions) -> Result<Self> {
+        let (config, _) = Transformer::read(file, model)?;
+        let threads = model.threads.unwrap_or_else(default_threads);
+        MemoryEstimate::new(file, &config, threads, options)
+    }
+
+    fn new(file: &Gguf, config: &Config, threads: usize, options: &EngineOptions) -> Result<Self> {
+        let (positions, rows) = dimensions(config, options)?;
+        let kv_per_conversation = kv_bytes(config, positions, options.kv_type, rows);
+        Ok(MemoryEstimate {
+            weights: file.tensors().iter().map(|tensor| tensor.bytes().len()).sum(),
+            kv: options.kv_bytes.unwrap_or_else(|| kv_per_conversation.saturating_mul(4)),
+            kv_per_conversation,
+            scratch: scratch(config, threads, rows, options.max_running),
+        })
+    }
+
+    /// All of it: weights, keys and values, scratch.
+    pub fn total(&self) -> usize {
+        self.weights.saturating_add(self.kv).saturating_add(self.scratch)
+    }
+}
+
+/// Positions of a conversation and rows of a pass.
+fn dimensions(config: &Config, options: &EngineOptions) -> Result<(usize, usize)> {
+    Ok((num_ctx(config.context_length, options.num_ctx)?, num_batch(options.num_batch)?))
+}
+
+/// The budget of keys and values: four conversations if nobody says.
+pub(super) fn kv_limit(model: &Model, options: &EngineOptions) -> Result<usize> {
+    let config = &model.transformer().config;
+    let (positions, rows) = dimensions(config, options)?;
+    let four = || kv_bytes(config, positions, options.kv_type, rows).saturating_mul(4);
+    Ok(options.kv_bytes.unwrap_or_else(four))
+}
+
+/// The most that one conversation of `positions` takes.
+pub(super) fn kv_bytes(
+    config: &Config,
+    positions: usize,
+    kv_type: KvType,
+    num_batch: usize,
+) -> usize {
+    config.kv_shape(kv_type).bytes_for(positions, rows_ahead(num_batch))
+}
+
+/// Positions ahead of a stream for which memory is made ready; more than the length of a
+/// draft.
+pub(super) const AHEAD: usize = 128;
+
+/// So far ahead of what it has computed a sequence holds memory.
+pub(super) fn rows_ahead(num_batch: usize) -> usize {
+    num_batch.max(AHEAD)
+}
+
+/// Buffers of [`State`](crate::model::forward::State), and of every thread.
+fn scratch(config: &Config, threads: usize, rows: usize, streams: usize) -> usize {
+    let widest = config.dim.max(config.q_dim()).max(config.ffn_dim);
+    // The residual stream, the input of a product, q, k, v and the gate's output in f32;
+    // the input quantized, twice (in rows and side by side), with scales and sums.
+    let floats = config.dim + widest + config.q_dim() + 2 * config.kv_dim() + config.ffn_dim;
+    let activations = rows.saturating_mul(4 * floats + 3 * widest);
+    let logits = streams.saturating_mul(8 * 4 * config.n_vocab);
+    // A strip of the product and of its other matrix; unpacked weights.
+    let thread = rows.saturating_mul(2 * 32 * 4) + 40 * widest;
+    let threads = thread.saturating_mul(threads);
+    activations.saturating_add(logits).saturating_add(threads)
+}
