@@ -6,9 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use tramontane::{
-    Canceller, Chat, ContextFull, Engine, EngineOptions, Error, FinishReason, GenerateOptions,
-    Generation, Gguf, KvType, Message, Model, ModelOptions, SamplerOptions, Session,
-    SessionOptions, Summary, feed_together,
+    Bounded, Canceller, Chat, ContextFull, Engine, EngineOptions, Error, FinishReason,
+    GenerateOptions, Generation, Gguf, KvType, Message, Model, ModelOptions, SamplerOptions,
+    Session, SessionOptions, Summary, feed_together,
 };
 
 fn storyteller() -> Model {
@@ -334,6 +334,36 @@ fn a_chat_opens_the_answer_or_continues_it() {
     let (prompt, text) = prompt_of(&chat);
     assert_eq!(prompt, "user: Hi\nassistant: Once upon");
     assert!(text.starts_with(" a time"), "the space is a part of what is continued: {text:?}");
+}
+
+/// What was saved goes on as if it had never been away, in a session and in an engine.
+#[test]
+fn a_saved_conversation_goes_on_elsewhere() {
+    let model = storyteller();
+    let path = std::env::temp_dir().join(format!("tramontane-session-{}", std::process::id()));
+    let new = |num_ctx: usize| model.session(&SessionOptions::default().with_num_ctx(num_ctx));
+    let mut first = new(512).unwrap();
+    assert!(matches!(first.save(&path), Err(Error::Misuse(_))), "nothing to save");
+    first.feed(&(300..400).collect::<Vec<_>>()).unwrap();
+    first.save(&path).unwrap();
+    let expected = first.feed(&[441]).unwrap().to_vec();
+
+    let mut second = new(512).unwrap();
+    second.feed(&[1, 2, 3]).unwrap();
+    second.restore(&path).unwrap();
+    assert_eq!((second.tokens(), second.num_ctx()), (&first.tokens()[..100], 512));
+    assert_eq!(second.feed(&[441]).unwrap(), expected);
+    let engine = Engine::new(&model, &EngineOptions::default()).unwrap();
+    assert_eq!(engine.restore_prefix(&path).unwrap().wait().unwrap(), 100);
+
+    let mut short = new(64).unwrap();
+    short.feed(&[7]).unwrap();
+    assert!(matches!(short.restore(&path), Err(Error::Limit { what: Bounded::Context, .. })));
+    assert_eq!(short.tokens(), [7]);
+    let other = SessionOptions::default().with_kv_type(KvType::Q8_0);
+    let error = model.session(&other).unwrap().restore(&path).unwrap_err().to_string();
+    assert!(error.contains("KV type i16; here it is q8_0"), "{error}");
+    std::fs::remove_file(&path).unwrap();
 }
 
 /// A template that writes the system's message into the last turn leaves little to find.

@@ -22,7 +22,6 @@ mod prefix;
 mod reply;
 mod request;
 mod rhythm;
-mod saved;
 mod sequence;
 mod stats;
 mod stream;

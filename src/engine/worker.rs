@@ -12,8 +12,9 @@ use crate::error::Error;
 use crate::kv_cache::KvBudget;
 use crate::model::Model;
 use crate::model::forward::State;
-use crate::session::Piece;
+use crate::session::{Piece, saved};
 
+use super::Parts;
 use super::costs::{EXPECTED, GuessCosts, PassTimes};
 use super::desk::{Clerk, Woken};
 use super::draft_model::DraftModel;
@@ -22,7 +23,6 @@ use super::request::{Job, Outcome};
 use super::rhythm::Rhythm;
 use super::sequence::{Sequence, Task};
 use super::stats::EngineStats;
-use super::{Parts, saved};
 
 pub(super) struct Worker {
     pub(super) model: Model,

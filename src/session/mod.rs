@@ -5,11 +5,13 @@ mod cancel;
 mod generate;
 mod named;
 pub(crate) mod overflow;
+pub(crate) mod saved;
 mod stop;
 mod timings;
 mod together;
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Instant;
 
 pub(crate) use cancel::CancelHook;
@@ -26,7 +28,7 @@ use generate::PlannedPrompt;
 use overflow::Kept;
 
 use crate::error::{Bounded, Error, Result};
-use crate::kv_cache::{KvCache, KvType};
+use crate::kv_cache::{KvBudget, KvCache, KvType};
 use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
 use crate::template::Chat;
@@ -241,6 +243,56 @@ impl Session {
             pending: self.pending,
             num_batch: self.num_batch,
         }
+    }
+
+    /// Saves what is computed, all of [`tokens`](Session::tokens), to a file, which sessions
+    /// and [engines](crate::Engine::restore_prefix) of this model read. The whole file is
+    /// written, or what was there before stays. The first save or restore hashes the
+    /// model's weights, about a second per 2 GB and thread.
+    ///
+    /// ```
+    /// # #[cfg(feature = "builtin")] {
+    /// # let folder = std::env::temp_dir().join(format!("tramontane-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder).unwrap();
+    /// # let path = folder.join("prefix");
+    /// let model = tramontane::builtin()?;
+    /// let mut session = model.session(&Default::default())?;
+    /// session.feed(&[1, 441, 455, 263])?;
+    /// session.save(&path)?;
+    /// let mut later = model.session(&Default::default())?;
+    /// later.restore(&path)?;
+    /// assert_eq!(later.tokens(), [1, 441, 455, 263]);
+    /// # std::fs::remove_dir_all(&folder).unwrap();
+    /// # }
+    /// # Ok::<(), tramontane::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if nothing is computed, [`Error::NonFinite`] for keys or values
+    /// that could not be read back, [`Error::Io`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        if self.tokens.is_empty() {
+            return Err(Error::misuse("nothing is computed yet that could be saved"));
+        }
+        saved::write(path.as_ref(), &self.model, &self.tokens, &self.cache)
+    }
+
+    /// Puts what [`save`](Session::save), or an engine, saved in the place of the
+    /// conversation.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a file of another model or KV type, [`Error::Unsupported`] for
+    /// one of a newer version, [`Error::File`] for a damaged one, [`Error::Limit`] if it has
+    /// more positions than [`num_ctx`](Session::num_ctx), [`Error::Io`]. The conversation
+    /// stays as it was then.
+    pub fn restore(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let kv_type = self.cache.shape().kv_type;
+        let budget = KvBudget::unlimited();
+        let (tokens, mut cache) = saved::read(path.as_ref(), &self.model, &budget, kv_type)?;
+        self.check_room(tokens.len())?;
+        cache.set_capacity(self.num_ctx())?;
+        (self.cache, self.tokens, self.pending) = (cache, tokens, None);
+        Ok(())
     }
 
     /// Appends `prompt` as plain text (control tokens in it are text) and
