@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use tramontane::engine::{Engine, EngineOptions, Reply, Request};
-use tramontane::{EncodeOptions, GenerateOptions, Model, SamplerOptions, Summary, machine};
+use tramontane::internal::machine;
+use tramontane::{EncodeOptions, GenerateOptions, Model, SamplerOptions, Summary};
 
 /// Measures the engine.
 #[derive(Parser)]

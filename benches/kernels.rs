@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use tramontane::Format;
+use tramontane::Isa;
 use tramontane::KvType;
-use tramontane::bench::{Attention, Heads, Multiplication};
-use tramontane::machine;
-use tramontane::quant::Format;
-use tramontane::simd::Isa;
+use tramontane::internal::machine;
+use tramontane::internal::{Attention, Heads, Multiplication};
 
 const COLS: usize = 4096;
 const BATCHES: [usize; 7] = [1, 2, 3, 4, 8, 64, 512];

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
-use tramontane::{Model, Session, SessionOptions, feed_together};
+use tramontane::internal::feed_together;
+use tramontane::{Model, Session, SessionOptions};
 
 fn tokens(model: &Model, n: usize) -> Vec<u32> {
     (0..n).map(|i| (i * 7919 % model.n_vocab()) as u32).collect()

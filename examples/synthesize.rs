@@ -12,7 +12,7 @@ use std::time::Instant;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tramontane::Gguf;
-use tramontane::bench::synthesize::{Mix, Shape, Synthesis};
+use tramontane::internal::synthesize::{Mix, Shape, Synthesis};
 
 /// Writes a random-weight GGUF file in the shape of a real model.
 #[derive(Parser)]

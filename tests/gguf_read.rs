@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use tramontane::Format;
 use tramontane::gguf::{Array, Gguf, Metadata, Strings, TensorSpec, Value, Writer};
-use tramontane::quant::Format;
 use tramontane::{Error, Place};
 
 fn repository(path: &str) -> PathBuf {

@@ -6,8 +6,8 @@ mod support;
 
 use half::bf16;
 use support::{Way, bits, data, distance, floats, ids, json, ways};
+use tramontane::Format;
 use tramontane::gguf::{TensorSpec, Writer};
-use tramontane::quant::Format;
 use tramontane::{Gguf, Model, ModelOptions};
 
 const CHUNKS: [usize; 4] = [usize::MAX, 1, 7, 50];
@@ -122,5 +122,5 @@ fn forced_instruction_set_is_used_or_refused() {
         let model = Model::open_with(data("models/stories260K.gguf"), &options).unwrap();
         assert_eq!(model.isa(), isa);
     }
-    assert!(tramontane::simd::Isa::named("avx9000").is_err());
+    assert!(tramontane::Isa::named("avx9000").is_err());
 }

@@ -1,7 +1,7 @@
 //! Activations as int8: shapes, rounding, and what is no number.
 
 use proptest::prelude::*;
-use tramontane::quant::{ActivationRows, quantize_block};
+use tramontane::internal::quant::{ActivationRows, quantize_block};
 
 #[test]
 fn activations_are_reshaped_without_stale_lengths() {

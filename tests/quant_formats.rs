@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tramontane::Error;
-use tramontane::quant::{
+use tramontane::internal::quant::{
     self, ActivationRows, BlockDot, BlockFormat, Codes, Format, Scales, dequantize, dot_row,
 };
 

@@ -5,10 +5,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use tramontane::internal::feed_together;
 use tramontane::{
     Bounded, Canceller, Chat, ContextFull, Engine, EngineOptions, Error, FinishReason,
     GenerateOptions, Generation, Gguf, KvType, Message, Model, ModelOptions, SamplerOptions,
-    Session, SessionOptions, Summary, feed_together,
+    Session, SessionOptions, Summary,
 };
 
 fn storyteller() -> Model {

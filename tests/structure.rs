@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the data's way; each may use those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "setters",
     "error",
     "quant",
@@ -23,6 +23,7 @@ const ORDER: [&str; 16] = [
     "session",
     "engine",
     "bench",
+    "internal",
 ];
 
 /// Where `unsafe` may stand: the mapping, instruction sets (folders end in `/`),

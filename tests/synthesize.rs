@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use tramontane::bench::synthesize::{MIXES, Mix, SHAPES, STEP, Shape, Synthesis, fill};
+use tramontane::Format;
 use tramontane::gguf::TensorSpec;
-use tramontane::quant::Format;
+use tramontane::internal::synthesize::{MIXES, Mix, SHAPES, STEP, Shape, Synthesis, fill};
 use tramontane::{EncodeOptions, Gguf, Model, ModelOptions, SessionOptions};
 
 fn synthesize(shape: &Shape, mix: &Mix, seed: u64) -> Vec<u8> {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use tramontane::Model;
-use tramontane::bench::synthesize::{Mix, Shape, Synthesis};
+use tramontane::internal::synthesize::{Mix, Shape, Synthesis};
 
 /// What else a bench needs beside the file: keys and values, buffers, the system.
 const SPARE: u64 = 1 << 30;

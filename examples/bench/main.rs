@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tramontane::simd::Isa;
+use tramontane::Isa;
 use tramontane::{KvType, Model, ModelOptions};
 
 /// Measures a model: pp = tokens of a prompt, tg = tokens generated one by one.

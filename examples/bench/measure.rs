@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use tramontane::{KvType, Model, Session, SessionOptions, feed_together, machine};
+use tramontane::internal::{feed_together, machine};
+use tramontane::{KvType, Model, Session, SessionOptions};
 
 use super::common::Result;
 use super::cost::Cost;

@@ -17,7 +17,7 @@ use super::Session;
 /// # #[cfg(feature = "builtin")] {
 /// let model = tramontane::builtin()?;
 /// let (mut a, mut b) = (model.session(&Default::default())?, model.session(&Default::default())?);
-/// let logits = tramontane::feed_together(&mut [(&mut a, &[1, 5]), (&mut b, &[1])])?;
+/// let logits = tramontane::internal::feed_together(&mut [(&mut a, &[1, 5]), (&mut b, &[1])])?;
 /// assert_eq!(logits.len(), 2);
 /// # }
 /// # Ok::<(), tramontane::Error>(())

@@ -276,7 +276,7 @@ fn mg_25_types() {
 
 #[test]
 fn mg_26_rows_of_whole_blocks() {
-    use tramontane::quant::Format;
+    use tramontane::Format;
     for format in Format::ALL.into_iter().filter(|format| format.block_len() > 1) {
         let block = format.block_len() as u64;
         // The tensor is a whole number of blocks, but its rows are not.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use tramontane::simd::Isa;
+use tramontane::Isa;
 use tramontane::{KvType, Model, ModelOptions, SessionOptions};
 
 /// A file of `tests/data`.
