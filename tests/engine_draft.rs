@@ -59,7 +59,7 @@ fn answers_are_the_same_and_take_fewer_passes() {
     }
     let (done, plain) = (with.stats(), without.stats());
     assert!(done.passes < plain.passes * 2 / 3, "{done:?}, {plain:?}");
-    assert_eq!((done.kv_bytes, done.kv_granted, done.running), (0, 0, 0));
+    assert_eq!((done.kv_bytes, done.kv_reserved, done.running), (0, 0, 0));
 }
 
 /// A draft model takes memory only where some is left: requests fit without it.

@@ -1,16 +1,16 @@
 //! Drafts for speculative decoding, looked up in the sequence itself.
 //!
 //! Text that copies (edited code, quotes, lists) repeats what it or its prompt
-//! has said. [`Lookup`] finds where the last tokens stood before and proposes what
+//! has said. [`PromptLookup`] finds where the last tokens stood before and proposes what
 //! followed there; the model checks all of it in one pass. A wrong draft costs time,
-//! never a token: [`Pace`] decides how many tokens are worth checking.
+//! never a token: [`DraftLength`] decides how many tokens are worth checking.
 //!
 //! ```text
 //! tokens   … the cat sat on the mat . So the cat sat ▮
 //!              └──matched──┘└─draft──┘   └──matched──┘
 //! ```
 
-use super::costs::{GuessCosts, MOST_GUESSES};
+use super::draft_costs::{DraftCosts, MAX_DRAFT};
 
 /// The fewest equal tokens that make a match.
 const LEAST: usize = 2;
@@ -26,7 +26,7 @@ const PLACES: usize = 16;
 /// Ends with the same hash form a chain, the latest first: a lookup walks it and
 /// compares tokens, so a collision costs a comparison. Up to 16 bytes per token.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lookup {
+pub(crate) struct PromptLookup {
     tokens: Vec<u32>,
     /// `[tokens]`: per end of a run, the one before it in its chain; 0 = none.
     earlier: Vec<u32>,
@@ -43,7 +43,7 @@ pub(crate) struct Match {
     pub length: usize,
 }
 
-impl Lookup {
+impl PromptLookup {
     /// Appends a token.
     pub fn push(&mut self, token: u32) {
         // The run that ends here has a continuation now.
@@ -129,7 +129,7 @@ const TRIAL: usize = 3;
 const LOSS: f32 = 0.02;
 
 /// The longest pause between trials, in tokens.
-fn longest_pause(costs: &GuessCosts) -> usize {
+fn longest_pause(costs: &DraftCosts) -> usize {
     (((costs[TRIAL] - 1.0) / LOSS) as usize).clamp(8, 64)
 }
 
@@ -139,7 +139,7 @@ fn longest_pause(costs: &GuessCosts) -> usize {
 /// the most tokens for their cost. Where none promises more than a plain step there
 /// is a pause, which doubles while the trials after it fail; the dearer a trial, the longer.
 #[derive(Debug, Clone)]
-pub(crate) struct Pace {
+pub(crate) struct DraftLength {
     /// The longest draft.
     most: usize,
     /// The share of drafted tokens, up to the first wrong one, that were right; newer
@@ -151,20 +151,20 @@ pub(crate) struct Pace {
     failed: u32,
 }
 
-impl Default for Pace {
+impl Default for DraftLength {
     fn default() -> Self {
-        Pace::new(MOST_GUESSES)
+        DraftLength::new(MAX_DRAFT)
     }
 }
 
-impl Pace {
+impl DraftLength {
     /// Drafts of at most `most` tokens.
     pub fn new(most: usize) -> Self {
-        Pace { most: most.min(MOST_GUESSES), rate: FIRST_RATE, pause: 0, failed: 0 }
+        DraftLength { most: most.min(MAX_DRAFT), rate: FIRST_RATE, pause: 0, failed: 0 }
     }
 
     /// How many tokens to draft for the next pass.
-    pub fn length(&self, costs: &GuessCosts) -> usize {
+    pub fn length(&self, costs: &DraftCosts) -> usize {
         if self.pause > 0 {
             return 0;
         }
@@ -176,7 +176,7 @@ impl Pace {
 
     /// To be called after every pass: `accepted` of `drafted` tokens were right (0 of
     /// 0 without a draft).
-    pub fn record(&mut self, drafted: usize, accepted: usize, costs: &GuessCosts) {
+    pub fn record(&mut self, drafted: usize, accepted: usize, costs: &DraftCosts) {
         self.pause = self.pause.saturating_sub(accepted + 1);
         if drafted == 0 {
             return;
@@ -199,7 +199,7 @@ impl Pace {
 
 /// The length, up to `most`, with the most tokens for their cost; 0 if none promises
 /// more than a plain step. Of `n` drafted tokens `rate + rate² + … + rateⁿ` are right.
-fn best_length(rate: f32, most: usize, costs: &GuessCosts) -> usize {
+fn best_length(rate: f32, most: usize, costs: &DraftCosts) -> usize {
     let (mut best, mut best_gain) = (0, 1.0);
     let (mut tokens, mut all_right) = (1.0, 1.0);
     for (length, cost) in costs.iter().enumerate().take(most + 1).skip(1) {
@@ -218,7 +218,7 @@ mod tests {
     use std::ops::Range;
 
     use super::*;
-    use crate::engine::costs::EXPECTED;
+    use crate::engine::draft_costs::EXPECTED;
 
     /// A text in which nothing repeats by design: xorshift.
     fn noise(seed: u64, tokens: Range<u32>, count: usize) -> Vec<u32> {
@@ -233,16 +233,16 @@ mod tests {
     }
 
     /// Lets a model that is sure to say `output` do so after `prompt`; returns the cost.
-    fn say(lookup: &mut Lookup, pace: &mut Pace, output: &[u32]) -> f32 {
+    fn say(lookup: &mut PromptLookup, drafter: &mut DraftLength, output: &[u32]) -> f32 {
         let (mut said, mut total) = (0, 0.0);
         while said < output.len() {
             // A pass computes the token after the pending one and checks the draft.
             let found = lookup.longest();
-            let length = pace.length(&EXPECTED).min(output.len() - said - 1);
+            let length = drafter.length(&EXPECTED).min(output.len() - said - 1);
             let draft = found.map_or(Vec::new(), |found| lookup.draft(found, length));
             let pairs = draft.iter().zip(&output[said..]);
             let accepted = pairs.take_while(|(draft, true_one)| draft == true_one).count();
-            pace.record(draft.len(), accepted, &EXPECTED);
+            drafter.record(draft.len(), accepted, &EXPECTED);
             lookup.extend(&output[said..=said + accepted]);
             said += accepted + 1;
             total += EXPECTED[draft.len()];
@@ -251,12 +251,12 @@ mod tests {
     }
 
     fn speed_up(prompt: &[u32], output: &[u32]) -> f32 {
-        let (mut lookup, mut pace) = (Lookup::default(), Pace::default());
+        let (mut lookup, mut drafter) = (PromptLookup::default(), DraftLength::default());
         lookup.extend(prompt);
-        output.len() as f32 / say(&mut lookup, &mut pace, output)
+        output.len() as f32 / say(&mut lookup, &mut drafter, output)
     }
 
-    /// What `Lookup` should find, by looking everywhere.
+    /// What `PromptLookup` should find, by looking everywhere.
     fn longest(tokens: &[u32]) -> Option<Match> {
         let mut best: Option<Match> = None;
         for place in (1..tokens.len()).rev() {
@@ -274,7 +274,7 @@ mod tests {
         // Few kinds of tokens: many matches. Fewer places than are looked at.
         for (kinds, count) in [(9, 400), (40, 2000), (3, 20)] {
             let tokens = noise(7, 0..kinds, count);
-            let mut lookup = Lookup::default();
+            let mut lookup = PromptLookup::default();
             let mut matches = 0;
             for (i, &token) in tokens.iter().enumerate() {
                 lookup.push(token);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_match_proposes_what_followed_it() {
-        let mut lookup = Lookup::default();
+        let mut lookup = PromptLookup::default();
         assert_eq!(lookup.longest(), None);
         lookup.extend(&[1, 2, 3, 4, 5, 6, 7, 2, 3, 9, 8, 1, 2, 3]);
         let found = lookup.longest();
@@ -298,11 +298,11 @@ mod tests {
 
     #[test]
     fn a_repetition_goes_on_repeating() {
-        let mut lookup = Lookup::default();
+        let mut lookup = PromptLookup::default();
         lookup.extend(&[5, 1, 2, 3, 1, 2, 3, 1, 2, 3]);
         let draft = lookup.longest().map(|found| lookup.draft(found, 7));
         assert_eq!(draft, Some(vec![1, 2, 3, 1, 2, 3, 1]));
-        let mut same = Lookup::default();
+        let mut same = PromptLookup::default();
         same.extend(&[4; 1000]);
         assert_eq!(same.longest(), Some(Match { place: 999, length: MOST }));
         assert_eq!(same.draft(Match { place: 999, length: MOST }, 3), [4; 3]);
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn memory_is_16_bytes_per_token() {
-        let mut lookup = Lookup::default();
+        let mut lookup = PromptLookup::default();
         for count in [1usize, 64, 65, 1000, 4097] {
             lookup.extend(&noise(count as u64, 0..50, count - lookup.tokens.len()));
             let words = lookup.tokens.len() + lookup.earlier.len() + lookup.latest.len();
@@ -338,12 +338,12 @@ mod tests {
             }
         }
         // Always a draft, never right.
-        let mut pace = Pace::default();
+        let mut drafter = DraftLength::default();
         let (mut total, mut drafted) = (0.0, 0);
         for _ in 0..1000 {
-            let length = pace.length(&EXPECTED);
+            let length = drafter.length(&EXPECTED);
             (total, drafted) = (total + EXPECTED[length], drafted + length);
-            pace.record(length, 0, &EXPECTED);
+            drafter.record(length, 0, &EXPECTED);
         }
         assert!(total < 1030.0 && drafted > 100, "{total}, {drafted}");
     }
@@ -351,41 +351,41 @@ mod tests {
     #[test]
     fn copying_is_noticed_within_few_tokens_and_its_end_too() {
         let prompt = noise(1, 0..32000, 600);
-        let (mut lookup, mut pace) = (Lookup::default(), Pace::default());
+        let (mut lookup, mut drafter) = (PromptLookup::default(), DraftLength::default());
         lookup.extend(&prompt);
         // A long stretch of wrong drafts: 64 kinds of tokens that the prompt lacks.
         let plain = noise(2, 40000..40064, 2000);
-        assert!(say(&mut lookup, &mut pace, &plain) < 2060.0);
-        let copied = say(&mut lookup, &mut pace, &prompt[..40]);
+        assert!(say(&mut lookup, &mut drafter, &plain) < 2060.0);
+        let copied = say(&mut lookup, &mut drafter, &prompt[..40]);
         assert!(copied < 20.0, "40 copied tokens took {copied}");
         assert_eq!(
             {
-                say(&mut lookup, &mut pace, &prompt[40..300]);
-                pace.length(&EXPECTED)
+                say(&mut lookup, &mut drafter, &prompt[40..300]);
+                drafter.length(&EXPECTED)
             },
-            MOST_GUESSES
+            MAX_DRAFT
         );
-        let after = say(&mut lookup, &mut pace, &noise(3, 40000..40064, 1000));
+        let after = say(&mut lookup, &mut drafter, &noise(3, 40000..40064, 1000));
         assert!(after < 1030.0, "{after}");
     }
 
     #[test]
     fn drafts_grow_with_success_and_never_exceed_the_most() {
-        let mut pace = Pace::default();
-        let first = pace.length(&EXPECTED);
+        let mut drafter = DraftLength::default();
+        let first = drafter.length(&EXPECTED);
         assert_eq!(first, 3);
         for _ in 0..10 {
-            let length = pace.length(&EXPECTED);
-            pace.record(length, length, &EXPECTED);
+            let length = drafter.length(&EXPECTED);
+            drafter.record(length, length, &EXPECTED);
         }
-        assert_eq!(pace.length(&EXPECTED), MOST_GUESSES);
+        assert_eq!(drafter.length(&EXPECTED), MAX_DRAFT);
         for most in 0..20 {
-            let mut pace = Pace::new(most);
+            let mut drafter = DraftLength::new(most);
             for i in 0..100 {
-                assert!(pace.length(&EXPECTED) <= most);
-                pace.record(
-                    pace.length(&EXPECTED),
-                    if i < 50 { pace.length(&EXPECTED) } else { 0 },
+                assert!(drafter.length(&EXPECTED) <= most);
+                drafter.record(
+                    drafter.length(&EXPECTED),
+                    if i < 50 { drafter.length(&EXPECTED) } else { 0 },
                     &EXPECTED,
                 );
             }
@@ -394,21 +394,22 @@ mod tests {
 
     /// Where every row costs, as with a small model, trials are rare and copying pays less.
     #[test]
-    fn dear_guesses_are_tried_rarely() {
-        let dear = [1.0, 1.6, 1.7, 1.8, 2.1, 2.4, 2.6, 2.9, 3.4, 3.6, 3.8, 4.0, 4.2, 4.4, 4.6, 4.8];
-        let (mut pace, mut total) = (Pace::default(), 0.0);
+    fn costly_drafts_are_tried_rarely() {
+        let costly =
+            [1.0, 1.6, 1.7, 1.8, 2.1, 2.4, 2.6, 2.9, 3.4, 3.6, 3.8, 4.0, 4.2, 4.4, 4.6, 4.8];
+        let (mut drafter, mut total) = (DraftLength::default(), 0.0);
         for _ in 0..1000 {
-            let length = pace.length(&dear);
-            total += dear[length];
-            pace.record(length, 0, &dear);
+            let length = drafter.length(&costly);
+            total += costly[length];
+            drafter.record(length, 0, &costly);
         }
         assert!(total < 1030.0, "{total}");
-        let mut pace = Pace::default();
+        let mut drafter = DraftLength::default();
         let (mut total, mut tokens) = (0.0, 0);
         while tokens < 200 {
-            let length = pace.length(&dear);
-            (total, tokens) = (total + dear[length], tokens + 1 + length);
-            pace.record(length, length, &dear);
+            let length = drafter.length(&costly);
+            (total, tokens) = (total + costly[length], tokens + 1 + length);
+            drafter.record(length, length, &costly);
         }
         assert!(tokens as f32 > 2.0 * total, "{tokens} tokens for {total}");
     }

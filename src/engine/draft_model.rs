@@ -1,8 +1,8 @@
-//! Guesses by a second, smaller model of the same vocabulary.
+//! Drafts by a second, smaller model of the same vocabulary.
 //!
 //! It computes the streams' tokens beside the model, and then the likeliest next ones,
-//! all streams in one pass per token. Its keys and values are paid from the engine's
-//! budget; a stream for which there is no memory left goes without its guesses.
+//! all streams in one pass per token. Its keys and values count against the
+//! engine's budget; a stream for which there is no memory left goes without its drafts.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,19 +26,19 @@ pub(super) struct DraftModel {
 }
 
 /// What it has computed of a sequence.
-pub(super) struct Shadow {
+pub(super) struct DraftState {
     cache: KvCache,
     tokens: Vec<u32>,
 }
 
-/// A stream that wants guesses.
-pub(super) struct Want<'a> {
-    pub shadow: &'a mut Shadow,
+/// A stream that requests a draft.
+pub(super) struct DraftRequest<'a> {
+    pub state: &'a mut DraftState,
     /// All tokens of the stream.
     pub tokens: &'a [u32],
-    /// Guesses wanted, then those made.
+    /// Tokens wanted, then those drafted.
     pub count: usize,
-    pub guesses: Vec<u32>,
+    pub draft: Vec<u32>,
 }
 
 impl DraftModel {
@@ -63,30 +63,31 @@ impl DraftModel {
     }
 
     /// For a sequence of up to `positions`, if there is memory.
-    pub fn shadow(&self, positions: usize) -> Option<Shadow> {
+    pub fn state(&self, positions: usize) -> Option<DraftState> {
         let transformer = self.model.transformer();
         let mut cache = transformer.cache_within(&self.budget, positions, self.kv_type);
         cache.grant(positions, CATCH_UP).ok()?;
-        Some(Shadow { cache, tokens: Vec::new() })
+        Some(DraftState { cache, tokens: Vec::new() })
     }
 
-    /// Makes the guesses of all `wants`; fewer where it is not as far yet.
+    /// Makes the drafts of all `requests`; shorter where it is not as far yet.
     ///
     /// # Errors
-    /// What the network gives; the guesses made so far stay.
-    pub fn guess(&mut self, wants: &mut [Want<'_>]) -> Result<()> {
-        for Want { shadow, tokens, .. } in wants.iter_mut() {
-            shadow.keep(common(&shadow.tokens, tokens));
+    /// What the network gives; what was drafted so far stays.
+    pub fn draft(&mut self, requests: &mut [DraftRequest<'_>]) -> Result<()> {
+        for DraftRequest { state, tokens, .. } in requests.iter_mut() {
+            state.keep(common(&state.tokens, tokens));
         }
-        let most = wants.iter().map(|want| want.count).max().unwrap_or(0);
+        let most = requests.iter().map(|request| request.count).max().unwrap_or(0);
         for round in 0..most {
-            let inputs: Vec<Vec<u32>> = wants.iter().map(|want| want.input(round)).collect();
+            let inputs: Vec<Vec<u32>> =
+                requests.iter().map(|request| request.input(round)).collect();
             let mut feeds = Vec::new();
-            for (want, input) in wants.iter_mut().zip(&inputs) {
+            for (request, input) in requests.iter_mut().zip(&inputs) {
                 if !input.is_empty() {
                     let wanted =
-                        if want.reaches(input.len()) { Wanted::Last } else { Wanted::None };
-                    feeds.push(Feed { cache: &mut want.shadow.cache, tokens: input, wanted });
+                        if request.reaches(input.len()) { Wanted::Last } else { Wanted::None };
+                    feeds.push(Feed { cache: &mut request.state.cache, tokens: input, wanted });
                 }
             }
             if feeds.is_empty() {
@@ -95,11 +96,11 @@ impl DraftModel {
             let transformer = self.model.transformer();
             transformer.forward(&mut self.state, &mut feeds, &AtomicBool::new(false))?;
             let mut rows = self.state.logits.chunks_exact(self.model.n_vocab());
-            for (want, input) in wants.iter_mut().zip(&inputs) {
-                let reaches = !input.is_empty() && want.reaches(input.len());
-                want.shadow.tokens.extend(input);
+            for (request, input) in requests.iter_mut().zip(&inputs) {
+                let reaches = !input.is_empty() && request.reaches(input.len());
+                request.state.tokens.extend(input);
                 if let Some(row) = reaches.then(|| rows.next()).flatten() {
-                    want.guesses.push(likeliest(row));
+                    request.draft.push(likeliest(row));
                 }
             }
         }
@@ -107,27 +108,27 @@ impl DraftModel {
     }
 }
 
-impl Want<'_> {
+impl DraftRequest<'_> {
     /// What to compute in this round: the rest of the tokens first, then the newest
-    /// guess.
+    /// drafted one.
     fn input(&self, round: usize) -> Vec<u32> {
-        let computed = self.shadow.tokens.len();
+        let computed = self.state.tokens.len();
         if round >= self.count {
             return Vec::new();
         }
         match self.tokens.get(computed..) {
             Some(rest) if !rest.is_empty() => rest[..rest.len().min(CATCH_UP)].to_vec(),
-            _ => self.guesses.last().copied().into_iter().collect(),
+            _ => self.draft.last().copied().into_iter().collect(),
         }
     }
 
     /// Whether all tokens are computed after so many more.
     fn reaches(&self, more: usize) -> bool {
-        self.shadow.tokens.len() + more >= self.tokens.len()
+        self.state.tokens.len() + more >= self.tokens.len()
     }
 }
 
-impl Shadow {
+impl DraftState {
     /// Forgets all but the first `count` tokens: all, where a window has moved on.
     fn keep(&mut self, count: usize) {
         let count = if self.cache.truncate(count).is_ok() { count } else { 0 };

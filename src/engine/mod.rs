@@ -1,34 +1,35 @@
 //! Many conversations with one model at once.
 //!
 //! ```text
-//! submit ─► desk (bounded queue) ─► worker: one pass for all ─► streams of events
-//!                                      │  ▲
-//!                               KV pages under one budget, shared prefixes
+//! submit ─► bounded queue ─► worker: one pass for all ─► replies
+//!                              │  ▲
+//!                       KV pages under one budget, shared prefixes
 //! ```
 //! One thread drives the model. Every pass has a row for each running stream, some
-//! guesses of what comes next, and a slice of the prompts that wait. What rides in a
-//! pass, what was found and what was guessed never changes a bit of an answer.
+//! drafts of what comes next, and a slice of the prompts that wait. Neither the company in a
+//! pass nor prefixes nor drafts change a bit of an answer.
 
 mod admit;
-mod costs;
-mod desk;
+mod dedup;
 mod draft;
+mod draft_costs;
 mod draft_model;
 mod embed;
 mod memory;
 mod pass;
 mod pooling;
+mod prefill;
 mod prefix;
+mod queue;
 mod reply;
 mod request;
-mod rhythm;
 mod sequence;
 mod stats;
 mod stream;
 mod worker;
 
 #[cfg(test)]
-mod desk_tests;
+mod queue_tests;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -50,13 +51,13 @@ use crate::session::{GenerateOptions, Piece, num_batch};
 use crate::template::Chat;
 use crate::tokenizer::EncodeOptions;
 
-use desk::{Desk, Limits, Refusal, Refused};
 use draft_model::DraftModel;
+use queue::{Limits, Queue, Refusal, Refused};
 use request::{Input, Job, Outcome, Text};
 use stream::Stream;
 use worker::Worker;
 
-/// What `desk.rs` and `stream.rs` build upon. `tests/orders` compiles the same
+/// What `queue.rs` and `stream.rs` build upon. `tests/orders` compiles the same
 /// two files upon loom's versions of these, and runs them in every order of events.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +79,7 @@ pub struct EngineOptions {
     /// How keys and values are stored. Default: [`KvType::I16`].
     pub kv_type: KvType,
     /// Rows of prompts per forward pass at most; a row of each running stream and its
-    /// guesses come on top. Default: 512.
+    /// drafts come on top. Default: 512.
     pub num_batch: Option<usize>,
     /// Requests worked on at the same time at most. Default: 32.
     pub max_running: usize,
@@ -87,7 +88,8 @@ pub struct EngineOptions {
     /// Whether what ended requests computed is kept for others, as long as the memory
     /// is not needed. Default: true.
     pub keep_prefixes: bool,
-    /// Whether tokens are guessed ahead from what a text already has. Default: true.
+    /// Whether tokens are drafted from what a text already has and checked in one pass
+    /// (speculative decoding). Default: true.
     pub speculate: bool,
 }
 
@@ -158,7 +160,7 @@ pub struct Engine(Arc<Shared>);
 /// What the clones of an engine share.
 struct Shared {
     model: Model,
-    desk: Desk<Job, Piece, Outcome>,
+    queue: Queue<Job, Piece, Outcome>,
     budget: Arc<KvBudget>,
     stats: Arc<Mutex<EngineStats>>,
     num_ctx: usize,
@@ -176,8 +178,8 @@ impl Engine {
         Engine::start(model, None, options)
     }
 
-    /// An engine that has a smaller model of the same vocabulary guess ahead where a
-    /// text has nothing to look up. It pays where the guesses are often right and the
+    /// An engine that has a smaller model of the same vocabulary draft tokens where a
+    /// text has nothing to look up. It pays where the drafts are often right and the
     /// draft model takes a small part of the model's time; answers stay the same.
     ///
     /// # Errors
@@ -197,18 +199,24 @@ impl Engine {
         };
         let budget = KvBudget::new(memory::kv_limit(model, options)?);
         let queue = NonZeroUsize::new(options.max_queue).unwrap_or(NonZeroUsize::MIN);
-        let (desk, clerk) = desk::desk(Limits { queue, backlog: BACKLOG });
+        let (queue, receiver) = queue::queue(Limits { queue, backlog: BACKLOG });
         let stats = Arc::<Mutex<EngineStats>>::default();
         let kv_type = parts.kv_type;
         let draft = draft.map(|draft| DraftModel::new(draft, model, budget.clone(), kv_type));
         let draft = draft.transpose()?;
-        let worker =
-            Worker::new(model.clone(), draft, parts.clone(), clerk, budget.clone(), stats.clone());
+        let worker = Worker::new(
+            model.clone(),
+            draft,
+            parts.clone(),
+            receiver,
+            budget.clone(),
+            stats.clone(),
+        );
         let thread = std::thread::Builder::new().name("tramontane-engine".into());
         let worker =
             thread.spawn(|| worker.run()).map_err(|_| Error::limit(Bounded::Threads, 1, 0))?;
         let (model, worker) = (model.clone(), Some(worker));
-        let shared = Shared { model, desk, budget, stats, num_ctx, options: parts, worker };
+        let shared = Shared { model, queue, budget, stats, num_ctx, options: parts, worker };
         Ok(Engine(Arc::new(shared)))
     }
 
@@ -308,8 +316,8 @@ impl Engine {
     /// What was done so far, and what is held.
     pub fn stats(&self) -> EngineStats {
         let mut stats = *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.waiting = self.0.desk.waiting();
-        (stats.kv_bytes, stats.kv_granted) = self.0.budget.used_and_promised();
+        stats.waiting = self.0.queue.waiting();
+        (stats.kv_bytes, stats.kv_reserved) = self.0.budget.used_and_promised();
         stats
     }
 
@@ -325,7 +333,7 @@ impl Engine {
     }
 
     fn hand_in(&self, job: Job) -> Result<Stream<Piece, Outcome>> {
-        self.0.desk.submit(job).map_err(|Refused { reason, .. }| match reason {
+        self.0.queue.submit(job).map_err(|Refused { reason, .. }| match reason {
             Refusal::QueueFull { waiting, allowed } => Error::QueueFull { waiting, allowed },
             Refusal::Closed => Error::Closed,
         })
@@ -340,7 +348,7 @@ impl fmt::Debug for Engine {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.desk.close();
+        self.queue.close();
         if let Some(worker) = self.worker.take() {
             // A worker that panicked has said so; its streams have ended.
             let _ = worker.join();

@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::model::forward::{Feed, Wanted};
 
-use super::costs::MOST_GUESSES;
+use super::draft_costs::MAX_DRAFT;
 use super::memory::AHEAD;
 use super::request::Outcome;
-use super::sequence::{Guess, Next, Sequence, Task};
+use super::sequence::{Draft, Next, Sequence, Task};
 use super::stats::EngineStats;
 use super::worker::Worker;
 
@@ -18,7 +18,7 @@ use super::worker::Worker;
 const SHORT: usize = 8;
 
 /// In a pass of up to this many rows weights are multiplied where they lie, so that
-/// guesses are cheap.
+/// drafts are cheap.
 const CHEAP: usize = 8;
 
 /// Slabs made ready before a pass at most: a few milliseconds each.
@@ -28,10 +28,10 @@ const PREPARED: usize = 6;
 pub(super) struct Share {
     /// Index of the sequence.
     sequence: usize,
-    /// Tokens that it owes.
+    /// Tokens that are due.
     rows: usize,
-    /// Guesses after the last of them.
-    guess: Guess,
+    /// Tokens drafted after the last of them.
+    draft: Draft,
 }
 
 impl Worker {
@@ -43,7 +43,7 @@ impl Worker {
         }
         let mut left = PREPARED;
         for sequence in &mut self.sequences {
-            if sequence.granted && sequence.leader.is_none() {
+            if sequence.reserved && sequence.prefix_source.is_none() {
                 let ahead = sequence.positions.saturating_sub(sequence.cache.len()).min(AHEAD);
                 // An error comes again where the memory is needed, and ends the sequence.
                 left -= sequence.cache.prepare(ahead, left).unwrap_or(0).min(left);
@@ -51,63 +51,65 @@ impl Worker {
         }
     }
 
-    /// One row of every running stream, their guesses, and a slice of what waits.
+    /// One row of every running stream, their drafts, and a slice of what waits.
     pub(super) fn plan(&mut self) -> Vec<Share> {
         self.make_room();
         let mut plan = Vec::new();
         for (index, sequence) in self.sequences.iter().enumerate() {
             if sequence.decodes() && sequence.is_ready() {
-                plan.push(Share { sequence: index, rows: 1, guess: Guess::default() });
+                plan.push(Share { sequence: index, rows: 1, draft: Draft::default() });
             }
         }
         let streams = plan.len();
-        self.guess(&mut plan);
+        self.draft(&mut plan);
         let most = if self.given_up { SHORT } else { self.options.num_batch };
-        let mut room = self.rhythm.slice(streams, most);
+        let mut room = self.prefill.slice(streams, most);
         for (index, sequence) in self.sequences.iter().enumerate() {
             // Beside streams no more than is made ready, however much the clock allows.
             let most = if streams == 0 { room } else { room.min(AHEAD) };
-            let rows = sequence.owed().min(most);
+            let rows = sequence.due().min(most);
             let ready = sequence.is_ready() && (streams == 0 || sequence.cache.is_prepared(rows));
             if room > 0 && !sequence.decodes() && ready {
                 room -= rows;
-                plan.push(Share { sequence: index, rows, guess: Guess::default() });
+                plan.push(Share { sequence: index, rows, draft: Draft::default() });
             }
         }
         plan
     }
 
-    /// Guesses share the rows that a pass has cheaply: up to [`CHEAP`] in all, and as
+    /// Drafts share the rows that a pass has cheaply: up to [`CHEAP`] in all, and as
     /// many again where there are that many streams; one stream alone may have more.
-    fn guess(&mut self, plan: &mut [Share]) {
+    fn draft(&mut self, plan: &mut [Share]) {
         let streams = plan.len().max(1);
         let room = match streams {
             // Nobody else waits for this pass to end.
-            1 if !self.given_up => MOST_GUESSES,
+            1 if !self.given_up => MAX_DRAFT,
             few if few <= CHEAP / 2 => CHEAP - few,
             _ => CHEAP,
         };
         let each = (room / streams).max(1);
-        let costs = self.times.guess_costs(streams);
-        self.guess_costs = costs;
+        let costs = self.times.draft_costs(streams);
+        self.draft_costs = costs;
         for share in &mut *plan {
-            share.guess = self.sequences[share.sequence].look_up(each, &costs);
+            share.draft = self.sequences[share.sequence].draft_by_lookup(each, &costs);
         }
         let Worker { draft_model: Some(model), sequences, .. } = self else { return };
         let mut all: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
-        let (mut wants, mut of) = (Vec::new(), Vec::new());
+        let (mut requests, mut of) = (Vec::new(), Vec::new());
         for (index, share) in plan.iter().enumerate() {
-            let without = share.guess.tokens.is_empty();
+            let without = share.draft.tokens.is_empty();
             let sequence = all[share.sequence].take().filter(|_| without);
-            if let Some(want) = sequence.and_then(|sequence| sequence.want(each, &costs)) {
-                wants.push(want);
+            if let Some(request) =
+                sequence.and_then(|sequence| sequence.draft_request(each, &costs))
+            {
+                requests.push(request);
                 of.push(index);
             }
         }
-        // What goes wrong there costs guesses, no answers.
-        let _ = model.guess(&mut wants);
-        for (want, index) in wants.into_iter().zip(of) {
-            plan[index].guess = Guess { tokens: want.guesses, by_model: true };
+        // What goes wrong there costs drafts, not answers.
+        let _ = model.draft(&mut requests);
+        for (request, index) in requests.into_iter().zip(of) {
+            plan[index].draft = Draft { tokens: request.draft, by_model: true };
         }
     }
 
@@ -118,12 +120,12 @@ impl Worker {
                 self.end(index, Outcome::Failed(error));
             }
         }
-        self.regrant();
+        self.reserve_again();
     }
 
     pub(super) fn pass(&mut self, plan: &[Share]) {
         let start = Instant::now();
-        let rows: usize = plan.iter().map(|share| share.rows + share.guess.tokens.len()).sum();
+        let rows: usize = plan.iter().map(|share| share.rows + share.draft.tokens.len()).sum();
         let result = self.forward(plan, rows);
         let given_up = matches!(result, Err(Error::Cancelled));
         self.given_up = given_up;
@@ -131,10 +133,10 @@ impl Worker {
             Ok(()) => {
                 let streams =
                     plan.iter().filter(|share| self.sequences[share.sequence].is_stream());
-                let (streams, guessed) =
-                    streams.fold((0, 0), |(n, guessed), s| (n + 1, guessed + s.guess.tokens.len()));
-                let (prompts, time) = (rows - streams - guessed, start.elapsed());
-                self.rhythm.record(streams, prompts, time);
+                let (streams, drafted) =
+                    streams.fold((0, 0), |(n, drafted), s| (n + 1, drafted + s.draft.tokens.len()));
+                let (prompts, time) = (rows - streams - drafted, start.elapsed());
+                self.prefill.record(streams, prompts, time);
                 if prompts == 0 {
                     self.times.record(rows, time);
                 }
@@ -147,29 +149,29 @@ impl Worker {
     }
 
     fn forward(&mut self, plan: &[Share], rows: usize) -> Result<()> {
-        let Worker { model, state, sequences, clerk, given_up, .. } = self;
+        let Worker { model, state, sequences, receiver, given_up, .. } = self;
         let inputs: Vec<Vec<u32>> = plan
             .iter()
             .map(|share| {
                 let Sequence { tokens, cache, .. } = &sequences[share.sequence];
-                [&tokens[cache.len()..cache.len() + share.rows], &share.guess.tokens].concat()
+                [&tokens[cache.len()..cache.len() + share.rows], &share.draft.tokens].concat()
             })
             .collect();
         let mut caches: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
         let mut feeds = Vec::with_capacity(plan.len());
         for (share, tokens) in plan.iter().zip(&inputs) {
             let Some(sequence) = caches[share.sequence].take() else { continue };
-            let last = share.rows == sequence.owed();
+            let last = share.rows == sequence.due();
             let wanted = match sequence.task {
                 Task::Embed { .. } => Wanted::Hidden,
                 Task::Generate(_) if !last => Wanted::None,
-                Task::Generate(_) if share.guess.tokens.is_empty() => Wanted::Last,
+                Task::Generate(_) if share.draft.tokens.is_empty() => Wanted::Last,
                 Task::Generate(_) => Wanted::All,
             };
             feeds.push(Feed { cache: &mut sequence.cache, tokens, wanted });
         }
         let never = AtomicBool::new(false);
-        let cancel = if rows > SHORT && !*given_up { clerk.interrupt() } else { &never };
+        let cancel = if rows > SHORT && !*given_up { receiver.interrupt() } else { &never };
         model.transformer().forward(state, &mut feeds, cancel)
     }
 
@@ -194,12 +196,12 @@ impl Worker {
                 if sequence.cache.len() < sequence.tokens.len() {
                     continue;
                 }
-                (own, logits) = logits.split_at((1 + share.guess.tokens.len()) * n_vocab);
+                (own, logits) = logits.split_at((1 + share.draft.tokens.len()) * n_vocab);
                 let before = sequence.tokens.len();
                 let (next, right) =
-                    sequence.take_logits(&self.model, &share.guess, own, &self.guess_costs);
+                    sequence.take_logits(&self.model, &share.draft, own, &self.draft_costs);
                 counts.generated_tokens += (sequence.tokens.len() - before) as u64;
-                counts.drafted_tokens += share.guess.tokens.len() as u64;
+                counts.drafted_tokens += share.draft.tokens.len() as u64;
                 counts.accepted_tokens += right as u64;
                 next
             };

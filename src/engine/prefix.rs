@@ -2,9 +2,11 @@
 //!
 //! Entries are found by their tokens, compared one by one; there are few, and a wrong
 //! hit would be a wrong answer. Memory belongs to running requests first: entries go,
-//! least recently used first, when a grant is short.
+//! least recently used first, when a reservation is short.
 
 use crate::kv_cache::KvCache;
+
+use super::memory;
 
 /// Entries at most; each holds at least one slab of every layer.
 const MOST: usize = 256;
@@ -96,6 +98,23 @@ impl Prefixes {
             self.entries.remove(0);
         }
         any
+    }
+
+    /// Reserves memory for `positions`, and makes `cache` the owner of the pages that it
+    /// will write. Entries make room; whether that was enough.
+    pub fn reserve(&mut self, cache: &mut KvCache, positions: usize, num_batch: usize) -> bool {
+        let rows = memory::rows_ahead(num_batch);
+        if cache.set_capacity(positions.max(cache.len())).is_err() {
+            return false;
+        }
+        while let Err(short) = cache.grant(positions, rows) {
+            // Nothing is dropped for a request that has to wait all the same.
+            let enough = short.free.saturating_add(self.bytes()) >= short.needed;
+            if !enough || !self.evict() {
+                return false;
+            }
+        }
+        cache.reserve(0).is_ok()
     }
 
     /// The most that dropping all of them would give.

@@ -27,8 +27,8 @@ pub struct Request {
     /// Whether the answer is a text of its own (a chat's), so that a leading space
     /// of the vocabulary is no part of it.
     pub own_text: bool,
-    /// Whether tokens that the prompt or the answer already has are guessed ahead, if
-    /// the engine does so. The answer is the same either way.
+    /// Whether tokens that the prompt or the answer already has are drafted, if
+    /// the engine does so. The answer is the same either way. Default: true.
     pub speculate: bool,
 }
 

@@ -1,8 +1,8 @@
 //! One request being worked on.
 //!
-//! A sequence is its tokens and a cache that has computed the first of them. What it
-//! owes, the rest, is the prompt's remainder at first and the newest token later; a
-//! pass that pays all of it brings logits, and they bring the next token.
+//! A sequence is its tokens and a cache that has computed the first of them. The rest is
+//! due: the prompt's remainder at first and the newest token later. A pass that computes
+//! all that is due brings logits, and they bring the next token.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use crate::model::Model;
 use crate::session::answer::Answer;
 use crate::session::{FinishReason, Piece, Summary, Timings};
 
-use super::costs::GuessCosts;
-use super::draft::{Lookup, Pace};
-use super::draft_model::{Shadow, Want};
+use super::draft::{DraftLength, PromptLookup};
+use super::draft_costs::DraftCosts;
+use super::draft_model::{DraftRequest, DraftState};
 use super::embed::Embedding;
 use super::pooling::Pool;
 use super::request::{Input, Outcome, Text, no_room};
 use super::stream::Sink;
 
-/// Guesses of a draft model at a time at most: each costs a pass of it.
-const MODEL_GUESSES: usize = 4;
+/// Tokens of a draft model at a time at most: each costs a pass of it.
+const MAX_MODEL_DRAFT: usize = 4;
 
 pub(super) struct Sequence {
     /// Counts up with the order of arrival.
@@ -29,12 +29,12 @@ pub(super) struct Sequence {
     pub sink: Sink<Piece, Outcome>,
     pub cache: KvCache,
     pub tokens: Vec<u32>,
-    /// Positions that it may come to use: what is granted.
+    /// Positions that it may come to use: what is reserved.
     pub positions: usize,
-    /// Whether they are granted; it does not move before.
-    pub granted: bool,
+    /// Whether they are reserved; it is in no pass before.
+    pub reserved: bool,
     /// Another sequence that is about to compute so many of the same first tokens.
-    pub leader: Option<(u64, usize)>,
+    pub prefix_source: Option<(u64, usize)>,
     /// How many of its tokens were found, not computed.
     pub found: usize,
     pub task: Task,
@@ -55,17 +55,17 @@ pub(super) struct Generating {
     speculation: Option<Speculation>,
 }
 
-/// Guesses ahead.
+/// What drafts the next tokens.
 struct Speculation {
-    lookup: Lookup,
-    pace: Pace,
+    lookup: PromptLookup,
+    length: DraftLength,
     /// Where the text has nothing to look up.
-    by_model: Option<(Shadow, Pace)>,
+    by_model: Option<(DraftState, DraftLength)>,
 }
 
 /// Tokens that may come next.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Guess {
+pub(super) struct Draft {
     pub tokens: Vec<u32>,
     pub by_model: bool,
 }
@@ -88,9 +88,9 @@ impl Generating {
         };
         let summary = Summary { finish_reason: None, dropped_tokens: dropped, timings };
         let speculation = (speculate && wanted).then(|| {
-            let mut lookup = Lookup::default();
+            let mut lookup = PromptLookup::default();
             lookup.extend(&tokens);
-            Speculation { lookup, pace: Pace::default(), by_model: None }
+            Speculation { lookup, length: DraftLength::default(), by_model: None }
         });
         (tokens, Generating { answer, num_ctx, summary, clock, speculation })
     }
@@ -105,18 +105,18 @@ impl Task {
 
 impl Sequence {
     /// Tokens not computed yet.
-    pub fn owed(&self) -> usize {
+    pub fn due(&self) -> usize {
         self.tokens.len() - self.cache.len()
     }
 
     /// Whether its next row brings a token at once.
     pub fn decodes(&self) -> bool {
-        self.owed() == 1 && matches!(self.task, Task::Generate(_))
+        self.due() == 1 && matches!(self.task, Task::Generate(_))
     }
 
     /// Whether it may be in the next pass.
     pub fn is_ready(&self) -> bool {
-        self.granted && self.leader.is_none() && !self.sink.must_pause()
+        self.reserved && self.prefix_source.is_none() && !self.sink.must_pause()
     }
 
     /// Takes over `cache`, which has computed the first of its tokens.
@@ -129,40 +129,40 @@ impl Sequence {
         }
     }
 
-    /// Up to `room` guesses of the tokens after the last one, looked up in the text.
-    pub fn look_up(&self, room: usize, costs: &GuessCosts) -> Guess {
-        let room = room.min(self.room_for_guesses());
-        let Task::Generate(text) = &self.task else { return Guess::default() };
-        let Some(Speculation { lookup, pace, .. }) = &text.speculation else {
-            return Guess::default();
+    /// A draft of up to `room` tokens after the last one, looked up in the text.
+    pub fn draft_by_lookup(&self, room: usize, costs: &DraftCosts) -> Draft {
+        let room = room.min(self.room_for_draft());
+        let Task::Generate(text) = &self.task else { return Draft::default() };
+        let Some(Speculation { lookup, length, .. }) = &text.speculation else {
+            return Draft::default();
         };
-        let tokens = match pace.length(costs).min(room) {
+        let tokens = match length.length(costs).min(room) {
             0 => Vec::new(),
             most => lookup.longest().map_or_else(Vec::new, |found| lookup.draft(found, most)),
         };
-        Guess { tokens, by_model: false }
+        Draft { tokens, by_model: false }
     }
 
-    /// What to ask the draft model for: up to `room` guesses.
-    pub fn want(&mut self, room: usize, costs: &GuessCosts) -> Option<Want<'_>> {
-        let room = room.min(self.room_for_guesses());
+    /// What to ask the draft model for: up to `room` tokens.
+    pub fn draft_request(&mut self, room: usize, costs: &DraftCosts) -> Option<DraftRequest<'_>> {
+        let room = room.min(self.room_for_draft());
         let Task::Generate(text) = &mut self.task else { return None };
-        let (shadow, pace) = text.speculation.as_mut()?.by_model.as_mut()?;
-        let count = pace.length(costs).min(room);
-        (count > 0).then(|| Want { shadow, tokens: &self.tokens, count, guesses: Vec::new() })
+        let (state, length) = text.speculation.as_mut()?.by_model.as_mut()?;
+        let count = length.length(costs).min(room);
+        (count > 0).then(|| DraftRequest { state, tokens: &self.tokens, count, draft: Vec::new() })
     }
 
-    /// Gives it a draft model's guesses.
-    pub fn follow(&mut self, shadow: Option<Shadow>) {
+    /// Lets a draft model draft where there is nothing to look up.
+    pub fn set_draft_model(&mut self, state: Option<DraftState>) {
         if let Task::Generate(text) = &mut self.task
             && let Some(speculation) = &mut text.speculation
         {
-            speculation.by_model = shadow.map(|shadow| (shadow, Pace::new(MODEL_GUESSES)));
+            speculation.by_model = state.map(|state| (state, DraftLength::new(MAX_MODEL_DRAFT)));
         }
     }
 
-    /// Guesses that could be used: the pass brings one token anyway.
-    fn room_for_guesses(&self) -> usize {
+    /// Drafted tokens that could be used: the pass brings one token anyway.
+    fn room_for_draft(&self) -> usize {
         let Task::Generate(text) = &self.task else { return 0 };
         let left = text
             .answer
@@ -188,22 +188,22 @@ impl Sequence {
         text.summary.dropped_tokens += kept.dropped;
         self.tokens = kept.tokens;
         if let Some(speculation) = &mut text.speculation {
-            speculation.lookup = Lookup::default();
+            speculation.lookup = PromptLookup::default();
             speculation.lookup.extend(&self.tokens);
         }
         self.cache.clear();
-        self.granted = false;
+        self.reserved = false;
         Ok(())
     }
 
     /// Takes what a pass computed after the last of the tokens and after each
-    /// guess: rows of `logits`. Returns how many guesses were right, too.
+    /// drafted one: rows of `logits`. Returns how many drafted tokens were right, too.
     pub fn take_logits(
         &mut self,
         model: &Model,
-        guess: &Guess,
+        draft: &Draft,
         logits: &[f32],
-        costs: &GuessCosts,
+        costs: &DraftCosts,
     ) -> (Next, usize) {
         let Task::Generate(text) = &mut self.task else { return (Next::More, 0) };
         let start = self.tokens.len();
@@ -222,25 +222,25 @@ impl Sequence {
             self.tokens.push(token);
             self.sink.send(piece);
             end = reason;
-            if end.is_some() || guess.tokens.get(right) != Some(&token) {
+            if end.is_some() || draft.tokens.get(right) != Some(&token) {
                 break;
             }
             right += 1;
         }
-        if let Some(Speculation { lookup, pace, by_model }) = &mut text.speculation {
-            let (count, none) = ((guess.tokens.len(), right), (0, 0));
-            let looked_up = if guess.by_model { none } else { count };
-            pace.record(looked_up.0, looked_up.1, costs);
-            if let Some((_, pace)) = by_model {
-                let modelled = if guess.by_model { count } else { none };
-                pace.record(modelled.0, modelled.1, costs);
+        if let Some(Speculation { lookup, length, by_model }) = &mut text.speculation {
+            let (count, none) = ((draft.tokens.len(), right), (0, 0));
+            let looked_up = if draft.by_model { none } else { count };
+            length.record(looked_up.0, looked_up.1, costs);
+            if let Some((_, length)) = by_model {
+                let modelled = if draft.by_model { count } else { none };
+                length.record(modelled.0, modelled.1, costs);
             }
             lookup.extend(&self.tokens[start..]);
         }
         text.summary.timings.generated_tokens = text.answer.generated();
-        text.summary.timings.drafted_tokens += guess.tokens.len();
+        text.summary.timings.drafted_tokens += draft.tokens.len();
         text.summary.timings.accepted_tokens += right;
-        // All but the newest token is computed; wrong guesses are forgotten.
+        // All but the newest token is computed; wrong drafts are forgotten.
         if let Err(error) = self.cache.truncate(self.tokens.len() - 1) {
             return (Next::Done(Outcome::Failed(error)), right);
         }

@@ -17,14 +17,14 @@ pub struct EngineStats {
     pub reused_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
-    /// Tokens guessed ahead.
+    /// Tokens drafted.
     pub drafted_tokens: u64,
-    /// Guesses that were right.
+    /// Drafted tokens that were right.
     pub accepted_tokens: u64,
     /// Bytes of keys and values held, shared ones once.
     pub kv_bytes: usize,
-    /// Bytes set aside for running requests beyond that.
-    pub kv_granted: usize,
+    /// Bytes reserved for running requests beyond that.
+    pub kv_reserved: usize,
     /// Prefixes kept of ended requests.
     pub prefixes: usize,
     /// Their tokens.

@@ -9,8 +9,9 @@
 //! [`End::abandoned`] if the sink is dropped without one, or [`End::cancelled`] if the
 //! client cancels while the request still waits: that needs no worker.
 //!
-//! Locks: a channel's and the bell's are leaves, neither is taken while the other is held
-//! (the desk takes channels' under its own). Wakers and payloads, which are foreign code,
+//! Locks: a channel's and the worker's waker are leaves, neither is taken while the other is
+//! held
+//! (the queue takes channels' under its own). Wakers and payloads, which are foreign code,
 //! are cloned, called and dropped outside all of them.
 
 use std::collections::VecDeque;
@@ -56,7 +57,10 @@ pub(crate) struct Sink<E, D: End> {
 }
 
 /// The two sides of one new request, which waits. `limit`: see [`Sink::must_pause`].
-pub(super) fn channel<E, D: End>(bell: Arc<Bell>, limit: usize) -> (Sink<E, D>, Stream<E, D>) {
+pub(super) fn channel<E, D: End>(
+    worker: Arc<WorkerWaker>,
+    limit: usize,
+) -> (Sink<E, D>, Stream<E, D>) {
     let channel = Channel {
         state: Mutex::new(State {
             events: VecDeque::new(),
@@ -67,7 +71,7 @@ pub(super) fn channel<E, D: End>(bell: Arc<Bell>, limit: usize) -> (Sink<E, D>, 
             waker: None,
         }),
         readable: Condvar::new(),
-        bell,
+        worker,
         limit,
     };
     let channel = Arc::new(channel);
@@ -204,7 +208,7 @@ impl<E, D: End> Sink<E, D> {
     }
 
     /// Whether the client lags behind: `limit` events or more are unread. It then stays
-    /// so until the client has read all but half of `limit`, which rings the bell. Never
+    /// so until the client has read all but half of `limit`, which wakes the worker. Never
     /// of a cancelled request.
     pub fn must_pause(&self) -> bool {
         let mut state = self.channel.lock();
@@ -238,7 +242,7 @@ impl<E, D: End> Drop for Sink<E, D> {
             self.channel.end(D::abandoned());
         }
         // Room for a request that was left in the queue: the worker looks once more.
-        self.channel.bell.ring();
+        self.channel.worker.wake();
     }
 }
 
@@ -247,7 +251,7 @@ struct Channel<E, D> {
     state: Mutex<State<E, D>>,
     /// For a reader that blocks. A stream has one reader, so one is notified.
     readable: Condvar,
-    bell: Arc<Bell>,
+    worker: Arc<WorkerWaker>,
     /// Unread events at which the worker pauses, at least 1.
     limit: usize,
 }
@@ -259,14 +263,14 @@ struct State<E, D> {
     cancelled: bool,
     /// The stream was dropped: nobody reads any more.
     forgotten: bool,
-    /// The worker was told to pause and waits for the bell.
+    /// The worker was told to pause and waits to be woken.
     paused: bool,
     /// The task to wake at the next event.
     waker: Option<Waker>,
 }
 
 enum Phase<D> {
-    /// In the desk's queue.
+    /// In the queue's queue.
     Waiting,
     /// The worker has it.
     Running,
@@ -277,7 +281,7 @@ enum Phase<D> {
 /// What [`State::pop`] found, and whether the worker waited for it to be read.
 struct Popped<E, D> {
     item: Option<Item<E, D>>,
-    ring: bool,
+    wake_worker: bool,
 }
 
 impl<E, D> State<E, D> {
@@ -288,12 +292,14 @@ impl<E, D> State<E, D> {
     /// The next item, `None` if it has yet to come.
     fn pop(&mut self, limit: usize) -> Option<Popped<E, D>> {
         if let Some(event) = self.events.pop_front() {
-            let ring = self.paused && self.events.len() <= limit / 2;
-            self.paused &= !ring;
-            return Some(Popped { item: Some(Item::Event(event)), ring });
+            let wake_worker = self.paused && self.events.len() <= limit / 2;
+            self.paused &= !wake_worker;
+            return Some(Popped { item: Some(Item::Event(event)), wake_worker });
         }
         match &mut self.phase {
-            Phase::Ended(end) => Some(Popped { item: end.take().map(Item::End), ring: false }),
+            Phase::Ended(end) => {
+                Some(Popped { item: end.take().map(Item::End), wake_worker: false })
+            }
             Phase::Waiting | Phase::Running => None,
         }
     }
@@ -304,15 +310,15 @@ impl<E, D> Channel<E, D> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After a pop: unlocks, and rings if the worker waited for it.
+    /// After a pop: unlocks, and wakes the worker if it waited for that.
     fn popped(
         &self,
         state: MutexGuard<'_, State<E, D>>,
         popped: Popped<E, D>,
     ) -> Option<Item<E, D>> {
         drop(state);
-        if popped.ring {
-            self.bell.ring();
+        if popped.wake_worker {
+            self.worker.wake();
         }
         popped.item
     }
@@ -352,13 +358,13 @@ impl<E, D: End> Channel<E, D> {
                 state.cancelled = true;
                 state.phase = Phase::Ended(Some(D::cancelled()));
                 self.notify(state);
-                // The desk's place is free: an idle worker puts it in order.
-                self.bell.ring();
+                // The queue's place is free: an idle worker puts it in order.
+                self.worker.wake();
             }
             Phase::Running => {
                 state.cancelled = true;
                 drop(state);
-                self.bell.interrupt();
+                self.worker.interrupt();
             }
             Phase::Ended(_) => {}
         }
@@ -380,50 +386,54 @@ impl<E, D: End> Channel<E, D> {
     }
 }
 
-/// How clients reach the worker: it sleeps until the bell rings, and what it computes
-/// stops when the flag is up.
-pub(super) struct Bell {
-    /// Stays true until the worker heard it: a ring is never lost.
-    rung: Mutex<bool>,
-    heard: Condvar,
+/// How clients reach the worker: it sleeps until it is woken, and a forward pass stops when
+/// the flag is set.
+pub(super) struct WorkerWaker {
+    /// Stays true until the worker has seen it: a wake-up is never lost.
+    woken: Mutex<bool>,
+    changed: Condvar,
     flag: AtomicBool,
 }
 
-impl Bell {
+impl WorkerWaker {
     pub(super) fn new() -> Self {
-        Bell { rung: Mutex::new(false), heard: Condvar::new(), flag: AtomicBool::new(false) }
+        WorkerWaker {
+            woken: Mutex::new(false),
+            changed: Condvar::new(),
+            flag: AtomicBool::new(false),
+        }
     }
 
     /// Wakes the worker, or keeps it from falling asleep. What it is to find has happened
     /// before.
-    pub(super) fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.heard.notify_one();
+    pub(super) fn wake(&self) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
     }
 
-    /// Rings, and stops the pass under way.
+    /// Wakes the worker, and stops the pass under way.
     pub(super) fn interrupt(&self) {
         // Release: who lowers the flag must see what it was raised for.
         self.flag.store(true, Ordering::Release);
-        self.ring();
+        self.wake();
     }
 
-    /// Sleeps until it rings; returns at once if it rang since the last call.
+    /// Sleeps until it is woken; returns at once if it was since the last call.
     pub(super) fn wait(&self) {
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*rung {
-            rung = self.heard.wait(rung).unwrap_or_else(PoisonError::into_inner);
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*woken {
+            woken = self.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
         }
-        *rung = false;
+        *woken = false;
     }
 
-    /// Raised by [`Bell::interrupt`].
+    /// Raised by [`WorkerWaker::interrupt`].
     pub(super) fn flag(&self) -> &AtomicBool {
         &self.flag
     }
 
     /// Reads the flag and lowers it.
-    pub(super) fn lower_flag(&self) -> bool {
+    pub(super) fn take_interrupt(&self) -> bool {
         self.flag.swap(false, Ordering::Acquire)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! turn:  end what was cancelled ─► start what fits ─► plan a pass ─► pass ─► deliver
 //! ```
-//! It sleeps when there is nothing to compute; the desk's bell wakes it.
+//! It sleeps when there is nothing to compute; clients wake it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +15,19 @@ use crate::model::forward::State;
 use crate::session::{Piece, saved};
 
 use super::Parts;
-use super::costs::{EXPECTED, GuessCosts, PassTimes};
-use super::desk::{Clerk, Woken};
+use super::draft_costs::{DraftCosts, EXPECTED, PassTimes};
 use super::draft_model::DraftModel;
+use super::prefill::PrefillBudget;
 use super::prefix::Prefixes;
+use super::queue::{Receiver, Woken};
 use super::request::{Job, Outcome};
-use super::rhythm::Rhythm;
 use super::sequence::{Sequence, Task};
 use super::stats::EngineStats;
 
 pub(super) struct Worker {
     pub(super) model: Model,
     pub(super) options: Parts,
-    pub(super) clerk: Clerk<Job, Piece, Outcome>,
+    pub(super) receiver: Receiver<Job, Piece, Outcome>,
     pub(super) budget: Arc<KvBudget>,
     stats: Arc<Mutex<EngineStats>>,
     /// In order of arrival.
@@ -35,10 +35,10 @@ pub(super) struct Worker {
     pub(super) prefixes: Prefixes,
     pub(super) draft_model: Option<DraftModel>,
     pub(super) state: State,
-    pub(super) rhythm: Rhythm,
+    pub(super) prefill: PrefillBudget,
     pub(super) times: PassTimes,
     /// Of the pass being planned.
-    pub(super) guess_costs: GuessCosts,
+    pub(super) draft_costs: DraftCosts,
     pub(super) next_id: u64,
     pub(super) given_up: bool,
 }
@@ -48,46 +48,46 @@ impl Worker {
         model: Model,
         draft_model: Option<DraftModel>,
         options: Parts,
-        clerk: Clerk<Job, Piece, Outcome>,
+        receiver: Receiver<Job, Piece, Outcome>,
         budget: Arc<KvBudget>,
         stats: Arc<Mutex<EngineStats>>,
     ) -> Self {
         Worker {
             model,
             options,
-            clerk,
+            receiver,
             budget,
             stats,
             sequences: Vec::new(),
             prefixes: Prefixes::default(),
             draft_model,
             state: State::default(),
-            rhythm: Rhythm::default(),
+            prefill: PrefillBudget::default(),
             times: PassTimes::default(),
-            guess_costs: EXPECTED,
+            draft_costs: EXPECTED,
             next_id: 0,
             given_up: false,
         }
     }
 
-    /// Works until the desk is closed.
+    /// Works until the queue is closed.
     pub fn run(mut self) {
         loop {
-            self.clerk.take_interrupt();
+            self.receiver.take_interrupt();
             self.end_cancelled();
             // The short pass after one that was given up is for those who were in it.
             self.given_up &= !self.sequences.is_empty();
-            if self.clerk.is_closed() {
+            if self.receiver.is_closed() {
                 break;
             }
-            self.regrant();
+            self.reserve_again();
             self.start_waiting();
-            self.follow_leaders();
+            self.share_prefixes();
             self.prepare();
             let plan = self.plan();
             self.publish();
             if plan.is_empty() {
-                if self.clerk.wait() == Woken::Closed {
+                if self.receiver.wait() == Woken::Closed {
                     break;
                 }
                 continue;

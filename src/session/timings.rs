@@ -18,9 +18,9 @@ pub struct Timings {
     pub prompt: Duration,
     /// Tokens generated.
     pub generated_tokens: usize,
-    /// Tokens guessed ahead.
+    /// Tokens drafted.
     pub drafted_tokens: usize,
-    /// Guesses that were right: so many tokens cost no pass of their own.
+    /// Drafted tokens that were right: they cost no pass of their own.
     pub accepted_tokens: usize,
     /// Generating them, sampling included.
     pub generation: Duration,

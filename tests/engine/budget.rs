@@ -29,7 +29,7 @@ fn serve(model: &Model, options: &EngineOptions, known: &[(Request, Answer)]) {
             let (mut looks, mut most) = (0, 0);
             while !done.load(Ordering::Relaxed) {
                 let stats = engine.stats();
-                most = most.max(stats.kv_bytes + stats.kv_granted);
+                most = most.max(stats.kv_bytes + stats.kv_reserved);
                 assert!(most <= limit, "{stats:?}, allowed {limit}");
                 looks += 1;
                 std::thread::sleep(Duration::from_micros(20));

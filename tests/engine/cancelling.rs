@@ -33,7 +33,7 @@ fn dropping_a_stream_ends_its_work_and_gives_the_memory_back() {
         drop(reply);
         wait_for(SOON, "ending", || {
             let stats = engine.stats();
-            (stats.running, stats.kv_bytes, stats.kv_granted) == (0, 0, 0)
+            (stats.running, stats.kv_bytes, stats.kv_reserved) == (0, 0, 0)
         });
     }
     assert_eq!(engine.stats().generated_tokens, 0);

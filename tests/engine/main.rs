@@ -156,9 +156,9 @@ fn result<T>(pending: tramontane::Result<Pending<T>>) -> tramontane::Result<T> {
 /// Drops what is kept, and sees that nothing is left.
 fn is_empty_after_forgetting(engine: &Engine) {
     result(engine.forget_prefixes()).unwrap();
-    let EngineStats { running, waiting, kv_bytes, kv_granted, prefixes, prefix_tokens, .. } =
+    let EngineStats { running, waiting, kv_bytes, kv_reserved, prefixes, prefix_tokens, .. } =
         engine.stats();
-    let left = [running, waiting, kv_bytes, kv_granted, prefixes, prefix_tokens];
+    let left = [running, waiting, kv_bytes, kv_reserved, prefixes, prefix_tokens];
     assert_eq!(left, [0; 6], "running, waiting, bytes, granted, prefixes and their tokens");
 }
 

@@ -208,7 +208,7 @@ fn making_room_for_others_changes_no_answer() {
             let (answer, _) = ask(&engine, &request);
             assert_eq!(answer, alone(&model, &request, KvType::default(), 500));
             let stats = engine.stats();
-            assert!(stats.kv_bytes + stats.kv_granted <= options.kv_bytes.unwrap());
+            assert!(stats.kv_bytes + stats.kv_reserved <= options.kv_bytes.unwrap());
         }
         assert!(engine.stats().reused_tokens > 0, "some were found again");
         is_empty_after_forgetting(&engine);

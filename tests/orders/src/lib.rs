@@ -1,4 +1,4 @@
-//! The engine's desk and streams in every order of events.
+//! The engine's queue and streams in every order of events.
 //!
 //! The two files are compiled once more, upon loom's mutexes, condition variables and
 //! atomics. Loom runs a test again and again, each time with another interleaving of its
@@ -6,13 +6,13 @@
 //! reports, and so is memory that nobody frees. Some tests have too many orders for all of
 //! them: theirs are those with at most 3 or 4 preemptions, switches away from a thread
 //! that could have gone on. Loom's clock stands still: timeouts are
-//! tested in `src/engine/desk_tests.rs`.
+//! tested in `src/engine/queue_tests.rs`.
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
 #[allow(dead_code, reason = "compiled for its tests")]
-#[path = "../../../src/engine/desk.rs"]
-mod desk;
+#[path = "../../../src/engine/queue.rs"]
+mod queue;
 #[allow(dead_code, reason = "compiled for its tests")]
 #[path = "../../../src/engine/stream.rs"]
 mod stream;
@@ -30,7 +30,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use desk::{Clerk, Desk, Limits, Refusal, Verdict, Woken};
+use queue::{Limits, Queue, Receiver, Refusal, Verdict, Woken};
 use stream::{Item, Sink, Stream};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,9 +50,9 @@ impl stream::End for End {
     }
 }
 
-fn desk<R, E>(queue: usize, backlog: usize) -> (Desk<R, E, End>, Clerk<R, E, End>) {
+fn queue<R, E>(queue: usize, backlog: usize) -> (Queue<R, E, End>, Receiver<R, E, End>) {
     let [queue, backlog] = [queue, backlog].map(|n| NonZeroUsize::new(n).unwrap());
-    desk::desk(Limits { queue, backlog })
+    queue::queue(Limits { queue, backlog })
 }
 
 /// Runs `model` in all orders with at most `preemptions`; `None`: in all. Returns how often.
@@ -88,12 +88,12 @@ impl<T: Ord + Clone> Seen<T> {
     }
 }
 
-/// A worker's life: takes whatever comes, until the desk is closed.
-fn serve<R, E>(mut clerk: Clerk<R, E, End>, mut work: impl FnMut(R, Sink<E, End>)) {
+/// A worker's life: takes whatever comes, until the queue is closed.
+fn serve<R, E>(mut receiver: Receiver<R, E, End>, mut work: impl FnMut(R, Sink<E, End>)) {
     loop {
-        let woken = clerk.wait();
+        let woken = receiver.wait();
         let mut taken = 0;
-        let admitted = clerk.admit(|_| {
+        let admitted = receiver.admit(|_| {
             taken += 1;
             Verdict::Take
         });
@@ -125,16 +125,16 @@ fn read_all<E>(stream: &mut Stream<E, End>) -> (Vec<E>, End) {
 #[test]
 fn a_request_is_served() {
     all_orders(4, || {
-        let (desk, clerk) = desk(1, 8);
+        let (queue, receiver) = queue(1, 8);
         let worker = thread::spawn(move || {
-            serve(clerk, |request: u32, mut sink| {
+            serve(receiver, |request: u32, mut sink| {
                 sink.send(request);
                 sink.finish(End::Done);
             });
         });
-        let mut stream = desk.submit(5).unwrap();
+        let mut stream = queue.submit(5).unwrap();
         assert_eq!(read_all(&mut stream), (vec![5], End::Done));
-        desk.close();
+        queue.close();
         worker.join().unwrap();
     });
 }
@@ -145,20 +145,20 @@ fn a_request_is_served() {
 fn cancel_races_with_finish() {
     static SEEN: Seen<(Vec<u32>, End)> = Seen::new();
     all_orders(3, || {
-        let (desk, clerk) = desk(1, 8);
+        let (queue, receiver) = queue(1, 8);
         let worker = thread::spawn(move || {
-            serve(clerk, |request: u32, mut sink| {
+            serve(receiver, |request: u32, mut sink| {
                 sink.send(request);
                 let end = if sink.is_cancelled() { End::Cancelled } else { End::Done };
                 sink.finish(end);
             });
         });
-        let mut stream = desk.submit(5).unwrap();
+        let mut stream = queue.submit(5).unwrap();
         let canceller = stream.canceller();
         let other = thread::spawn(move || canceller.cancel());
         SEEN.add(read_all(&mut stream));
         other.join().unwrap();
-        desk.close();
+        queue.close();
         worker.join().unwrap();
     });
     let all = [(vec![], End::Cancelled), (vec![5], End::Done), (vec![5], End::Cancelled)];
@@ -169,14 +169,14 @@ fn cancel_races_with_finish() {
 #[test]
 fn cancel_needs_no_worker_while_the_request_waits() {
     all_orders(None, || {
-        let (desk, clerk) = desk::<u32, u32>(1, 8);
-        let mut stream = desk.submit(5).unwrap();
+        let (queue, receiver) = queue::<u32, u32>(1, 8);
+        let mut stream = queue.submit(5).unwrap();
         let canceller = stream.canceller();
         let other = thread::spawn(move || canceller.cancel());
         assert_eq!(read_all(&mut stream), (vec![], End::Cancelled));
         other.join().unwrap();
-        assert_eq!(desk.waiting(), 0);
-        drop(clerk);
+        assert_eq!(queue.waiting(), 0);
+        drop(receiver);
     });
 }
 
@@ -185,17 +185,17 @@ fn cancel_needs_no_worker_while_the_request_waits() {
 #[test]
 fn the_flag_leads_to_the_cancelled_request() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
-        let stream = desk.submit(5).unwrap();
-        let (_, sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
+        let stream = queue.submit(5).unwrap();
+        let (_, sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         let client = thread::spawn(move || drop(stream));
         // The pass under way looks at the flag now and then.
-        while !clerk.interrupt().load(loom::sync::atomic::Ordering::Relaxed) {
+        while !receiver.interrupt().load(loom::sync::atomic::Ordering::Relaxed) {
             thread::yield_now();
         }
-        assert!(clerk.take_interrupt() && sink.is_cancelled());
+        assert!(receiver.take_interrupt() && sink.is_cancelled());
         client.join().unwrap();
-        assert!(!clerk.take_interrupt(), "raised once");
+        assert!(!receiver.take_interrupt(), "raised once");
     });
 }
 
@@ -203,12 +203,12 @@ fn the_flag_leads_to_the_cancelled_request() {
 #[test]
 fn cancel_wakes_an_idle_worker() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
-        let mut stream = desk.submit(5).unwrap();
-        let (_, sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
+        let mut stream = queue.submit(5).unwrap();
+        let (_, sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         let worker = thread::spawn(move || {
             while !sink.is_cancelled() {
-                clerk.wait();
+                receiver.wait();
             }
             sink.finish(End::Cancelled);
         });
@@ -222,16 +222,16 @@ fn cancel_wakes_an_idle_worker() {
 #[test]
 fn drop_races_with_send() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, Arc<()>>(1, 8);
+        let (queue, mut receiver) = queue::<u32, Arc<()>>(1, 8);
         let payload = Arc::new(());
-        let stream = desk.submit(5).unwrap();
-        let (_, mut sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let stream = queue.submit(5).unwrap();
+        let (_, mut sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         let sent = payload.clone();
         let worker = thread::spawn(move || {
             sink.send(sent.clone());
             sink.send(sent);
             while !sink.is_cancelled() {
-                clerk.wait();
+                receiver.wait();
             }
             sink
         });
@@ -244,18 +244,18 @@ fn drop_races_with_send() {
     });
 }
 
-/// A request that meets the closing desk is refused, or served to its end.
+/// A request that meets the closing queue is refused, or served to its end.
 #[test]
 fn close_races_with_submit() {
     static SEEN: Seen<bool> = Seen::new();
     all_orders(4, || {
-        let (desk, clerk) = desk(1, 8);
+        let (queue, receiver) = queue(1, 8);
         let worker = thread::spawn(move || {
-            serve(clerk, |_: u32, sink: Sink<u32, End>| sink.finish(End::Done));
+            serve(receiver, |_: u32, sink: Sink<u32, End>| sink.finish(End::Done));
         });
         let client = {
-            let desk = desk.clone();
-            thread::spawn(move || match desk.submit(5) {
+            let queue = queue.clone();
+            thread::spawn(move || match queue.submit(5) {
                 Ok(mut stream) => {
                     assert_eq!(read_all(&mut stream), (vec![], End::Done));
                     SEEN.add(true);
@@ -266,7 +266,7 @@ fn close_races_with_submit() {
                 }
             })
         };
-        desk.close();
+        queue.close();
         client.join().unwrap();
         worker.join().unwrap();
     });
@@ -278,15 +278,15 @@ fn close_races_with_submit() {
 #[test]
 fn close_wakes_the_worker() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
         let worker = thread::spawn(move || {
-            while clerk.wait() != Woken::Closed {}
-            assert_eq!(clerk.wait(), Woken::Closed, "it stays closed");
-            clerk
+            while receiver.wait() != Woken::Closed {}
+            assert_eq!(receiver.wait(), Woken::Closed, "it stays closed");
+            receiver
         });
-        desk.close();
-        let mut clerk = worker.join().unwrap();
-        assert!(clerk.take_interrupt());
+        queue.close();
+        let mut receiver = worker.join().unwrap();
+        assert!(receiver.take_interrupt());
     });
 }
 
@@ -296,15 +296,15 @@ fn close_wakes_the_worker() {
 fn a_slow_reader_pauses_and_wakes_the_worker() {
     static SEEN: Seen<bool> = Seen::new();
     all_orders(4, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 2);
-        let mut stream = desk.submit(4).unwrap();
-        let (count, mut sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let (queue, mut receiver) = queue::<u32, u32>(1, 2);
+        let mut stream = queue.submit(4).unwrap();
+        let (count, mut sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         let worker = thread::spawn(move || {
             let mut paused = false;
             for event in 0..count {
                 while sink.must_pause() {
                     paused = true;
-                    clerk.wait();
+                    receiver.wait();
                 }
                 sink.send(event);
                 assert!(sink.backlog() <= 2);
@@ -323,13 +323,13 @@ fn a_slow_reader_pauses_and_wakes_the_worker() {
 #[test]
 fn a_request_left_behind_is_seen_again() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(2, 8);
+        let (queue, mut receiver) = queue::<u32, u32>(2, 8);
         let worker = thread::spawn(move || {
             let mut served = 0;
             while served < 2 {
-                clerk.wait();
+                receiver.wait();
                 let mut free = true;
-                let admitted = clerk.admit(|_| match std::mem::take(&mut free) {
+                let admitted = receiver.admit(|_| match std::mem::take(&mut free) {
                     true => Verdict::Take,
                     false => Verdict::Leave,
                 });
@@ -339,7 +339,7 @@ fn a_request_left_behind_is_seen_again() {
                 }
             }
         });
-        let _streams = [5, 6].map(|request| desk.submit(request).unwrap());
+        let _streams = [5, 6].map(|request| queue.submit(request).unwrap());
         worker.join().unwrap();
     });
 }
@@ -349,10 +349,10 @@ fn a_request_left_behind_is_seen_again() {
 fn a_full_queue_refuses() {
     static SEEN: Seen<u32> = Seen::new();
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
         let submit = |request| {
-            let desk = desk.clone();
-            thread::spawn(move || desk.submit(request))
+            let queue = queue.clone();
+            thread::spawn(move || queue.submit(request))
         };
         let clients = [submit(0), submit(1)];
         let [first, second] = clients.map(|client| client.join().unwrap());
@@ -363,7 +363,7 @@ fn a_full_queue_refuses() {
         };
         assert_eq!(refused.reason, Refusal::QueueFull { waiting: 1, allowed: 1 });
         assert_eq!(refused.request, 1 - accepted);
-        let (request, sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let (request, sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         assert_eq!(request, accepted);
         sink.finish(End::Done);
         assert_eq!(stream.last(), Some(Item::End(End::Done)));
@@ -377,14 +377,14 @@ fn a_full_queue_refuses() {
 fn a_cancelled_request_makes_room() {
     static SEEN: Seen<bool> = Seen::new();
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
-        let first = desk.submit(0).unwrap();
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
+        let first = queue.submit(0).unwrap();
         let client = thread::spawn(move || drop(first));
-        let second = desk.submit(1);
+        let second = queue.submit(1);
         SEEN.add(second.is_ok());
         client.join().unwrap();
-        let _second = second.or_else(|refused| desk.submit(refused.request)).unwrap();
-        let admitted = clerk.admit(|_| Verdict::Take);
+        let _second = second.or_else(|refused| queue.submit(refused.request)).unwrap();
+        let admitted = receiver.admit(|_| Verdict::Take);
         assert_eq!(admitted.iter().map(|(request, _)| *request).collect::<Vec<_>>(), [1]);
     });
     assert_eq!(SEEN.all(), [false, true]);
@@ -396,13 +396,13 @@ fn a_cancelled_request_makes_room() {
 fn a_lost_worker_abandons_its_requests() {
     static SEEN: Seen<Option<u32>> = Seen::new();
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(2, 8);
+        let (queue, mut receiver) = queue::<u32, u32>(2, 8);
         let worker = thread::spawn(move || {
-            for (request, mut sink) in clerk.admit(|_| Verdict::Take) {
+            for (request, mut sink) in receiver.admit(|_| Verdict::Take) {
                 sink.send(request);
             }
         });
-        match desk.submit(5) {
+        match queue.submit(5) {
             Ok(mut stream) => {
                 let (events, end) = read_all(&mut stream);
                 assert_eq!(end, End::Abandoned);
@@ -455,9 +455,9 @@ fn poll_all(stream: &mut Stream<u32, End>) -> (Vec<u32>, End) {
 #[test]
 fn poll_races_with_send() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
-        let mut stream = desk.submit(5).unwrap();
-        let (request, mut sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
+        let mut stream = queue.submit(5).unwrap();
+        let (request, mut sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         let worker = thread::spawn(move || {
             sink.send(request);
             sink.finish(End::Done);
@@ -471,8 +471,8 @@ fn poll_races_with_send() {
 #[test]
 fn poll_races_with_cancel() {
     all_orders(None, || {
-        let (desk, _clerk) = desk::<u32, u32>(1, 8);
-        let mut stream = desk.submit(5).unwrap();
+        let (queue, _clerk) = queue::<u32, u32>(1, 8);
+        let mut stream = queue.submit(5).unwrap();
         let canceller = stream.canceller();
         let other = thread::spawn(move || canceller.cancel());
         assert_eq!(poll_all(&mut stream), (vec![], End::Cancelled));
@@ -480,16 +480,16 @@ fn poll_races_with_cancel() {
     });
 }
 
-/// Asks the desk and the stream something whenever foreign code may run: called under one
+/// Asks the queue and the stream something whenever foreign code may run: called under one
 /// of their locks, that is a deadlock.
 struct Curious {
-    desk: Desk<u32, u32, End>,
+    queue: Queue<u32, u32, End>,
     canceller: stream::Canceller<u32, End>,
 }
 
 impl Wake for Curious {
     fn wake(self: std::sync::Arc<Self>) {
-        assert!(self.desk.waiting() <= 1);
+        assert!(self.queue.waiting() <= 1);
         self.canceller.cancel();
     }
 }
@@ -498,12 +498,12 @@ impl Wake for Curious {
 #[test]
 fn a_waker_may_use_what_wakes_it() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<u32, u32>(1, 8);
-        let mut stream = desk.submit(5).unwrap();
-        let curious = Curious { desk: desk.clone(), canceller: stream.canceller() };
+        let (queue, mut receiver) = queue::<u32, u32>(1, 8);
+        let mut stream = queue.submit(5).unwrap();
+        let curious = Curious { queue: queue.clone(), canceller: stream.canceller() };
         let waker = Waker::from(std::sync::Arc::new(curious));
         assert!(stream.poll_next(&mut Context::from_waker(&waker)).is_pending());
-        let (_, mut sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let (_, mut sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         let worker = thread::spawn(move || {
             sink.send(1);
             assert!(sink.is_cancelled(), "by the waker");
@@ -514,9 +514,9 @@ fn a_waker_may_use_what_wakes_it() {
     });
 }
 
-/// A request or an event that, when it is dropped, asks the desk and cancels a stream, its
+/// A request or an event that, when it is dropped, asks the queue and cancels a stream, its
 /// own if it is an event.
-struct Nosy(Desk<Nosy, Nosy, End>, Option<stream::Canceller<Nosy, End>>);
+struct Nosy(Queue<Nosy, Nosy, End>, Option<stream::Canceller<Nosy, End>>);
 
 impl Drop for Nosy {
     fn drop(&mut self) {
@@ -532,20 +532,20 @@ impl Drop for Nosy {
 #[test]
 fn payloads_may_use_the_desk_when_dropped() {
     all_orders(None, || {
-        let (desk, mut clerk) = desk::<Nosy, Nosy>(2, 8);
-        let submit = || desk.submit(Nosy(desk.clone(), None)).ok();
+        let (queue, mut receiver) = queue::<Nosy, Nosy>(2, 8);
+        let submit = || queue.submit(Nosy(queue.clone(), None)).ok();
         let running = submit().unwrap();
         let canceller = running.canceller();
-        let event = || Nosy(desk.clone(), Some(canceller.clone()));
-        let (_, mut sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
+        let event = || Nosy(queue.clone(), Some(canceller.clone()));
+        let (_, mut sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
         sink.send(event());
         drop(running);
         sink.send(event());
         drop(submit().unwrap());
-        assert!(clerk.admit(|_| Verdict::Take).is_empty(), "the cancelled one is dropped");
+        assert!(receiver.admit(|_| Verdict::Take).is_empty(), "the cancelled one is dropped");
         let _left = [submit().unwrap(), submit().unwrap()];
         assert!(submit().is_none());
-        drop(clerk);
+        drop(receiver);
     });
 }
 
@@ -553,9 +553,9 @@ fn payloads_may_use_the_desk_when_dropped() {
 #[test]
 fn many_orders_are_tried() {
     let runs = all_orders(None, || {
-        let (desk, clerk) = desk::<u32, u32>(1, 8);
-        let client = thread::spawn(move || drop(desk.submit(5)));
-        drop(clerk);
+        let (queue, receiver) = queue::<u32, u32>(1, 8);
+        let client = thread::spawn(move || drop(queue.submit(5)));
+        drop(receiver);
         client.join().unwrap();
     });
     assert!(runs > 10, "{runs} orders");

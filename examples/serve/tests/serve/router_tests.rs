@@ -54,7 +54,7 @@ async fn two_hundred_streams_of_which_some_go_away() {
     let held = |server: &Server| {
         let loaded = server.app.scheduler.loaded();
         assert_eq!(loaded.len(), 1);
-        (loaded[0].stats.kv_granted, loaded[0].stats.kv_bytes, loaded[0].stats.prefixes)
+        (loaded[0].stats.kv_reserved, loaded[0].stats.kv_bytes, loaded[0].stats.prefixes)
     };
     let server = std::sync::Arc::new(server);
     let mut tasks = tokio::task::JoinSet::new();

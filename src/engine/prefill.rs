@@ -19,20 +19,20 @@ const LEAST: f64 = 4.0;
 const REFRESH: u32 = 16;
 
 #[derive(Debug)]
-pub(super) struct Rhythm {
+pub(super) struct PrefillBudget {
     /// Seconds of a pass without a slice, smoothed; 0: not known.
     usual: f64,
     slice: f64,
     sliced: u32,
 }
 
-impl Default for Rhythm {
+impl Default for PrefillBudget {
     fn default() -> Self {
-        Rhythm { usual: 0.0, slice: FIRST, sliced: 0 }
+        PrefillBudget { usual: 0.0, slice: FIRST, sliced: 0 }
     }
 }
 
-impl Rhythm {
+impl PrefillBudget {
     /// Rows of prompts for the next pass, of at most `most`.
     pub fn slice(&self, streams: usize, most: usize) -> usize {
         if streams == 0 {
@@ -75,17 +75,17 @@ mod tests {
     /// settles where a pass takes 2.4 times as long, from any start.
     #[test]
     fn the_slice_settles_below_the_promise() {
-        let mut rhythm = Rhythm::default();
-        assert_eq!(rhythm.slice(4, 512), 0, "the usual time is not known yet");
-        assert_eq!(rhythm.slice(0, 512), 512, "nobody waits");
+        let mut prefill = PrefillBudget::default();
+        assert_eq!(prefill.slice(4, 512), 0, "the usual time is not known yet");
+        assert_eq!(prefill.slice(0, 512), 512, "nobody waits");
         let (mut longest, mut last) = (0f64, 0);
         for pass in 0..500 {
-            let rows = rhythm.slice(4, 512);
+            let rows = prefill.slice(4, 512);
             let time = 0.080 + 0.005 * rows as f64;
             if pass > 20 {
                 longest = longest.max(time / 0.080);
             }
-            rhythm.record(4, rows, Duration::from_secs_f64(time));
+            prefill.record(4, rows, Duration::from_secs_f64(time));
             last = rows.max(last);
         }
         assert!(longest < 2.6, "{longest}");

@@ -1,4 +1,4 @@
-//! The desk and its streams with real threads, clocks and panics. What holds in every
+//! The queue and its streams with real threads, clocks and panics. What holds in every
 //! order of events is tested by `tests/orders`.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::desk::{Clerk, Desk, Limits, Refusal, Refused, Verdict, Woken};
+use super::queue::{Limits, Queue, Receiver, Refusal, Refused, Verdict, Woken};
 use super::stream::{self, Canceller, Item, Sink, Stream};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,19 +30,19 @@ impl stream::End for End {
     }
 }
 
-type TestDesk = (Desk<u32, u32, End>, Clerk<u32, u32, End>);
+type TestDesk = (Queue<u32, u32, End>, Receiver<u32, u32, End>);
 
-fn desk(queue: usize, backlog: usize) -> TestDesk {
+fn queue(queue: usize, backlog: usize) -> TestDesk {
     let [queue, backlog] = [queue, backlog].map(|n| NonZeroUsize::new(n).unwrap());
-    super::desk::desk(Limits { queue, backlog })
+    super::queue::queue(Limits { queue, backlog })
 }
 
 /// One stream whose request the worker has taken.
 fn running(backlog: usize) -> (Stream<u32, End>, Sink<u32, End>, TestDesk) {
-    let (desk, mut clerk) = desk(1, backlog);
-    let stream = desk.submit(0).unwrap();
-    let (_, sink) = clerk.admit(|_| Verdict::Take).pop().unwrap();
-    (stream, sink, (desk, clerk))
+    let (queue, mut receiver) = queue(1, backlog);
+    let stream = queue.submit(0).unwrap();
+    let (_, sink) = receiver.admit(|_| Verdict::Take).pop().unwrap();
+    (stream, sink, (queue, receiver))
 }
 
 fn events(count: u32, end: End) -> Vec<Item<u32, End>> {
@@ -53,20 +53,20 @@ fn events(count: u32, end: End) -> Vec<Item<u32, End>> {
 fn sides_go_where_they_are_needed() {
     fn everywhere<T: Send + Sync>() {}
     fn elsewhere<T: Send>() {}
-    everywhere::<Desk<u32, u32, End>>();
+    everywhere::<Queue<u32, u32, End>>();
     everywhere::<Stream<u32, End>>();
     everywhere::<Canceller<u32, End>>();
-    elsewhere::<Clerk<u32, u32, End>>();
+    elsewhere::<Receiver<u32, u32, End>>();
     elsewhere::<Sink<u32, End>>();
 }
 
 #[test]
 fn requests_are_taken_in_order_and_the_first_may_hold_up_the_rest() {
-    let (desk, mut clerk) = desk(4, 8);
-    let _streams: Vec<_> = (0..4).map(|request| desk.submit(request).unwrap()).collect();
+    let (queue, mut receiver) = queue(4, 8);
+    let _streams: Vec<_> = (0..4).map(|request| queue.submit(request).unwrap()).collect();
     let mut taken = |until: u32| -> Vec<u32> {
         let mut asked = Vec::new();
-        let admitted = clerk.admit(|&request| {
+        let admitted = receiver.admit(|&request| {
             asked.push(request);
             if request < until { Verdict::Take } else { Verdict::Leave }
         });
@@ -75,33 +75,33 @@ fn requests_are_taken_in_order_and_the_first_may_hold_up_the_rest() {
     };
     assert!(taken(0).is_empty());
     assert_eq!(taken(2), [0, 1]);
-    assert_eq!(desk.waiting(), 2);
+    assert_eq!(queue.waiting(), 2);
     assert_eq!(taken(9), [2, 3]);
-    assert_eq!((taken(9), desk.waiting()), (vec![], 0));
+    assert_eq!((taken(9), queue.waiting()), (vec![], 0));
 }
 
 #[test]
 fn the_queue_is_bounded_and_cancelled_requests_do_not_count() {
-    let (desk, _clerk) = desk(3, 8);
-    let mut streams: Vec<_> = (0..3).map(|request| desk.submit(request).unwrap()).collect();
+    let (queue, _receiver) = queue(3, 8);
+    let mut streams: Vec<_> = (0..3).map(|request| queue.submit(request).unwrap()).collect();
     let reason = Refusal::QueueFull { waiting: 3, allowed: 3 };
-    assert_eq!(desk.submit(7).unwrap_err(), Refused { request: 7, reason });
+    assert_eq!(queue.submit(7).unwrap_err(), Refused { request: 7, reason });
     streams.remove(1);
     streams[0].cancel();
-    assert_eq!(desk.waiting(), 1);
-    let _more = [desk.submit(8).unwrap(), desk.submit(9).unwrap()];
-    assert_eq!(desk.submit(7).unwrap_err(), Refused { request: 7, reason });
-    desk.close();
-    assert_eq!(desk.submit(7).unwrap_err(), Refused { request: 7, reason: Refusal::Closed });
+    assert_eq!(queue.waiting(), 1);
+    let _more = [queue.submit(8).unwrap(), queue.submit(9).unwrap()];
+    assert_eq!(queue.submit(7).unwrap_err(), Refused { request: 7, reason });
+    queue.close();
+    assert_eq!(queue.submit(7).unwrap_err(), Refused { request: 7, reason: Refusal::Closed });
 }
 
 #[test]
 fn what_was_cancelled_in_the_queue_is_never_handed_out() {
-    let (desk, mut clerk) = desk(3, 8);
-    let streams = [0, 1, 2].map(|request| desk.submit(request).unwrap());
+    let (queue, mut receiver) = queue(3, 8);
+    let streams = [0, 1, 2].map(|request| queue.submit(request).unwrap());
     streams[1].cancel();
-    assert!(!clerk.take_interrupt(), "no pass need stop for it");
-    let admitted = clerk.admit(|&request| {
+    assert!(!receiver.take_interrupt(), "no pass need stop for it");
+    let admitted = receiver.admit(|&request| {
         assert_ne!(request, 1);
         Verdict::Take
     });
@@ -112,7 +112,7 @@ fn what_was_cancelled_in_the_queue_is_never_handed_out() {
 
 #[test]
 fn reading_without_blocking_and_past_the_end() {
-    let (mut stream, mut sink, _desk) = running(8);
+    let (mut stream, mut sink, _queue) = running(8);
     assert_eq!(stream.try_next(), Poll::Pending);
     sink.send(0);
     assert_eq!(stream.try_next(), Poll::Ready(Some(Item::Event(0))));
@@ -127,7 +127,7 @@ fn reading_without_blocking_and_past_the_end() {
 
 #[test]
 fn patience_ends_and_is_not_needed_when_something_comes() {
-    let (mut stream, mut sink, _desk) = running(8);
+    let (mut stream, mut sink, _queue) = running(8);
     let patience = Duration::from_millis(20);
     let start = Instant::now();
     assert_eq!(stream.next_timeout(patience), Poll::Pending);
@@ -146,7 +146,7 @@ fn patience_ends_and_is_not_needed_when_something_comes() {
 
 #[test]
 fn a_slow_client_pauses_its_request_until_half_is_read() {
-    let (mut stream, mut sink, (_desk, mut clerk)) = running(4);
+    let (mut stream, mut sink, (_queue, mut receiver)) = running(4);
     for event in 0..4 {
         assert!(!sink.must_pause());
         sink.send(event);
@@ -156,7 +156,7 @@ fn a_slow_client_pauses_its_request_until_half_is_read() {
     assert!(sink.must_pause(), "three unread");
     stream.next();
     assert!(!sink.must_pause(), "two unread");
-    assert_eq!(clerk.wait(), Woken::Rung);
+    assert_eq!(receiver.wait(), Woken::Notified);
 
     sink.send(4);
     sink.send(5);
@@ -167,38 +167,38 @@ fn a_slow_client_pauses_its_request_until_half_is_read() {
 
 #[test]
 fn cancelling_twice_interrupts_once() {
-    let (mut stream, sink, (_desk, mut clerk)) = running(8);
+    let (mut stream, sink, (_queue, mut receiver)) = running(8);
     let canceller = stream.canceller();
-    assert!(!clerk.take_interrupt());
+    assert!(!receiver.take_interrupt());
     canceller.cancel();
-    assert!(clerk.interrupt().load(Ordering::Relaxed));
-    assert!(clerk.take_interrupt() && !clerk.take_interrupt());
+    assert!(receiver.interrupt().load(Ordering::Relaxed));
+    assert!(receiver.take_interrupt() && !receiver.take_interrupt());
     stream.cancel();
     canceller.clone().cancel();
-    assert!(!clerk.take_interrupt());
+    assert!(!receiver.take_interrupt());
     sink.finish(End::Cancelled);
     assert_eq!(stream.next(), Some(Item::End(End::Cancelled)));
     drop(stream);
     canceller.cancel();
-    assert!(!clerk.take_interrupt(), "nothing happens after the end");
+    assert!(!receiver.take_interrupt(), "nothing happens after the end");
 }
 
 #[test]
 fn a_panic_of_the_worker_ends_all_streams() {
-    let (desk, mut clerk) = desk(4, 8);
-    let streams = [0, 1, 2].map(|request| desk.submit(request).unwrap());
+    let (queue, mut receiver) = queue(4, 8);
+    let streams = [0, 1, 2].map(|request| queue.submit(request).unwrap());
     let worker = thread::spawn(move || {
-        let mut admitted = clerk.admit(|&request| match request {
+        let mut admitted = receiver.admit(|&request| match request {
             0 => Verdict::Take,
             _ => Verdict::Leave,
         });
         admitted[0].1.send(0);
-        clerk.admit(|_| panic!("on purpose, under the queue's lock"));
+        receiver.admit(|_| panic!("on purpose, under the queue's lock"));
     });
     let read = streams.map(|stream| stream.collect::<Vec<_>>());
     assert!(worker.join().is_err());
     assert_eq!(read, [1, 0, 0].map(|count| events(count, End::Abandoned)));
-    assert_eq!(desk.submit(3).unwrap_err().reason, Refusal::Closed);
+    assert_eq!(queue.submit(3).unwrap_err().reason, Refusal::Closed);
 }
 
 /// The smallest executor: one task, its thread sleeps between polls.
@@ -229,10 +229,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 #[test]
 fn a_stream_is_read_without_blocking_a_thread() {
-    let (desk, mut clerk) = desk(1, 8);
+    let (queue, mut receiver) = queue(1, 8);
     let worker = thread::spawn(move || {
-        while clerk.wait() != Woken::Closed {
-            for (request, mut sink) in clerk.admit(|_| Verdict::Take) {
+        while receiver.wait() != Woken::Closed {
+            for (request, mut sink) in receiver.admit(|_| Verdict::Take) {
                 for event in 0..request {
                     sink.send(event);
                     thread::sleep(Duration::from_micros(50));
@@ -242,7 +242,7 @@ fn a_stream_is_read_without_blocking_a_thread() {
         }
     });
     let read = block_on(async {
-        let mut stream = desk.submit(100).unwrap();
+        let mut stream = queue.submit(100).unwrap();
         let mut read = Vec::new();
         while let Some(item) = stream.next_async().await {
             read.push(item);
@@ -250,7 +250,7 @@ fn a_stream_is_read_without_blocking_a_thread() {
         read
     });
     assert_eq!(read, events(100, End::Done));
-    desk.close();
+    queue.close();
     worker.join().unwrap();
 }
 
@@ -265,7 +265,7 @@ impl Wake for Counter {
 
 #[test]
 fn the_last_task_that_polled_is_woken_once_and_wakers_are_not_kept() {
-    let (mut stream, mut sink, _desk) = running(8);
+    let (mut stream, mut sink, _queue) = running(8);
     let tasks = [0, 1].map(|_| Arc::new(Counter(AtomicUsize::new(0))));
     for task in &tasks {
         let waker = Waker::from(task.clone());
@@ -278,7 +278,7 @@ fn the_last_task_that_polled_is_woken_once_and_wakers_are_not_kept() {
     assert_eq!(tasks.clone().map(|task| task.0.load(Ordering::Relaxed)), [0, 1]);
     assert_eq!(Arc::strong_count(&tasks[1]), 1);
 
-    let (mut stream, _sink, _desk) = running(8);
+    let (mut stream, _sink, _queue) = running(8);
     let waker = Waker::from(tasks[0].clone());
     assert!(stream.poll_next(&mut Context::from_waker(&waker)).is_pending());
     drop((stream, waker));
@@ -296,15 +296,15 @@ impl Random {
 }
 
 /// A worker of up to eight requests at once, one event each per step.
-fn worker(mut clerk: Clerk<u32, u32, End>) -> usize {
+fn worker(mut receiver: Receiver<u32, u32, End>) -> usize {
     let mut running: VecDeque<(u32, u32, Sink<u32, End>)> = VecDeque::new();
     let mut ended = 0;
     loop {
         let idle = running.iter().all(|(.., sink)| sink.must_pause());
-        let closed = if idle { clerk.wait() == Woken::Closed } else { clerk.is_closed() };
-        clerk.take_interrupt();
+        let closed = if idle { receiver.wait() == Woken::Closed } else { receiver.is_closed() };
+        receiver.take_interrupt();
         let mut places = 8 - running.len();
-        let admitted = clerk.admit(|_| match places.checked_sub(1) {
+        let admitted = receiver.admit(|_| match places.checked_sub(1) {
             Some(left) => {
                 places = left;
                 Verdict::Take
@@ -332,13 +332,13 @@ fn worker(mut clerk: Clerk<u32, u32, End>) -> usize {
 }
 
 /// One client's requests. How many were served, cancelled and dropped.
-fn client(desk: &Desk<u32, u32, End>, seed: u32, requests: usize) -> [usize; 3] {
+fn client(queue: &Queue<u32, u32, End>, seed: u32, requests: usize) -> [usize; 3] {
     let mut random = Random(seed);
     let mut counts = [0; 3];
     for _ in 0..requests {
         let length = random.below(12);
         let mut stream = loop {
-            match desk.submit(length) {
+            match queue.submit(length) {
                 Ok(stream) => break stream,
                 Err(Refused { reason: Refusal::QueueFull { .. }, .. }) => thread::yield_now(),
                 Err(refused) => panic!("{refused:?}"),
@@ -380,20 +380,20 @@ fn client(desk: &Desk<u32, u32, End>, seed: u32, requests: usize) -> [usize; 3] 
 
 #[test]
 fn sixty_four_clients_with_random_cancels_all_come_to_their_end() {
-    let (desk, clerk) = desk(16, 3);
-    let worker = thread::spawn(move || worker(clerk));
+    let (queue, receiver) = queue(16, 3);
+    let worker = thread::spawn(move || worker(receiver));
     let clients: Vec<_> = (0..64)
         .map(|seed| {
-            let desk = desk.clone();
-            thread::spawn(move || client(&desk, seed, 50))
+            let queue = queue.clone();
+            thread::spawn(move || client(&queue, seed, 50))
         })
         .collect();
     let counts = clients.into_iter().map(|client| client.join().unwrap());
     let sums = counts.fold([0; 3], |sum, counts| [0, 1, 2].map(|i| sum[i] + counts[i]));
     assert_eq!(sums.iter().sum::<usize>(), 64 * 50);
     assert!(sums.iter().all(|&sum| sum > 100), "{sums:?}");
-    desk.close();
+    queue.close();
     let ended = worker.join().unwrap();
     assert!(ended >= sums[0] && ended <= 64 * 50, "{ended} {sums:?}");
-    assert_eq!(desk.waiting(), 0);
+    assert_eq!(queue.waiting(), 0);
 }

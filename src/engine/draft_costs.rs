@@ -1,21 +1,21 @@
-//! What it costs to check guesses, on this machine and with this model.
+//! What it costs to check drafts, on this machine and with this model.
 //!
 //! A large model waits for its weights, so that a few rows more are nearly free; a small
 //! one computes, and every row costs. So passes are timed by their rows.
 
 use std::time::Duration;
 
-/// Guesses per stream and pass at most: 16 rows with the pending token.
-pub(super) const MOST_GUESSES: usize = 15;
+/// Drafted tokens per stream and pass at most: 16 rows with the pending token.
+pub(super) const MAX_DRAFT: usize = 15;
 
-/// What a pass costs in which every stream has so many guesses checked, in passes
-/// without guesses.
-pub(super) type GuessCosts = [f32; MOST_GUESSES + 1];
+/// What a pass costs in which every stream has a draft of so many tokens checked, in
+/// passes without drafts.
+pub(super) type DraftCosts = [f32; MAX_DRAFT + 1];
 
 /// Before anything is measured: kernels take up to four rows in the time that the
 /// weights of a large model need to arrive anyway, then four at a time, and more than
 /// eight by unpacking them.
-pub(super) const EXPECTED: GuessCosts =
+pub(super) const EXPECTED: DraftCosts =
     [1.0, 1.1, 1.1, 1.1, 1.6, 1.6, 1.6, 1.6, 2.7, 2.7, 2.7, 2.7, 2.7, 2.7, 2.7, 2.7];
 
 /// Passes of more rows are not looked at.
@@ -46,12 +46,12 @@ impl PassTimes {
         }
     }
 
-    /// What guesses cost while there are `streams` streams.
-    pub fn guess_costs(&self, streams: usize) -> GuessCosts {
+    /// What drafts cost while there are `streams` streams.
+    pub fn draft_costs(&self, streams: usize) -> DraftCosts {
         let time = |rows: usize| self.seconds.get(rows).copied().filter(|time| *time > 0.0);
         let mut costs = EXPECTED;
-        for (guesses, cost) in costs.iter_mut().enumerate() {
-            if let (Some(with), Some(without)) = (time(streams * (1 + guesses)), time(streams)) {
+        for (drafted, cost) in costs.iter_mut().enumerate() {
+            if let (Some(with), Some(without)) = (time(streams * (1 + drafted)), time(streams)) {
                 *cost = (with / without).max(1.0);
             }
         }
@@ -66,19 +66,19 @@ mod tests {
     #[test]
     fn costs_are_those_of_passes_of_as_many_rows() {
         let mut times = PassTimes::default();
-        assert_eq!(times.guess_costs(1), EXPECTED);
+        assert_eq!(times.draft_costs(1), EXPECTED);
         let ms = Duration::from_millis;
         times.record(1, ms(100));
         times.record(4, ms(180));
         times.record(1000, ms(1));
-        let costs = times.guess_costs(1);
+        let costs = times.draft_costs(1);
         assert!((costs[3] - 1.8).abs() < 1e-6 && costs[4] == EXPECTED[4], "{costs:?}");
         for _ in 0..20 {
             times.record(4, ms(120));
         }
-        assert!((times.guess_costs(1)[3] - 1.2).abs() < 0.01);
+        assert!((times.draft_costs(1)[3] - 1.2).abs() < 0.01);
         times.record(2, ms(150));
-        assert!((times.guess_costs(2)[1] - 0.8).abs() > 0.1, "never less than a plain pass");
-        assert_eq!(times.guess_costs(2)[1], 1.0);
+        assert!((times.draft_costs(2)[1] - 0.8).abs() > 0.1, "never less than a plain pass");
+        assert_eq!(times.draft_costs(2)[1], 1.0);
     }
 }

@@ -1,7 +1,7 @@
-//! Where clients leave requests and the one worker picks them up.
+//! The bounded queue between clients and the one worker.
 //!
 //! ```text
-//! clients ─ Desk::submit ─► queue, bounded ─ Clerk::admit ─► worker
+//! clients ─ Queue::submit ─► queue, bounded ─ Receiver::admit ─► worker
 //!    ▲                                                         │
 //!    └──────────────── Stream ◄──────────── Sink ◄─────────────┘
 //! ```
@@ -15,10 +15,10 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::PoisonError;
 
-use super::stream::{Bell, End, Sink, Stream, channel};
+use super::stream::{End, Sink, Stream, WorkerWaker, channel};
 use super::sync::{Arc, AtomicBool, Mutex, MutexGuard};
 
-/// How much a [`Desk`] holds.
+/// How much a [`Queue`] holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Requests that may wait for the worker. An idle worker's next request waits too,
@@ -29,11 +29,11 @@ pub(crate) struct Limits {
 }
 
 /// The clients' side, shared by all of them.
-pub(crate) struct Desk<R, E, D: End>(Arc<Shared<R, E, D>>);
+pub(crate) struct Queue<R, E, D: End>(Arc<Shared<R, E, D>>);
 
-/// The worker's side; there is one. Dropping it closes the desk and abandons what still
+/// The worker's side; there is one. Dropping it closes the queue and abandons what still
 /// waits, so that nobody waits for a worker that panicked.
-pub(crate) struct Clerk<R, E, D: End>(Arc<Shared<R, E, D>>);
+pub(crate) struct Receiver<R, E, D: End>(Arc<Shared<R, E, D>>);
 
 /// A request that was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +58,13 @@ pub enum Refusal {
     Closed,
 }
 
-/// Why [`Clerk::wait`] returned.
+/// Why [`Receiver::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// A request came, was cancelled or ended, or a slow client caught up; now and then
     /// something that the worker has seen already.
-    Rung,
-    /// The desk is closed, and stays so: what waits is all there will be.
+    Notified,
+    /// The queue is closed, and stays so: what waits is all there will be.
     Closed,
 }
 
@@ -78,34 +78,34 @@ pub(crate) enum Verdict {
 }
 
 struct Shared<R, E, D: End> {
-    queue: Mutex<Queue<R, E, D>>,
-    bell: Arc<Bell>,
+    queue: Mutex<Waiting<R, E, D>>,
+    worker: Arc<WorkerWaker>,
     limits: Limits,
 }
 
-struct Queue<R, E, D: End> {
+struct Waiting<R, E, D: End> {
     /// In order of arrival. Cancelled ones stay until somebody looks.
-    waiting: VecDeque<(R, Sink<E, D>)>,
+    requests: VecDeque<(R, Sink<E, D>)>,
     closed: bool,
 }
 
-/// A new desk: the clients' side and the worker's.
-pub(crate) fn desk<R, E, D: End>(limits: Limits) -> (Desk<R, E, D>, Clerk<R, E, D>) {
-    let queue = Queue { waiting: VecDeque::new(), closed: false };
-    let bell = Arc::new(Bell::new());
-    let shared = Arc::new(Shared { queue: Mutex::new(queue), bell, limits });
-    (Desk(shared.clone()), Clerk(shared))
+/// A new queue: the clients' side and the worker's.
+pub(crate) fn queue<R, E, D: End>(limits: Limits) -> (Queue<R, E, D>, Receiver<R, E, D>) {
+    let queue = Waiting { requests: VecDeque::new(), closed: false };
+    let worker = Arc::new(WorkerWaker::new());
+    let shared = Arc::new(Shared { queue: Mutex::new(queue), worker, limits });
+    (Queue(shared.clone()), Receiver(shared))
 }
 
-impl<R, E, D: End> Desk<R, E, D> {
+impl<R, E, D: End> Queue<R, E, D> {
     /// Puts a request at the end of the queue.
     pub fn submit(&self, request: R) -> Result<Stream<E, D>, Refused<R>> {
         let shared = &*self.0;
         let allowed = shared.limits.queue.get();
-        let (sink, stream) = channel(shared.bell.clone(), shared.limits.backlog.get());
+        let (sink, stream) = channel(shared.worker.clone(), shared.limits.backlog.get());
         let mut queue = shared.lock();
-        let over = if queue.waiting.len() < allowed { Vec::new() } else { queue.drain_over() };
-        let waiting = queue.waiting.len();
+        let over = if queue.requests.len() < allowed { Vec::new() } else { queue.drain_over() };
+        let waiting = queue.requests.len();
         let refusal = match queue.closed {
             true => Some(Refusal::Closed),
             false if waiting >= allowed => Some(Refusal::QueueFull { waiting, allowed }),
@@ -116,9 +116,9 @@ impl<R, E, D: End> Desk<R, E, D> {
             drop(over);
             return Err(Refused { request, reason });
         }
-        queue.waiting.push_back((request, sink));
+        queue.requests.push_back((request, sink));
         drop(queue);
-        shared.bell.ring();
+        shared.worker.wake();
         drop(over);
         Ok(stream)
     }
@@ -135,35 +135,35 @@ impl<R, E, D: End> Desk<R, E, D> {
     }
 }
 
-impl<R, E, D: End> Clone for Desk<R, E, D> {
+impl<R, E, D: End> Clone for Queue<R, E, D> {
     fn clone(&self) -> Self {
-        Desk(self.0.clone())
+        Queue(self.0.clone())
     }
 }
 
-impl<R, E, D: End> Clerk<R, E, D> {
+impl<R, E, D: End> Receiver<R, E, D> {
     /// Sleeps until there is something new to see. What happened since the last call,
     /// also while the worker was busy, counts, and so does the end of a request: one that
     /// [`Verdict::Leave`] left in the queue may fit now. What is left does not count
     /// by itself.
     pub fn wait(&mut self) -> Woken {
         if !self.is_closed() {
-            self.0.bell.wait();
+            self.0.worker.wait();
         }
-        if self.is_closed() { Woken::Closed } else { Woken::Rung }
+        if self.is_closed() { Woken::Closed } else { Woken::Notified }
     }
 
     /// Takes requests from the front of the queue while `decide` says so; each that it
     /// takes is returned, also one that is cancelled at that moment, so what `decide`
     /// reserved for it has an owner. Requests that were cancelled before are dropped.
-    /// `decide` runs under the queue's lock: it must be quick and not touch the desk.
+    /// `decide` runs under the queue's lock: it must be quick and not touch the queue.
     pub fn admit(&mut self, mut decide: impl FnMut(&R) -> Verdict) -> Vec<(R, Sink<E, D>)> {
         let mut queue = self.0.lock();
         let over = queue.drain_over();
         let mut admitted = Vec::new();
-        while let Some((request, sink)) = queue.waiting.pop_front() {
+        while let Some((request, sink)) = queue.requests.pop_front() {
             if decide(&request) == Verdict::Leave {
-                queue.waiting.push_front((request, sink));
+                queue.requests.push_front((request, sink));
                 break;
             }
             sink.start();
@@ -174,54 +174,54 @@ impl<R, E, D: End> Clerk<R, E, D> {
         admitted
     }
 
-    /// Whether [`Desk::close`] was called.
+    /// Whether [`Queue::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.0.lock().closed
     }
 
-    /// Up when a running request was cancelled or the desk was closed: for the pass under
+    /// Up when a running request was cancelled or the queue was closed: for the pass under
     /// way, which stops when it sees it.
     pub fn interrupt(&self) -> &AtomicBool {
-        self.0.bell.flag()
+        self.0.worker.flag()
     }
 
     /// Reads the flag and lowers it. Whoever raised it is seen by [`Sink::is_cancelled`]
-    /// or [`Clerk::is_closed`] afterwards.
+    /// or [`Receiver::is_closed`] afterwards.
     pub fn take_interrupt(&mut self) -> bool {
-        self.0.bell.lower_flag()
+        self.0.worker.take_interrupt()
     }
 }
 
-impl<R, E, D: End> Drop for Clerk<R, E, D> {
+impl<R, E, D: End> Drop for Receiver<R, E, D> {
     fn drop(&mut self) {
         self.0.close();
-        let left = std::mem::take(&mut self.0.lock().waiting);
+        let left = std::mem::take(&mut self.0.lock().requests);
         drop(left);
     }
 }
 
 impl<R, E, D: End> Shared<R, E, D> {
-    fn lock(&self) -> MutexGuard<'_, Queue<R, E, D>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<R, E, D>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> usize {
-        self.lock().waiting.iter().filter(|(_, sink)| !sink.is_over()).count()
+        self.lock().requests.iter().filter(|(_, sink)| !sink.is_over()).count()
     }
 
     fn close(&self) {
         self.lock().closed = true;
-        self.bell.interrupt();
+        self.worker.interrupt();
     }
 }
 
-impl<R, E, D: End> Queue<R, E, D> {
+impl<R, E, D: End> Waiting<R, E, D> {
     /// Removes those that were cancelled. The caller drops them when it has unlocked.
     fn drain_over(&mut self) -> Vec<(R, Sink<E, D>)> {
         let mut over = Vec::new();
-        for _ in 0..self.waiting.len() {
-            let Some(entry) = self.waiting.pop_front() else { break };
-            if entry.1.is_over() { over.push(entry) } else { self.waiting.push_back(entry) }
+        for _ in 0..self.requests.len() {
+            let Some(entry) = self.requests.pop_front() else { break };
+            if entry.1.is_over() { over.push(entry) } else { self.requests.push_back(entry) }
         }
         over
     }

@@ -1,0 +1,66 @@
+//! Prefix dedup: of requests that begin alike and run at the same time one computes the
+//! common prefix, and the others wait for it and share the result.
+
+use crate::kv_cache::KvCache;
+
+use super::prefix;
+use super::sequence::Sequence;
+use super::worker::Worker;
+
+impl Worker {
+    /// Sequences that wait for another to compute their common prefix take it over once
+    /// it is there.
+    pub(super) fn share_prefixes(&mut self) {
+        for index in 0..self.sequences.len() {
+            let Some((id, common)) = self.sequences[index].prefix_source else { continue };
+            let tokens = &self.sequences[index].tokens;
+            let shared = match self.sequences.iter().find(|sequence| sequence.id == id) {
+                // It may have dropped a part of its text meanwhile.
+                Some(source) => {
+                    let common = common.min(prefix::common(&source.tokens, tokens));
+                    let computes =
+                        source.reserved && !source.decodes() && !source.sink.must_pause();
+                    if source.cache.len() < common && computes {
+                        continue;
+                    }
+                    let mut fork = source.cache.fork();
+                    fork.truncate(common.min(fork.len())).ok().map(|()| fork)
+                }
+                // It ended; what it computed may have been kept.
+                None => self.prefixes.find(tokens).and_then(|found| self.prefixes.take(found)),
+            };
+            self.sequences[index].prefix_source = None;
+            if let Some(cache) = shared {
+                self.change_cache(index, cache);
+            }
+        }
+    }
+
+    /// Gives a sequence a cache that has computed more of its tokens than its own.
+    fn change_cache(&mut self, index: usize, mut cache: KvCache) {
+        let Worker { sequences, prefixes, options, .. } = self;
+        let sequence = &mut sequences[index];
+        let found = cache.len();
+        sequence.cache.end_grant();
+        if prefixes.reserve(&mut cache, sequence.positions, options.num_batch) {
+            sequence.adopt(cache);
+            self.count(|stats| stats.reused_tokens += found as u64);
+        } else {
+            prefixes.insert(sequence.tokens[..found].to_vec(), cache);
+            // What it had set aside was just given back.
+            sequence.reserved = false;
+        }
+    }
+}
+
+/// A running sequence that has, or will have, more first tokens in common with `tokens`
+/// than is worth computing twice.
+pub(super) fn prefix_source(sequences: &[Sequence], tokens: &[u32]) -> Option<(u64, usize)> {
+    let tokens = &tokens[..tokens.len().saturating_sub(1)];
+    let sources = sequences.iter().filter(|sequence| !sequence.is_embedding());
+    let sources = sources.map(|sequence| {
+        let others = &sequence.tokens;
+        (sequence.id, prefix::common(others, tokens))
+    });
+    sources.filter(|(_, common)| *common >= prefix::LEAST).max_by_key(|(_, common)| *common)
+}
