@@ -118,7 +118,7 @@ fn scratch(config: &Config, threads: usize, rows: usize, streams: usize) -> usiz
     let floats = config.dim + widest + config.q_dim() + 2 * config.kv_dim() + config.ffn_dim;
     let activations = rows.saturating_mul(4 * floats + 3 * widest);
     let logits = streams.saturating_mul(8 * 4 * config.n_vocab);
-    // A strip of the product and of its other matrix; unpacked weights.
+    // A row panel's product and its other matrix'; unpacked weights.
     let thread = rows.saturating_mul(2 * 32 * 4) + 40 * widest;
     let threads = thread.saturating_mul(threads);
     activations.saturating_add(logits).saturating_add(threads)

@@ -7,14 +7,10 @@
 
 pub(crate) mod act;
 pub(crate) mod attention;
-mod float_panel;
-mod float_strip;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
 pub(crate) mod norm;
 pub(crate) mod pool;
-mod quantize;
 pub(crate) mod rope;
-mod shares;
 pub(crate) mod threads;

@@ -18,14 +18,11 @@
 //! A block whose largest magnitude is so small that the reciprocal of its scale
 //! overflows (about 4e-37) counts as all zeros.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::aligned::Aligned;
 
 /// A batch of quantized rows; reusable, see [`reset`](Self::reset).
 #[derive(Debug, Clone, Default)]
 pub struct ActivationRows {
-    version: u64,
     rows: usize,
     cols: usize,
     block_len: usize,
@@ -38,12 +35,6 @@ pub struct ActivationRows {
 /// Values behind the last row that kernels may read (and multiply by zero): they
 /// decode four super-blocks or 16 small blocks at a time.
 const SLACK: usize = 1024;
-
-/// Counts up, from 1.
-fn next_version() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
-}
 
 /// One quantized row.
 #[derive(Debug, Clone, Copy)]
@@ -94,17 +85,10 @@ impl ActivationRows {
         assert!(matches!(block_len, 32 | 256), "activation blocks of {block_len}");
         assert!(cols > 0 && cols.is_multiple_of(block_len), "{cols} columns in {block_len}s");
         (self.rows, self.cols, self.block_len) = (rows, cols, block_len);
-        self.version = next_version();
         self.q.resize(rows * cols + SLACK);
         self.d.resize(rows * (cols / block_len), 0.0);
         self.sums.resize(rows * (cols / 16) + SLACK / 16);
         self.sums32.resize(rows * (cols / 32) + SLACK / 32);
-    }
-
-    /// A number that no other contents have, in this process: what a kernel derived
-    /// from rows stays valid as long as it is the same.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
     }
 
     /// Rows in the batch.
@@ -149,7 +133,6 @@ impl ActivationRows {
     /// The rows to be filled, in order; they are independent, so threads may
     /// share them out.
     pub fn rows_mut(&mut self) -> impl ExactSizeIterator<Item = ActivationRowMut<'_>> {
-        self.version = next_version();
         // A batch that was never `reset` has no rows, and chunks need a length.
         let cols = self.cols.max(1);
         let q = self.q.chunks_exact_mut(cols).take(self.rows);

@@ -1,4 +1,4 @@
-//! Instruction sets: one file per set, one small vocabulary for all.
+//! Instruction sets, in tiers: one file or folder per tier, one small vocabulary for all.
 //!
 //! Kernels (in `src/kernel`) are written once, generic over `Simd`. An
 //! [`Isa`] is a value: it exists only for a set that this CPU has, is chosen
@@ -12,29 +12,22 @@
 //! kernel gives the same bits on every set, and tests compare with `==`.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(crate) mod neon;
 mod peak;
 mod portable;
-pub(crate) mod sixteens;
-mod strip;
-pub(crate) mod threes;
 
-pub(crate) use strip::{Scratch, Strip, Target};
-
+use crate::error::{Error, Result};
 #[cfg(target_arch = "x86_64")]
 use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-use avx512::Avx512;
+use avx512::{Amx, Avx512};
 #[cfg(target_arch = "aarch64")]
 use neon::{DotProd, I8mm, Neon, Plain};
-use portable::Portable;
-
-use crate::error::{Error, Result};
-use crate::quant::Format;
+pub(crate) use portable::Portable;
 
 /// An instruction set that this CPU has.
 ///
@@ -45,13 +38,16 @@ use crate::quant::Format;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Tier);
 
+/// The proofs that the CPU has an instruction set, one per tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tier {
+pub(crate) enum Tier {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon<Plain>),
     #[cfg(target_arch = "aarch64")]
@@ -61,7 +57,7 @@ enum Tier {
 }
 
 impl Isa {
-    /// The environment variable that forces a set, for tests and benches.
+    /// The environment variable that forces a tier, for tests and benches.
     pub const VARIABLE: &'static str = "TRAMONTANE_ISA";
 
     /// The best set of this CPU.
@@ -79,7 +75,7 @@ impl Isa {
             sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
             sets.extend(Avx2::with_vnni().map(|avx2| Isa(Tier::Avx2(avx2))));
             sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
-            sets.extend(Avx512::with_amx().map(|avx512| Isa(Tier::Avx512(avx512))));
+            sets.extend(Amx::new().map(|amx| Isa(Tier::Amx(amx))));
         }
         #[cfg(target_arch = "aarch64")]
         {
@@ -122,9 +118,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(simd) if simd.has_amx() => "amx",
-            #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Amx(_) => "amx",
             #[cfg(target_arch = "aarch64")]
             Tier::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
@@ -134,26 +130,8 @@ impl Isa {
         }
     }
 
-    /// In which order strips of formats with blocks of 256 want this many rows of
-    /// activations besides their own.
-    pub(crate) fn order(self, batch: usize) -> Option<Order> {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(simd) => simd.order(batch),
-            _ => {
-                let _ = batch; // for other processors' sake
-                None
-            }
-        }
-    }
-
-    /// How many strips of a format the set likes to multiply together with this many rows:
-    /// they share what is read of the activations.
-    pub(crate) fn strips_at_once(self, format: Format, batch: usize) -> usize {
-        match (format.activation_block_len(), self.order(batch)) {
-            (Some(_), Some(Order::Sixteens)) => sixteens::STRIPS,
-            _ => 1,
-        }
+    pub(crate) fn tier(&self) -> &Tier {
+        &self.0
     }
 
     /// Runs `task` compiled for this set.
@@ -164,6 +142,8 @@ impl Isa {
             Tier::Avx2(simd) => simd.enter(task),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.enter(task),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Amx(simd) => simd.avx512().enter(task),
             #[cfg(target_arch = "aarch64")]
             Tier::Neon(simd) => simd.enter(task),
             #[cfg(target_arch = "aarch64")]
@@ -172,16 +152,6 @@ impl Isa {
             Tier::NeonI8mm(simd) => simd.enter(task),
         }
     }
-}
-
-/// Rows of activations side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 wants them"))]
-pub(crate) enum Order {
-    /// [`threes`]
-    Threes,
-    /// [`sixteens`]
-    Sixteens,
 }
 
 impl std::fmt::Display for Isa {
@@ -286,36 +256,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// (2 · 128 · 127 = 32,512), and the sum over 256 codes fits i32
     /// (256 · 128 · 127 · 128 = 5.3 · 10⁸).
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32;
-
-    /// The products of a strip of quantized weight rows, bit for bit those of
-    /// [`dot_row`](crate::quant::dot_row). Sets override it, or [`strips`](Simd::strips),
-    /// where their own kernels are faster; callers want `strips`.
-    #[inline(always)]
-    fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        strip::unpack_and_dot(self, strip, scratch, out);
-    }
-
-    /// The products of neighbouring strips, given as one of any number of rows:
-    /// `out[i, m, n]`, rows [`Strip::ROWS`] apart.
-    #[inline(always)]
-    fn strips(self, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        let size = strips.batch() * Strip::ROWS;
-        for (strip, out) in strips.parts().zip(out.chunks_exact_mut(size.max(1))) {
-            self.strip(&strip, scratch, out);
-        }
-    }
-
-    /// The sum of the magnitudes of each 16 codes, which are in −127..=127.
-    #[inline(always)]
-    fn magnitudes(self, codes: &[i8; 256]) -> [u16; 16] {
-        let mut sums = [0; 16];
-        for (sum, codes) in sums.iter_mut().zip(codes.as_chunks::<16>().0) {
-            for code in codes {
-                *sum += u16::from(code.unsigned_abs());
-            }
-        }
-        sums
-    }
 
     /// `Σ min[i] · sums[i]`.
     #[inline(always)]

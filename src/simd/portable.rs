@@ -6,7 +6,7 @@ use wide::{f32x16, i8x16, i16x16};
 use super::{Simd, Task};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Portable;
+pub(crate) struct Portable;
 
 impl Simd for Portable {
     type F32x16 = f32x16;

@@ -4,40 +4,19 @@
 //!
 //! Here is the vocabulary: every method is one to three instructions,
 //! `#[inline(always)]` into [`Avx2::enter`], the one place compiled for the set.
-//! The kernels of quantized matrices:
-//!
-//! ```text
-//! format: decode.rs (what a format supplies), super_blocks.rs, blocks_of_32.rs
-//! a few rows of activations:  matvec.rs, on the weights where they lie
-//! more:                       panel.rs unpacks a strip once, tile.rs multiplies
-//! ```
+//! The kernels of quantized products are in `kernel/matmul/avx2`.
 
-mod blocks_of_32;
-mod decode;
-mod lanes;
-mod matvec;
 mod ops;
-mod panel;
-mod super_blocks;
-mod tile;
 
 use std::arch::x86_64::*;
 
-use super::{Scratch, Simd, Strip, Task};
-use crate::quant::with_block_format;
-use ops::Ops;
-
-/// What a thread keeps from strip to strip.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    values: matvec::Values,
-    panel: panel::Panel,
-}
+use super::{Simd, Task};
+pub(crate) use ops::{Ops, Vector};
 
 /// Proof that the CPU has AVX2, FMA and F16C: only [`Avx2::new`] and [`Avx2::with_vnni`]
 /// make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx2 {
+pub(crate) struct Avx2 {
     ops: Ops,
     /// Whether panels are multiplied with AVX-VNNI, which the CPU has then.
     vnni: bool,
@@ -68,66 +47,15 @@ impl Avx2 {
         unsafe { region(self, task) }
     }
 
-    /// The products of a strip by four or more rows of activations.
-    fn panel<F: decode::Decode, const VNNI: bool>(
-        self,
-        strip: &Strip<'_>,
-        panel: &mut panel::Panel,
-        out: &mut [f32],
-    ) {
-        let products = Products::<VNNI> { ops: self.ops };
-        panel::fill::<F, VNNI>(products, strip, panel);
-        tile::multiply::<F, VNNI>(products, strip, panel, out);
+    /// The instructions of AVX2 one by one.
+    pub fn ops(self) -> Ops {
+        self.ops
     }
-}
-
-/// Proof that the CPU has the instructions that multiply codes: those of AVX2, and with
-/// `VNNI` also AVX-VNNI.
-#[derive(Clone, Copy)]
-struct Products<const VNNI: bool> {
-    ops: Ops,
-}
-
-impl<const VNNI: bool> Products<VNNI> {
-    /// Runs `kernel` in a function of its own, compiled for the set.
-    fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        #[inline(never)]
-        fn plain<const VNNI: bool, K: Kernel>(simd: Products<VNNI>, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-        #[inline(never)]
-        fn vnni<const VNNI: bool, K: Kernel>(simd: Products<VNNI>, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        // SAFETY: `self` proves that the CPU has the features.
-        unsafe { if VNNI { vnni(self, kernel) } else { plain(self, kernel) } }
-    }
-
-    /// `sum` + four products of unsigned with signed bytes in each lane.
-    /// Without VNNI pairs of products must fit i16.
-    #[inline(always)]
-    fn dot4(self, sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
-        if VNNI {
-            // SAFETY: `self` proves AVX-VNNI.
-            unsafe { _mm256_dpbusd_avx_epi32(sum, unsigned, signed) }
-        } else {
-            let pairs = self.ops.maddubs(unsigned, signed);
-            self.ops.add32(sum, self.ops.madd(pairs, self.ops.splat16(1)))
-        }
-    }
-}
-
-/// Code of this tier only, compiled per set as a [`Task`] is.
-trait Kernel {
-    type Output;
-    fn run<const VNNI: bool>(self, simd: Products<VNNI>) -> Self::Output;
 }
 
 /// Lanes 0–7 and 8–15.
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(__m256, __m256);
+pub(crate) struct F32x16(__m256, __m256);
 
 impl F32x16 {
     #[inline(always)]
@@ -138,11 +66,11 @@ impl F32x16 {
 
 /// Lanes 0–7 and 8–15.
 #[derive(Clone, Copy)]
-pub(super) struct I32x16(__m256i, __m256i);
+pub(crate) struct I32x16(__m256i, __m256i);
 
 /// Lanes 0–15 and 16–31.
 #[derive(Clone, Copy)]
-pub(super) struct I16x32(__m256i, __m256i);
+pub(crate) struct I16x32(__m256i, __m256i);
 
 impl Simd for Avx2 {
     type F32x16 = F32x16;
@@ -367,23 +295,5 @@ impl Simd for Avx2 {
             let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
-    }
-
-    #[inline(always)]
-    fn strip(self, strip: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        debug_assert!(out.len() >= strip.batch() * Strip::ROWS);
-        let memory = &mut scratch.avx2;
-        with_block_format!(
-            strip.format,
-            F => match strip.batch() {
-                ..=matvec::MAX_BATCH => {
-                    let products = Products::<false> { ops: self.ops };
-                    matvec::multiply::<F>(products, strip, &mut memory.values, out);
-                }
-                _ if self.vnni => self.panel::<F, true>(strip, &mut memory.panel, out),
-                _ => self.panel::<F, false>(strip, &mut memory.panel, out),
-            },
-            else => debug_assert!(false, "{} has no blocks", strip.format)
-        )
     }
 }

@@ -8,14 +8,14 @@ use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2, FMA and F16C: only [`Ops::detect`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::simd) struct Ops {
+pub(crate) struct Ops {
     _checked: (),
 }
 
 /// 32 bytes in memory, aligned as a register.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
-pub(in crate::simd) struct Vector(pub [u8; 32]);
+pub(crate) struct Vector(pub [u8; 32]);
 
 impl Vector {
     pub const ZERO: Vector = Vector([0; 32]);

@@ -2,91 +2,23 @@
 //!
 //! One register holds the 16 lanes of the vocabulary. Methods are one or two
 //! instructions, `#[inline(always)]` into [`Avx512::enter`], the one function
-//! compiled for the set.
+//! compiled for the tier. The kernels of quantized products are in `kernel/matmul/avx512`
+//! and `kernel/matmul/amx`.
 
-mod amx;
-mod amx_panel;
-mod amx_tile;
-mod amx_tile_small;
-mod codes;
+mod cpu;
 mod fetch;
-mod interleave;
-mod lanes;
-mod matvec;
-mod matvec_small;
-mod panel;
-mod products;
-mod quads;
-mod scales;
-mod tile;
-mod tile_small;
+mod tiles;
+mod token;
 mod vector;
 
 use std::arch::x86_64::*;
 
-pub(super) use amx_tile::Memory as AmxMemory;
-pub(super) use amx_tile_small::Memory as AmxSmallMemory;
-pub(super) use interleave::Interleaved;
-pub(super) use panel::Panel;
+pub(crate) use fetch::{AHEAD, NEAR};
+pub(crate) use tiles::{ROW, ROWS, Tiles};
+pub(crate) use token::{Amx, Avx512};
+pub(crate) use vector::*;
 
-use fetch::Fetch;
-
-use super::{Order, Scratch, Simd, Strip, Task, sixteens};
-
-/// Proof that the CPU has the set: only [`Avx512::new`] and [`Avx512::with_amx`] make one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx512 {
-    /// Whether many rows are multiplied by AMX, which is there then.
-    amx: bool,
-    fetch: Fetch,
-}
-
-impl Avx512 {
-    pub fn new() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("gfni");
-        has.then(|| Avx512 { amx: false, fetch: Fetch::detect() })
-    }
-
-    /// The set with AMX beside it, see [`amx`].
-    pub fn with_amx() -> Option<Self> {
-        Self::new().filter(|_| amx::is_there()).map(|simd| Avx512 { amx: true, ..simd })
-    }
-
-    pub fn has_amx(self) -> bool {
-        self.amx
-    }
-
-    /// In which order `batch` rows of activations are wanted besides their own.
-    pub fn order(self, batch: usize) -> Option<Order> {
-        match batch {
-            ..=quads::MOST => None,
-            sixteens::FEWEST.. if self.amx => Some(Order::Sixteens),
-            _ => Some(Order::Threes),
-        }
-    }
-
-    /// Runs `task` in code compiled for this set.
-    pub fn enter<T: Task>(self, task: T) -> T::Output {
-        #[target_feature(
-            enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni"
-        )]
-        #[inline(never)]
-        fn region<T: Task>(simd: Avx512, task: T) -> T::Output {
-            task.run(simd)
-        }
-        // SAFETY: `self` proves that the CPU has the features.
-        unsafe { region(self, task) }
-    }
-}
+use super::{Simd, Task};
 
 impl Simd for Avx512 {
     type F32x16 = __m512;
@@ -166,11 +98,6 @@ impl Simd for Avx512 {
     fn load_f16(self, x: &[u8; 32]) -> __m512 {
         // SAFETY: `self` proves the features; 32 bytes can be read from `x`.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    fn strips(self, strips: &Strip<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        products::strips(self, strips, scratch, out);
     }
 
     #[inline(always)]
@@ -291,34 +218,10 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch_stream(self, far: *const u8, near: *const u8) {
-        self.fetch.stream(self, far, near);
+        self.fetch_stream(far, near);
     }
 
-    /// As in the AVX2 set; the scales by `dpwssd`. Only the generic way uses it, which
-    /// the kernels of this set replace.
-    #[inline(always)]
-    fn magnitudes(self, codes: &[i8; 256]) -> [u16; 16] {
-        // SAFETY: `self` proves the features; each load reads 64 bytes of an array of 64.
-        unsafe {
-            let zero = _mm512_setzero_si512();
-            let mut sums = [0; 16];
-            for (codes, sums) in codes.as_chunks::<64>().0.iter().zip(sums.as_chunks_mut().0) {
-                let codes = _mm512_loadu_si512(codes.as_ptr().cast());
-                let eights = _mm512_sad_epu8(_mm512_abs_epi8(codes), zero);
-                let sixteens =
-                    _mm512_add_epi64(eights, _mm512_shuffle_epi32::<0b01_00_11_10>(eights));
-                let words = _mm512_cvtepi64_epi16(_mm512_maskz_compress_epi64(0x55, sixteens));
-                *sums = [
-                    _mm_extract_epi16::<0>(words) as u16,
-                    _mm_extract_epi16::<1>(words) as u16,
-                    _mm_extract_epi16::<2>(words) as u16,
-                    _mm_extract_epi16::<3>(words) as u16,
-                ];
-            }
-            sums
-        }
-    }
-
+    /// As in the AVX2 tier; the scales by `dpwssd`.
     #[inline(always)]
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
         let (q, a) = (q.as_chunks::<32>().0, a.as_chunks::<32>().0);
@@ -345,8 +248,8 @@ impl Simd for Avx512 {
     fn multiply_chains(self, rounds: usize) -> u64 {
         // SAFETY: `self` proves the features.
         unsafe {
-            match amx::Tiles::configure(self) {
-                Some(tiles) => amx::multiply_chains(&tiles, rounds),
+            match Tiles::configure(self) {
+                Some(tiles) => tiles::multiply_chains(&tiles, rounds),
                 None => super::peak::avx512(rounds),
             }
         }

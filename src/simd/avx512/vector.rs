@@ -2,14 +2,25 @@
 
 use std::arch::x86_64::*;
 
-use super::Avx512;
+use super::token::Avx512;
 
 /// Bytes of a cache line.
-pub(super) const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
+
+/// One register in memory.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub [u32; 16]);
+
+#[inline(always)]
+pub(crate) fn put(_: Avx512, line: &mut Line, x: __m512i) {
+    // SAFETY: the tier is proven; a line is 64 aligned bytes.
+    unsafe { _mm512_store_si512(std::ptr::from_mut(line).cast(), x) }
+}
 
 /// 64 bytes of plain numbers.
 #[inline(always)]
-pub(super) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i {
+pub(crate) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i {
     const { assert!(size_of::<T>() * N == 64) };
     // SAFETY: the set is proven; 64 bytes can be read from `x`.
     unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
@@ -17,7 +28,7 @@ pub(super) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i 
 
 /// 32 bytes of plain numbers.
 #[inline(always)]
-pub(super) fn load32<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m256i {
+pub(crate) fn load32<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m256i {
     const { assert!(size_of::<T>() * N == 32) };
     // SAFETY: the set is proven; 32 bytes can be read from `x`.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
@@ -25,7 +36,7 @@ pub(super) fn load32<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m256i 
 
 /// 16 bytes of plain numbers.
 #[inline(always)]
-pub(super) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i {
+pub(crate) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i {
     const { assert!(size_of::<T>() * N == 16) };
     // SAFETY: the set is proven; 16 bytes can be read from `x`.
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
@@ -33,27 +44,27 @@ pub(super) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i 
 
 /// Asks for the cache line at `x`, which may lie anywhere.
 #[inline(always)]
-pub(super) fn prefetch(_: Avx512, x: *const u8) {
+pub(crate) fn prefetch(_: Avx512, x: *const u8) {
     // SAFETY: the set is proven; a prefetch does not fault at any address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
 }
 
 /// Asks for the cache line at `x`, which may lie anywhere and will be written.
 #[inline(always)]
-pub(super) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
+pub(crate) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
     // SAFETY: the set is proven; a prefetch does not fault at any address.
     unsafe { _mm_prefetch::<_MM_HINT_ET0>(x.cast()) }
 }
 
 /// Asks for the cache lines of `len` bytes from `start` on, which may lie anywhere.
 #[inline(always)]
-pub(super) fn prefetch_lines(simd: Avx512, start: *const u8, len: usize) {
+pub(crate) fn prefetch_lines(simd: Avx512, start: *const u8, len: usize) {
     each_line::<_MM_HINT_T0>(simd, start, len);
 }
 
 /// The same, in the L2 cache.
 #[inline(always)]
-pub(super) fn lines_to_l2(simd: Avx512, start: *const u8, len: usize) {
+pub(crate) fn lines_to_l2(simd: Avx512, start: *const u8, len: usize) {
     each_line::<_MM_HINT_T1>(simd, start, len);
 }
 
@@ -69,7 +80,7 @@ fn each_line<const HINT: i32>(_: Avx512, start: *const u8, len: usize) {
 
 /// 16 bytes of each of four places, in order.
 #[inline(always)]
-pub(super) fn load_four<T: Copy, const N: usize>(simd: Avx512, x: [&[T; N]; 4]) -> __m512i {
+pub(crate) fn load_four<T: Copy, const N: usize>(simd: Avx512, x: [&[T; N]; 4]) -> __m512i {
     // SAFETY: `simd` proves the features.
     unsafe {
         let low = _mm256_inserti128_si256::<1>(
@@ -86,7 +97,7 @@ pub(super) fn load_four<T: Copy, const N: usize>(simd: Avx512, x: [&[T; N]; 4]) 
 
 /// The sums of four vectors' lanes, one per lane of the result.
 #[inline(always)]
-pub(super) fn sum_each(_: Avx512, v: [__m512i; 4]) -> __m128i {
+pub(crate) fn sum_each(_: Avx512, v: [__m512i; 4]) -> __m128i {
     // SAFETY: `simd` proves the features.
     unsafe {
         // Within each 128 bits: pairs, then pairs of pairs, of two and four vectors.
@@ -102,7 +113,7 @@ pub(super) fn sum_each(_: Avx512, v: [__m512i; 4]) -> __m128i {
 
 /// The sum of each 128 bits' four lanes, one per lane of the result.
 #[inline(always)]
-pub(super) fn sum_quarters(_: Avx512, v: __m512i) -> __m128i {
+pub(crate) fn sum_quarters(_: Avx512, v: __m512i) -> __m128i {
     // SAFETY: `simd` proves the features.
     unsafe {
         let pairs = _mm512_add_epi32(v, _mm512_shuffle_epi32::<0b10_11_00_01>(v));
@@ -116,7 +127,7 @@ pub(super) fn sum_quarters(_: Avx512, v: __m512i) -> __m128i {
 /// intrinsic LLVM makes a multiplication and an addition wherever that shortens a chain.
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
-pub(super) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+pub(crate) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     // SAFETY: the function has the features; the instruction touches its registers only.
     unsafe {
         std::arch::asm!(
@@ -132,7 +143,7 @@ pub(super) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
 
 /// Turns four rows of 128-bit lanes into columns.
 #[inline(always)]
-pub(super) fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
+pub(crate) fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: the set is proven.
     unsafe {
         let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[0], r[1]);
@@ -150,7 +161,7 @@ pub(super) fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
 
 /// Of 16 rows, four to a register, each 128 bits: register q holds lane q of all.
 #[inline(always)]
-pub(super) fn quarters(simd: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
+pub(crate) fn quarters(simd: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: the set is proven.
     let by_lane = unsafe {
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -166,7 +177,7 @@ pub(super) fn quarters(simd: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
 
 /// Turns 16 rows of 16 lanes into 16 columns.
 #[inline(always)]
-pub(super) fn transpose(_: Avx512, r: [__m512i; 16]) -> [__m512i; 16] {
+pub(crate) fn transpose(_: Avx512, r: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: `simd` proves the features.
     unsafe {
         let zero = _mm512_setzero_si512();

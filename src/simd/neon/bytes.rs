@@ -7,7 +7,8 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::arch::is_aarch64_feature_detected;
 
-use super::{Neon, Task};
+use super::Neon;
+use crate::simd::Task;
 
 /// A way to multiply bytes. A value proves that the CPU has it, and NEON.
 pub trait Bytes: Copy + Send + Sync + 'static {
@@ -35,6 +36,22 @@ pub trait Bytes: Copy + Send + Sync + 'static {
     /// Sums of [`multiply`](Self::multiply) as one register per row of
     /// activations, whose lanes are the weight rows.
     fn by_activation(self, sums: [int32x4_t; 4]) -> [int32x4_t; 4];
+}
+
+/// `Σ scale[k / 16] · q[k] · a[k]`, see [`dot_codes`](crate::simd::Simd::dot_codes).
+#[inline(always)]
+pub(super) fn dot_codes<B: Bytes>(bytes: B, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
+    let (q, a) = (q.as_chunks::<16>().0, a.as_chunks::<16>().0);
+    // SAFETY: `bytes` proves NEON; 16 bytes can be read from each chunk.
+    unsafe {
+        let mut sum = vdupq_n_s32(0);
+        for ((q, a), &scale) in q.iter().zip(a).zip(scale) {
+            let (q, a) = (vld1q_s8(q.as_ptr()), vld1q_s8(a.as_ptr()));
+            let part = bytes.dot(vdupq_n_s32(0), q, a);
+            sum = vmlaq_n_s32(sum, part, i32::from(scale));
+        }
+        vaddvq_s32(sum)
+    }
 }
 
 /// ARMv8.0: products in i16, then pairs and pairs of pairs.

@@ -8,23 +8,17 @@
 //! compiled for the set ([`Bytes::enter`]).
 
 mod bytes;
-mod in_place;
-mod panel;
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Scratch, Simd, Strip, Task};
+use super::{Simd, Task};
 
-use bytes::Bytes;
-pub(super) use bytes::{DotProd, I8mm, Plain};
-
-/// Batches from here on are worth rearranging the weights for.
-const PANEL_BATCH: usize = 4;
+pub(crate) use bytes::{Bytes, DotProd, I8mm, Plain};
 
 /// NEON with one way to multiply bytes; `bytes` is the proof that the CPU has both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Neon<B> {
+pub(crate) struct Neon<B> {
     bytes: B,
 }
 
@@ -33,7 +27,12 @@ impl<B: Bytes> Neon<B> {
         Some(Neon { bytes: B::new()? })
     }
 
-    /// Runs `task` in code compiled for this set.
+    /// The way to multiply bytes.
+    pub fn bytes(self) -> B {
+        self.bytes
+    }
+
+    /// Runs `task` in code compiled for this tier.
     pub fn enter<T: Task>(self, task: T) -> T::Output {
         B::enter(self, task)
     }
@@ -41,7 +40,7 @@ impl<B: Bytes> Neon<B> {
 
 /// Lanes 0–3, 4–7, 8–11, 12–15.
 #[derive(Clone, Copy)]
-pub(super) struct F32x16([float32x4_t; 4]);
+pub(crate) struct F32x16([float32x4_t; 4]);
 
 impl F32x16 {
     #[inline(always)]
@@ -52,11 +51,11 @@ impl F32x16 {
 
 /// Lanes 0–3, 4–7, 8–11, 12–15.
 #[derive(Clone, Copy)]
-pub(super) struct I32x16([int32x4_t; 4]);
+pub(crate) struct I32x16([int32x4_t; 4]);
 
 /// Lanes 0–7, 8–15, 16–23, 24–31.
 #[derive(Clone, Copy)]
-pub(super) struct I16x32([int16x8_t; 4]);
+pub(crate) struct I16x32([int16x8_t; 4]);
 
 impl<B: Bytes> Simd for Neon<B> {
     type F32x16 = F32x16;
@@ -252,15 +251,6 @@ impl<B: Bytes> Simd for Neon<B> {
 
     #[inline(always)]
     fn dot_codes(self, q: &[i8], scale: &[i16], a: &[i8]) -> i32 {
-        in_place::dot_codes(self.bytes, q, scale, a)
-    }
-
-    #[inline(always)]
-    fn strip(self, strip: &Strip<'_>, _: &mut Scratch, out: &mut [f32]) {
-        if strip.batch() < PANEL_BATCH {
-            in_place::strip(self, strip, out);
-        } else {
-            panel::strip(self, strip, out);
-        }
+        bytes::dot_codes(self.bytes, q, scale, a)
     }
 }

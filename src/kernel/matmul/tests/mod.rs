@@ -1,0 +1,4 @@
+//! Every tier against the scalar reference, bit for bit.
+
+mod panels;
+mod products;
