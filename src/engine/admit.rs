@@ -32,7 +32,7 @@ enum Taken {
     MovedOn,
 }
 
-/// What decides who may start.
+/// Decides which request may start.
 struct Admission<'a> {
     model: &'a Model,
     options: &'a Parts,
@@ -50,7 +50,7 @@ impl Admission<'_> {
             Job::Embed(input) => (&input.tokens, input.tokens.len(), false),
             Job::Save { .. } | Job::Restore(_) | Job::Forget => return Verdict::Take,
         };
-        // Who has to start again has waited longest.
+        // A sequence that has to start again comes before new requests.
         let first = self.sequences.iter().all(|sequence| sequence.reserved);
         if !first || self.sequences.len() >= self.options.max_running {
             return Verdict::Leave;

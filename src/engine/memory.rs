@@ -83,7 +83,7 @@ fn dimensions(config: &Config, options: &EngineOptions) -> Result<(usize, usize)
     Ok((num_ctx(config.context_length, options.num_ctx)?, num_batch(options.num_batch)?))
 }
 
-/// The budget of keys and values: four conversations if nobody says.
+/// The budget of keys and values: by default that of four conversations.
 pub(super) fn kv_limit(model: &Model, options: &EngineOptions) -> Result<usize> {
     let config = &model.transformer().config;
     let (positions, rows) = dimensions(config, options)?;

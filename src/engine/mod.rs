@@ -71,7 +71,7 @@ const BACKLOG: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineOptions {
-    /// Positions of a conversation whose request does not say. Default: as for a
+    /// Positions of a conversation whose request names none. Default: as for a
     /// session.
     pub num_ctx: Option<usize>,
     /// Bytes of keys and values in all. Default: four conversations of `num_ctx`.
@@ -350,7 +350,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.queue.close();
         if let Some(worker) = self.worker.take() {
-            // A worker that panicked has said so; its streams have ended.
+            // A panic of the worker was reported by its thread; its streams have ended.
             let _ = worker.join();
         }
     }

@@ -1,4 +1,4 @@
-//! One forward pass: who is in it, and what becomes of its results.
+//! One forward pass: which rows are in it, and where its results go.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::sequence::{Draft, Next, Sequence, Task};
 use super::stats::EngineStats;
 use super::worker::Worker;
 
-/// Passes of more rows than this are given up when somebody cancels; the one after
+/// Passes of more rows than this are given up when a request is cancelled; the one after
 /// such a pass has no more rows than this and is not, so there is always progress.
 const SHORT: usize = 8;
 
@@ -82,7 +82,7 @@ impl Worker {
     fn draft(&mut self, plan: &mut [Share]) {
         let streams = plan.len().max(1);
         let room = match streams {
-            // Nobody else waits for this pass to end.
+            // No other stream waits for this pass.
             1 if !self.given_up => MAX_DRAFT,
             few if few <= CHEAP / 2 => CHEAP - few,
             _ => CHEAP,
@@ -218,7 +218,7 @@ impl Worker {
         }
     }
 
-    /// Ends all of a pass that went wrong: what one of them caused cannot be told.
+    /// Ends all requests of a pass that failed: which of them caused it is unknown.
     fn fail(&mut self, plan: &[Share], error: Error) {
         let mut indices: Vec<usize> = plan.iter().map(|share| share.sequence).collect();
         indices.sort_unstable();

@@ -1,4 +1,5 @@
-//! How much of a waiting prompt rides in a pass beside running streams.
+//! Chunked prefill: how many rows of a waiting prompt are added to a pass of running
+//! streams.
 //!
 //! A pass with a slice of a prompt takes longer than one without, and every running
 //! stream feels it as a longer gap between two of its tokens. The slice follows the

@@ -32,7 +32,7 @@ pub(crate) struct Limits {
 pub(crate) struct Queue<R, E, D: End>(Arc<Shared<R, E, D>>);
 
 /// The worker's side; there is one. Dropping it closes the queue and abandons what still
-/// waits, so that nobody waits for a worker that panicked.
+/// waits: no client waits for a worker that panicked.
 pub(crate) struct Receiver<R, E, D: End>(Arc<Shared<R, E, D>>);
 
 /// A request that was not accepted.
@@ -84,7 +84,7 @@ struct Shared<R, E, D: End> {
 }
 
 struct Waiting<R, E, D: End> {
-    /// In order of arrival. Cancelled ones stay until somebody looks.
+    /// In order of arrival. Cancelled ones stay until the next look at the queue.
     requests: VecDeque<(R, Sink<E, D>)>,
     closed: bool,
 }
@@ -185,7 +185,7 @@ impl<R, E, D: End> Receiver<R, E, D> {
         self.0.worker.flag()
     }
 
-    /// Reads the flag and lowers it. Whoever raised it is seen by [`Sink::is_cancelled`]
+    /// Reads the flag and lowers it. The reason for it is seen by [`Sink::is_cancelled`]
     /// or [`Receiver::is_closed`] afterwards.
     pub fn take_interrupt(&mut self) -> bool {
         self.0.worker.take_interrupt()

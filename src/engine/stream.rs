@@ -183,8 +183,8 @@ impl<E, D> Clone for Canceller<E, D> {
 }
 
 impl<E, D: End> Sink<E, D> {
-    /// Appends an event. Whether the client keeps up is [`Sink::must_pause`]'s to say:
-    /// this neither blocks nor refuses. What nobody will read is dropped.
+    /// Appends an event. This neither blocks nor refuses: [`Sink::must_pause`] tells whether
+    /// the client keeps up. Events of a dropped stream are dropped.
     pub fn send(&mut self, event: E) {
         let mut state = self.channel.lock();
         if state.forgotten || state.is_over() {
@@ -261,7 +261,7 @@ struct State<E, D> {
     events: VecDeque<E>,
     phase: Phase<D>,
     cancelled: bool,
-    /// The stream was dropped: nobody reads any more.
+    /// The stream was dropped.
     forgotten: bool,
     /// The worker was told to pause and waits to be woken.
     paused: bool,
@@ -323,7 +323,7 @@ impl<E, D> Channel<E, D> {
         popped.item
     }
 
-    /// After a push: unlocks, and wakes whoever waits for it.
+    /// After a push: unlocks, and wakes the reader that waits for it.
     fn notify(&self, mut state: MutexGuard<'_, State<E, D>>) {
         let waker = state.waker.take();
         drop(state);
@@ -346,8 +346,8 @@ impl<E, D> Channel<E, D> {
 }
 
 impl<E, D: End> Channel<E, D> {
-    /// Ends a request that waits, tells the worker of one that runs. Once: who cancels
-    /// twice does not interrupt the others' work twice.
+    /// Ends a request that waits, tells the worker of one that runs. A second call does
+    /// nothing: the pass of the other requests is interrupted once.
     fn cancel(&self) {
         let mut state = self.lock();
         if state.cancelled {
@@ -413,7 +413,7 @@ impl WorkerWaker {
 
     /// Wakes the worker, and stops the pass under way.
     pub(super) fn interrupt(&self) {
-        // Release: who lowers the flag must see what it was raised for.
+        // Release: a thread that clears the flag must see why it was set.
         self.flag.store(true, Ordering::Release);
         self.wake();
     }

@@ -75,7 +75,7 @@ impl Worker {
         loop {
             self.receiver.take_interrupt();
             self.end_cancelled();
-            // The short pass after one that was given up is for those who were in it.
+            // The short pass after one that was given up is for the requests in it.
             self.given_up &= !self.sequences.is_empty();
             if self.receiver.is_closed() {
                 break;
@@ -94,7 +94,7 @@ impl Worker {
             }
             self.pass(&plan);
         }
-        // Whoever is still here learns that the engine is gone: `End::abandoned`.
+        // Requests that are left end with `End::abandoned`: the engine is gone.
     }
 
     pub(super) fn end_cancelled(&mut self) {

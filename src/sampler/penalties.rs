@@ -1,4 +1,4 @@
-//! What was said lately becomes less likely.
+//! Penalties: tokens of the recent past become less likely.
 //!
 //! ```text
 //! logit = logit > 0 ? logit / repeat : logit · repeat

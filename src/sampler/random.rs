@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// A seed that nobody can foresee: the standard library keys its hash maps
+/// An unpredictable seed: the standard library keys its hash maps
 /// from the operating system's entropy, and hashing tells that key's worth.
 pub(super) fn seed_from_entropy() -> u64 {
     RandomState::new().hash_one(0u8)

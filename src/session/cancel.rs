@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Default)]
 pub struct Canceller {
     flag: Arc<AtomicBool>,
-    /// Whoever must be told, beyond the flag.
+    /// Called on cancelling, beyond setting the flag.
     hook: Option<Arc<dyn CancelHook>>,
 }
 

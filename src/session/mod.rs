@@ -34,7 +34,7 @@ use crate::model::forward::{Feed, State, Wanted};
 use crate::template::Chat;
 use crate::tokenizer::{DecodeStream, EncodeOptions};
 
-/// Context length when nobody says: Ollama's default on CPUs.
+/// The default context length: Ollama's on CPUs.
 const DEFAULT_NUM_CTX: usize = 4096;
 
 /// How a conversation is kept.

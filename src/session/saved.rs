@@ -67,7 +67,7 @@ pub(crate) fn write(path: &Path, model: &Model, tokens: &[u32], cache: &KvCache)
     let result = write_file(&temporary, model, tokens, cache)
         .and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::io(path, e)));
     if result.is_err() {
-        // What went wrong first is what the caller should hear.
+        // The first error is the one to report.
         let _ = fs::remove_file(&temporary);
     }
     result?;
@@ -142,7 +142,7 @@ fn type_name(number: u32) -> String {
 
 // Writing
 
-/// A name beside `path` that nobody uses.
+/// An unused name beside `path`.
 fn temporary(path: &Path) -> Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
