@@ -60,7 +60,7 @@ impl From<&Tensor> for TensorSpec {
 ///
 /// ```
 /// use tramontane::gguf::{Gguf, Metadata, TensorSpec, Value, Writer};
-/// use tramontane::quant::Format;
+/// use tramontane::Format;
 ///
 /// let mut metadata = Metadata::new();
 /// metadata.push("general.architecture", Value::String("llama".into()))?;

@@ -68,7 +68,7 @@ pub struct TokenLogprob {
 /// ```
 /// use tramontane::sampler::{Sampler, SamplerOptions};
 ///
-/// let options = SamplerOptions { seed: Some(7), ..SamplerOptions::default() };
+/// let options = SamplerOptions::default().with_seed(7);
 /// let mut sampler = Sampler::new(options, 4)?;
 /// let drawn = sampler.sample(&[0.5, 9.0, f32::NEG_INFINITY, 0.1])?;
 /// sampler.accept(drawn.token);

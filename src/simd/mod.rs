@@ -32,8 +32,8 @@ pub(crate) use portable::Portable;
 /// An instruction set that this CPU has.
 ///
 /// ```
-/// let isa = tramontane::simd::Isa::detect();
-/// assert!(tramontane::simd::Isa::available().contains(&isa));
+/// let isa = tramontane::Isa::detect();
+/// assert!(tramontane::Isa::available().contains(&isa));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Tier);
