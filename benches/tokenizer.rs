@@ -2,16 +2,16 @@
 #![allow(missing_docs, reason = "criterion's entry points")]
 #![allow(clippy::unwrap_used, reason = "a bench may fail")]
 
-use std::path::Path;
+#[path = "../tests/support/files.rs"]
+mod files;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tramontane::{EncodeOptions, Gguf, Tokenizer};
 
 fn tokenizer(c: &mut Criterion) {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let text = std::fs::read_to_string(data.join("corpora/wiki.test.raw")).unwrap();
+    let text = std::fs::read_to_string(files::data("corpora/wiki.test.raw")).unwrap();
     for name in ["llama-spm", "mistral-v3", "llama-bpe", "qwen2"] {
-        let file = Gguf::open(data.join(format!("vocab/ggml-vocab-{name}.gguf"))).unwrap();
+        let file = Gguf::open(files::data(&format!("vocab/ggml-vocab-{name}.gguf"))).unwrap();
         let tokenizer = Tokenizer::from_gguf(file.metadata()).unwrap();
         let tokens = tokenizer.encode(&text, EncodeOptions::default());
         let mut group = c.benchmark_group(name);

@@ -3,21 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation in a test is the report")]
 
+mod support;
+
 use serde_json::Value;
+use support::data;
 use tramontane::Gguf;
 use tramontane::template::{Chat, ChatTemplate, Ending, Message};
 use tramontane::tokenizer::Tokenizer;
 
-fn path(name: &str) -> String {
-    format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
 fn json(name: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(data(name)).unwrap()).unwrap()
 }
 
 fn vocabulary(name: &str) -> Tokenizer {
-    let file = Gguf::open(path(&format!("vocab/ggml-vocab-{name}.gguf"))).unwrap();
+    let file = Gguf::open(data(&format!("vocab/ggml-vocab-{name}.gguf"))).unwrap();
     Tokenizer::from_gguf(file.metadata()).unwrap()
 }
 

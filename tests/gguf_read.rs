@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use support::data;
 use tramontane::Format;
 use tramontane::gguf::{Array, Gguf, Metadata, Strings, TensorSpec, Value, Writer};
 use tramontane::{Error, Place};
@@ -16,17 +19,15 @@ fn repository(path: &str) -> PathBuf {
 }
 
 fn real_files() -> Vec<PathBuf> {
-    let mut files = vec![
-        repository("models/storyteller-q4_k_m.gguf"),
-        repository("tests/data/storyteller/storyteller-f16.gguf"),
-        repository("tests/data/models/stories260K.gguf"),
-        repository("tests/data/vocab/ggml-vocab-mistral-v3.gguf"),
+    let kinds = [
+        "f32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "Q4_0", "Q4_1", "Q5_0",
+        "Q5_1", "IQ4_XS", "IQ4_NL",
     ];
-    let tiny = fs::read_dir(repository("tests/data/tiny-mistral")).unwrap();
-    files.extend(
-        tiny.map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "gguf")),
-    );
+    let mut files = kinds.map(|kind| data(&format!("tiny-mistral/tiny-{kind}.gguf"))).to_vec();
+    files.push(repository("models/storyteller-q4_k_m.gguf"));
+    files.push(data("models/stories260K.gguf"));
+    files.push(data("vocab/ggml-vocab-mistral-v3.gguf"));
+    files.push(data("arch/nemo/mini-f32.gguf"));
     files
 }
 
@@ -93,7 +94,7 @@ fn real_files_are_written_back_byte_for_byte() {
 /// Vocabulary files of some converters end with the last key, unpadded.
 #[test]
 fn a_file_without_tensors_is_padded() {
-    let real = fs::read(repository("tests/data/vocab/ggml-vocab-llama-bpe.gguf")).unwrap();
+    let real = fs::read(data("vocab/ggml-vocab-llama-bpe.gguf")).unwrap();
     assert_ne!(real.len() % 32, 0);
     let mut written = Vec::new();
     Gguf::from_bytes(real.clone()).unwrap().write_to(&mut written).unwrap();
@@ -113,7 +114,7 @@ fn from_bytes_equals_open() {
 #[test]
 fn save_replaces_the_file_it_was_opened_from() {
     let folder = Folder::new("save");
-    let bytes = fs::read(repository("tests/data/models/stories260K.gguf")).unwrap();
+    let bytes = fs::read(data("models/stories260K.gguf")).unwrap();
     let path = folder.file("model.gguf", &bytes);
     let file = Gguf::open(&path).unwrap();
     file.save(&path).unwrap();

@@ -4,10 +4,8 @@
 
 mod support;
 
-use half::bf16;
+use support::exact::{self, Context};
 use support::{Way, bits, data, distance, floats, ids, json, ways};
-use tramontane::Format;
-use tramontane::gguf::{TensorSpec, Writer};
 use tramontane::{Gguf, Model, ModelOptions};
 
 const CHUNKS: [usize; 4] = [usize::MAX, 1, 7, 50];
@@ -23,11 +21,41 @@ fn llama_cpp(kind: &str) -> (f64, f64) {
     (after("rms"), after("KL"))
 }
 
-/// Checks one type against the exact logits, and every way against the first.
-fn check(kind: &str, open: impl Fn(&Way) -> Model) {
+/// Logits of every position by the float64 pass.
+fn exactly(name: &str, tokens: &[u32], window: Option<usize>) -> Vec<f32> {
+    let file = Gguf::open(data(name)).unwrap();
+    exact::logits(&file, tokens, Context { long: false, window })
+}
+
+/// The float64 pass itself: against one written in another language (which rounded its angles
+/// to f32) and against Hugging Face's MistralForCausalLM.
+#[test]
+fn the_float64_pass_is_right() {
     let tokens = ids(&json("tiny-mistral/ids.json"));
-    let exact = floats(&format!("tiny-mistral/exact-{kind}.f32"));
-    let first = Way::whole().logits(&open(&Way::whole()), &tokens);
+    for (stored, window) in [("exact-f32.f32", None), ("hf-logits-window32.f32", Some(32))] {
+        let stored = floats(&format!("tiny-mistral/{stored}"));
+        let found = exactly("tiny-mistral/tiny-f32.gguf", &tokens, window);
+        let error = distance(&stored, &found, 512);
+        assert!(error.max <= 2e-5, "{window:?}: {error:?}");
+    }
+    for name in ["llama31", "nemo"] {
+        let tokens = ids(&json(&format!("arch/{name}/ids.json")));
+        let stored = floats(&format!("arch/{name}/exact-mini-f32.f32"));
+        let found = exactly(&format!("arch/{name}/mini-f32.gguf"), &tokens, None);
+        let n_vocab = found.len() / tokens.len();
+        // The last positions see the most of the text.
+        let last = &found[found.len() - stored.len()..];
+        let error = distance(&stored, last, n_vocab);
+        assert!(error.max <= 1e-6, "{name}: {error:?}");
+    }
+}
+
+/// Checks one type against the exact logits, and every way against the first.
+fn check(kind: &str) {
+    let name = format!("tiny-mistral/tiny-{kind}.gguf");
+    let tokens = ids(&json("tiny-mistral/ids.json"));
+    let exact = exactly(&name, &tokens, None);
+    let first = Way::whole().logits(&Way::whole().model(&name), &tokens);
     let error = distance(&exact, &first, 512);
     let (rms, kl) = llama_cpp(kind);
     println!("{kind}: {error:?}, llama.cpp rms {rms} KL {kl}");
@@ -38,52 +66,16 @@ fn check(kind: &str, open: impl Fn(&Way) -> Model) {
         assert!(error.rms <= 1.05 * rms && error.kl <= 1.05 * kl, "{kind}: {error:?}");
     }
     for way in ways(&CHUNKS, None) {
-        assert!(bits(&way.logits(&open(&way), &tokens)) == bits(&first), "{kind}: {way:?}");
+        assert!(bits(&way.logits(&way.model(&name), &tokens)) == bits(&first), "{kind}: {way:?}");
     }
-}
-
-fn check_file(kind: &str) {
-    check(kind, |way| way.model(&format!("tiny-mistral/tiny-{kind}.gguf")));
 }
 
 macro_rules! kinds {
-    ($($test:ident $kind:literal)*) => { $(#[test] fn $test() { check_file($kind); })* };
+    ($($test:ident $kind:literal)*) => { $(#[test] fn $test() { check($kind); })* };
 }
 kinds! {
-    f32 "f32" f16 "F16" q8_0 "Q8_0" q6_k "Q6_K" q5_k_m "Q5_K_M" q4_k_m "Q4_K_M" q3_k_m "Q3_K_M"
+    f32 "f32" f16 "F16" bf16 "BF16" q8_0 "Q8_0" q6_k "Q6_K" q5_k_m "Q5_K_M" q4_k_m "Q4_K_M" q3_k_m "Q3_K_M"
     q2_k "Q2_K" q4_0 "Q4_0" q4_1 "Q4_1" q5_0 "Q5_0" q5_1 "Q5_1" iq4_xs "IQ4_XS" iq4_nl "IQ4_NL"
-}
-
-/// The BF16 file is made here: matrices of the f32 file rounded to nearest.
-#[test]
-fn bf16() {
-    let source = Gguf::open(data("tiny-mistral/tiny-f32.gguf")).unwrap();
-    let format = |dims: &[u64]| if dims.len() == 2 { Format::BF16 } else { Format::F32 };
-    let specs: Vec<TensorSpec> = source
-        .tensors()
-        .iter()
-        .map(|t| TensorSpec {
-            name: t.name().into(),
-            dims: t.dims().to_vec(),
-            format: format(t.dims()),
-        })
-        .collect();
-    let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes, source.metadata(), &specs).unwrap();
-    for tensor in source.tensors() {
-        if tensor.dims().len() == 2 {
-            let values = tensor.to_f32().unwrap();
-            let rounded: Vec<u8> =
-                values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
-            writer.write(&rounded).unwrap();
-        } else {
-            writer.write(tensor.bytes()).unwrap();
-        }
-    }
-    writer.finish().unwrap();
-    check("BF16", |way| {
-        Model::from_gguf(Gguf::from_bytes(bytes.clone()).unwrap(), &way.options()).unwrap()
-    });
 }
 
 #[test]

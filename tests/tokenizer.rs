@@ -2,13 +2,15 @@
 //! and mistral-common (see `tests/data/README.md`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
+mod support;
+
 use std::fs;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
+use support::data;
 use tramontane::Error;
 use tramontane::gguf::{Array, Gguf, Metadata, Value};
 use tramontane::tokenizer::{DecodeStream, EncodeOptions, Prompt, Tokenizer};
@@ -17,18 +19,14 @@ static PLAIN: LazyLock<EncodeOptions> = LazyLock::new(|| EncodeOptions::default(
 static SPECIAL: LazyLock<EncodeOptions> =
     LazyLock::new(|| EncodeOptions::default().with_bos(false).with_special(true));
 
-fn data(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
-}
-
 fn load(file: &str) -> Tokenizer {
     let folder = if file.starts_with("stories") { "models" } else { "vocab" };
-    let gguf = Gguf::open(data(folder).join(file)).unwrap();
+    let gguf = Gguf::open(data(&format!("{folder}/{file}"))).unwrap();
     Tokenizer::from_gguf(gguf.metadata()).unwrap()
 }
 
 fn json(file: &str) -> Json {
-    serde_json::from_slice(&fs::read(data("tokenizer").join(file)).unwrap()).unwrap()
+    serde_json::from_slice(&fs::read(data(&format!("tokenizer/{file}"))).unwrap()).unwrap()
 }
 
 fn ids(json: &Json) -> Vec<u32> {
@@ -73,8 +71,8 @@ fn llama_cpp_test_vocabularies() {
     for name in ["llama-spm", "llama-bpe", "phi-3", "qwen2"] {
         let file = format!("ggml-vocab-{name}.gguf");
         let tokenizer = load(&file);
-        let input = fs::read_to_string(data("vocab").join(format!("{file}.inp"))).unwrap();
-        let output = fs::read_to_string(data("vocab").join(format!("{file}.out"))).unwrap();
+        let input = fs::read_to_string(data(&format!("vocab/{file}.inp"))).unwrap();
+        let output = fs::read_to_string(data(&format!("vocab/{file}.out"))).unwrap();
         let separator = "\n__ggml_vocab_test__\n";
         let input = input.strip_suffix(separator).unwrap();
         let strings: Vec<&str> = input.split(separator).collect();

@@ -2,12 +2,14 @@
 //! every vocabulary of the test data, each also cut by every other pattern.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use support::data;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -54,10 +56,6 @@ static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
     }
     pairs
 });
-
-fn data(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
-}
 
 fn vocabularies() -> Vec<(String, Metadata)> {
     let open = |name: &str| {
@@ -113,7 +111,7 @@ fn corpora_and_reference_strings() {
     let strings: serde_json::Value = serde_json::from_slice(&strings).unwrap();
     for pair in &*PAIRS {
         for file in ["wiki.test.raw", "tinystories-val.txt"] {
-            pair.check(&fs::read_to_string(data("corpora").join(file)).unwrap());
+            pair.check(&fs::read_to_string(data(&format!("corpora/{file}"))).unwrap());
         }
         for text in strings["strings"].as_array().unwrap() {
             pair.check(text.as_str().unwrap());

@@ -10,6 +10,8 @@ mod memory;
 mod mutate;
 mod sentences;
 mod special_files;
+#[path = "../support/mod.rs"]
+mod support;
 mod truncate;
 
 use std::path::{Path, PathBuf};
@@ -24,11 +26,11 @@ fn repository(path: &str) -> PathBuf {
 /// a model in memory without a copy.
 fn real_files() -> Vec<(&'static str, &'static [u8])> {
     [
-        "tests/data/models/stories260K.gguf",
-        "tests/data/tiny-mistral/tiny-Q4_K_M.gguf",
-        "models/storyteller-q4_k_m.gguf",
+        "models/stories260K.gguf",
+        "tiny-mistral/tiny-Q4_K_M.gguf",
+        "../../models/storyteller-q4_k_m.gguf",
     ]
-    .map(|path| (path, &*std::fs::read(repository(path)).unwrap().leak()))
+    .map(|name| (name, &*std::fs::read(support::data(name)).unwrap().leak()))
     .into()
 }
 

@@ -2,17 +2,16 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
+pub mod exact;
+mod files;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Once;
+
+pub use files::data;
 
 use tramontane::Isa;
 use tramontane::{KvType, Model, ModelOptions, SessionOptions};
-
-/// A file of `tests/data`.
-pub fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
-}
 
 /// Little-endian f32.
 pub fn floats(name: &str) -> Vec<f32> {
