@@ -56,6 +56,7 @@ fn run(args: Args) -> common::Result {
     table(&mut text, ["key", "type", "value"], pairs.iter().map(line), &[])?;
     table(&mut text, ["name", "format", "shape", "bytes"], tensors.iter().map(row), &[3])?;
     totals(&mut text, &tensors)?;
+    other_parts(&mut text, &tensors)?;
     match std::io::stdout().write_all(text.as_bytes()) {
         // `inspect … | head` is no mistake.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -120,6 +121,20 @@ fn totals(text: &mut String, tensors: &[&Tensor]) -> common::Result {
     }
     let head = ["format", "tensors", "parameters", "bytes", "bits per weight"];
     table(text, head, rows.into_iter(), &[1, 2, 3, 4])
+}
+
+/// Names tensors that a model ignores: they belong to parts that do not run.
+fn other_parts(text: &mut String, tensors: &[&Tensor]) -> common::Result {
+    let ignored: Vec<&Tensor> =
+        tensors.iter().copied().filter(|tensor| tensor.is_of_another_part()).collect();
+    if !ignored.is_empty() {
+        let count = digits(ignored.len() as u64);
+        writeln!(text, "\n{count} tensors are ignored (vision, audio or multi-token prediction):")?;
+        for tensor in ignored {
+            writeln!(text, "{}", tensor.name().escape_debug())?;
+        }
+    }
+    Ok(())
 }
 
 /// 1234567 as 1,234,567.

@@ -105,6 +105,14 @@ impl Tensor {
         self.dims[1..].iter().product::<u64>() as usize
     }
 
+    /// Whether it belongs to a part of a model that this crate does not run and ignores:
+    /// vision (`v.`, `mm.`), audio (`a.`), multi-token prediction (`mtp.`, `nextn`).
+    pub fn is_of_another_part(&self) -> bool {
+        let prefixes = ["v.", "mm.", "a.", "mtp.", "nextn."];
+        let name = self.name();
+        prefixes.iter().any(|prefix| name.starts_with(prefix)) || name.contains(".nextn.")
+    }
+
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.storage.bytes()[self.start..self.start + self.len]

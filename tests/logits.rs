@@ -94,19 +94,6 @@ fn a_sliding_window_of_32() {
     assert!(distance(&exact, &full, 512).max > 0.1);
 }
 
-/// `rope_freqs` (Llama 3.1), and heads that are not width / heads wide (Nemo).
-#[test]
-fn other_members_of_the_family() {
-    for name in ["llama31", "nemo"] {
-        let model = Way::whole().model(&format!("arch/{name}/mini-f32.gguf"));
-        let exact = floats(&format!("arch/{name}/exact-mini-f32.f32"));
-        let tokens = ids(&json(&format!("arch/{name}/ids.json")));
-        let error = distance(&exact, &Way::whole().logits(&model, &tokens), model.n_vocab());
-        println!("{name}: {error:?}");
-        assert!(error.max <= 1e-3, "{name}: {error:?}");
-    }
-}
-
 #[test]
 fn forced_instruction_set_is_used_or_refused() {
     for isa in support::instruction_sets() {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::kernel::attention;
+use crate::kernel::attention::{self, Prepare};
 use crate::kernel::pool::Pool;
-use crate::kernel::rope::{Pairing, Rope, Turns};
-use crate::kv_cache::{KvCache, KvShape, KvType, PAGE, head_bytes};
+use crate::kv_cache::{KvCache, KvLayer, KvShape, KvType, PAGE};
 use crate::simd::Isa;
 
-/// Positions that are remembered at a time.
+/// Positions that are appended at a time.
 const CHUNK: usize = 512;
 
 /// The heads of a layer, and how many layers there are: each has its own past.
@@ -30,7 +29,7 @@ impl Heads {
     /// and their multiply-adds: queries by keys, and weights by values.
     pub fn cost(&self, kv_type: KvType, depth: usize, rows: usize) -> (usize, usize) {
         let Heads { kv_heads, group, head_dim, layers } = *self;
-        let page = head_bytes(&self.shape(kv_type)) * kv_heads * layers;
+        let page = self.shape(kv_type).head(0).bytes() * kv_heads * layers;
         let bytes = page * (depth + rows) / PAGE;
         let seen: usize = (1..=rows).map(|row| depth + row).sum();
         (bytes, 2 * seen * layers * kv_heads * group * head_dim)
@@ -38,7 +37,8 @@ impl Heads {
 
     fn shape(&self, kv_type: KvType) -> KvShape {
         let Heads { kv_heads, head_dim, layers, .. } = *self;
-        KvShape { windows: vec![None; layers], kv_heads, head_dim, kv_type }
+        let layer = KvLayer { kv_heads, head_dim, window: None };
+        KvShape::new(vec![layer; layers], kv_type, false)
     }
 }
 
@@ -50,8 +50,6 @@ pub struct Attention {
     heads: Heads,
     cache: KvCache,
     rows: usize,
-    /// Nothing is turned.
-    turns: Turns,
     /// `[rows, q_dim]`
     q: Vec<f32>,
     out: Vec<f32>,
@@ -73,33 +71,29 @@ impl Attention {
     ) -> Result<Self> {
         let Heads { kv_heads, group, head_dim, .. } = heads;
         let cache = KvCache::new(Arc::new(heads.shape(kv_type)), depth + rows);
-        let mut turns = Turns::default();
-        let rope = Rope { pairing: Pairing::Neighbours, frequencies: Vec::new() };
-        rope.turns(&vec![0; CHUNK.max(rows)], &mut turns);
         let q = noise(1, rows * group * kv_heads * head_dim);
         let (pool, out) = (Pool::new(threads)?, vec![0.0; q.len()]);
-        let mut attention = Attention { pool, isa, heads, cache, rows, turns, q, out };
+        let mut attention = Attention { pool, isa, heads, cache, rows, q, out };
         for start in (0..depth).step_by(CHUNK) {
             let rows = CHUNK.min(depth - start);
-            attention.remember(rows)?;
+            attention.append(rows)?;
             attention.cache.commit(rows);
         }
-        attention.remember(rows)?;
+        attention.append(rows)?;
         Ok(attention)
     }
 
     /// Fills the next `rows` positions: by the best set, all write the same.
-    fn remember(&mut self, rows: usize) -> Result<()> {
-        let Attention { pool, heads, cache, turns, .. } = self;
+    fn append(&mut self, rows: usize) -> Result<()> {
+        let Attention { pool, heads, cache, .. } = self;
         let Heads { kv_heads, head_dim, layers, .. } = *heads;
         let (seed, len) = (cache.len(), rows * kv_heads * head_dim);
         let (k, v) = (noise(seed + 2, len), noise(seed + 3, len));
-        cache.reserve(rows)?;
+        cache.allocate(rows)?;
         pool.region(|team| {
             for layer in 0..layers {
-                let isa = Isa::detect();
-                let attention = attention::Attention { isa, layer, kv_heads, head_dim, turns };
-                attention.remember(team, vec![(&mut *cache, 0..rows)], &k, &v);
+                let attention = of_layer(Isa::detect(), layer, heads);
+                attention.append(team, vec![(&mut *cache, 0..rows)], &k, &v);
             }
         });
         Ok(())
@@ -107,17 +101,22 @@ impl Attention {
 
     /// Computes every layer once.
     pub fn run(&mut self) -> &[f32] {
-        let Attention { pool, isa, heads, cache, rows, turns, q, out } = self;
-        let Heads { kv_heads, head_dim, layers, .. } = *heads;
+        let Attention { pool, isa, heads, cache, rows, q, out } = self;
         pool.region(|team| {
-            for layer in 0..layers {
-                let attention =
-                    attention::Attention { isa: *isa, layer, kv_heads, head_dim, turns };
+            for layer in 0..heads.layers {
+                let attention = of_layer(*isa, layer, heads);
                 attention.attend(team, &[(&*cache, 0..*rows)], q, out);
             }
         });
         out
     }
+}
+
+/// The attention of a layer whose heads are not prepared.
+fn of_layer(isa: Isa, layer: usize, heads: &Heads) -> attention::Attention<'static> {
+    let (queries, keys) = (Prepare::default(), Prepare::default());
+    let divisor = (heads.head_dim as f32).sqrt();
+    attention::Attention { isa, layer, queries, keys, divisor }
 }
 
 /// Numbers in −1..1 (a linear congruence).
@@ -134,7 +133,7 @@ fn noise(seed: usize, len: usize) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    /// What is measured is attention over everything that was remembered, and
+    /// What is measured is attention over everything that was appended, and
     /// its figures are those of the shape.
     #[test]
     fn attends_to_the_whole_past_and_counts_it() {

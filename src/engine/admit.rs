@@ -28,8 +28,6 @@ enum Taken {
     Reserved(KvCache),
     /// There is no memory yet.
     Short,
-    /// Its sliding window does not reach back so far.
-    MovedOn,
 }
 
 /// Decides which request may start.
@@ -45,9 +43,9 @@ struct Admission<'a> {
 
 impl Admission<'_> {
     fn admit(&mut self, job: &Job) -> Verdict {
-        let (tokens, positions, generates) = match job {
-            Job::Generate(text) => (&text.tokens, text.positions(), true),
-            Job::Embed(input) => (&input.tokens, input.tokens.len(), false),
+        let (tokens, positions, num_ctx, generates) = match job {
+            Job::Generate(text) => (&text.tokens, text.positions(), text.num_ctx, true),
+            Job::Embed(input) => (&input.tokens, input.tokens.len(), input.tokens.len(), false),
             Job::Save { .. } | Job::Restore(_) | Job::Forget => return Verdict::Take,
         };
         // A sequence that has to start again comes before new requests.
@@ -57,9 +55,13 @@ impl Admission<'_> {
         }
         // A vector needs the hidden states of all its tokens.
         let reuse = generates && self.options.keep_prefixes;
-        let prefix_source = reuse.then(|| dedup::prefix_source(self.sequences, tokens)).flatten();
+        let transformer = self.model.transformer();
+        let mut cache = transformer.cache_within(self.budget, num_ctx, self.options.kv_type);
+        let long_rope = cache.shape().long_rope();
+        let prefix_source =
+            reuse.then(|| dedup::prefix_source(self.sequences, tokens, long_rope)).flatten();
         let shared = prefix_source.map_or(0, |(_, common)| common);
-        if reuse && let Some(found) = self.find(tokens, shared) {
+        if reuse && let Some(found) = self.find(tokens, long_rope, shared) {
             match self.take(found, tokens, positions) {
                 Taken::Reserved(cache) => {
                     self.start = Some(Start { cache, positions, prefix_source: None });
@@ -67,11 +69,9 @@ impl Admission<'_> {
                 }
                 // What was found stays until there is memory.
                 Taken::Short if !self.sequences.is_empty() => return Verdict::Leave,
-                Taken::Short | Taken::MovedOn => {}
+                Taken::Short => {}
             }
         }
-        let transformer = self.model.transformer();
-        let mut cache = transformer.cache_within(self.budget, positions, self.options.kv_type);
         if !self.prefixes.reserve(&mut cache, positions, self.options.num_batch) {
             return Verdict::Leave;
         }
@@ -80,13 +80,13 @@ impl Admission<'_> {
     }
 
     /// Whether more than `least` of the first tokens are kept.
-    fn find(&self, tokens: &[u32], least: usize) -> Option<Found> {
-        self.prefixes.find(tokens).filter(|found| found.common >= least)
+    fn find(&self, tokens: &[u32], long_rope: bool, least: usize) -> Option<Found> {
+        self.prefixes.find(tokens, long_rope).filter(|found| found.common >= least)
     }
 
     /// What was found, if there is memory to go on from there.
     fn take(&mut self, found: Found, tokens: &[u32], positions: usize) -> Taken {
-        let Some(mut cache) = self.prefixes.take(found) else { return Taken::MovedOn };
+        let mut cache = self.prefixes.take(found);
         let kept = tokens[..cache.len()].to_vec();
         if self.prefixes.reserve(&mut cache, positions, self.options.num_batch) {
             return Taken::Reserved(cache);

@@ -24,10 +24,14 @@ impl Worker {
                         continue;
                     }
                     let mut fork = source.cache.fork();
-                    fork.truncate(common.min(fork.len())).ok().map(|()| fork)
+                    (fork.rewind_to(common) > 0).then_some(fork)
                 }
                 // It ended; what it computed may have been kept.
-                None => self.prefixes.find(tokens).and_then(|found| self.prefixes.take(found)),
+                None => {
+                    let long_rope = self.sequences[index].cache.shape().long_rope();
+                    let found = self.prefixes.find(tokens, long_rope);
+                    found.map(|found| self.prefixes.take(found))
+                }
             };
             self.sequences[index].prefix_source = None;
             if let Some(cache) = shared {
@@ -41,7 +45,7 @@ impl Worker {
         let Worker { sequences, prefixes, options, .. } = self;
         let sequence = &mut sequences[index];
         let found = cache.len();
-        sequence.cache.end_grant();
+        sequence.cache.end_reservation();
         if prefixes.reserve(&mut cache, sequence.positions, options.num_batch) {
             sequence.adopt(cache);
             self.count(|stats| stats.reused_tokens += found as u64);
@@ -55,9 +59,17 @@ impl Worker {
 
 /// A running sequence that has, or will have, more first tokens in common with `tokens`
 /// than is worth computing twice.
-pub(super) fn prefix_source(sequences: &[Sequence], tokens: &[u32]) -> Option<(u64, usize)> {
+pub(super) fn prefix_source(
+    sequences: &[Sequence],
+    tokens: &[u32],
+    long_rope: bool,
+) -> Option<(u64, usize)> {
     let tokens = &tokens[..tokens.len().saturating_sub(1)];
-    let sources = sequences.iter().filter(|sequence| !sequence.is_embedding());
+    // Keys of long and of short contexts do not mix.
+    let alike = |sequence: &&Sequence| {
+        !sequence.is_embedding() && sequence.cache.shape().long_rope() == long_rope
+    };
+    let sources = sequences.iter().filter(alike);
     let sources = sources.map(|sequence| {
         let others = &sequence.tokens;
         (sequence.id, prefix::common(others, tokens))

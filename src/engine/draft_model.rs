@@ -66,7 +66,7 @@ impl DraftModel {
     pub fn state(&self, positions: usize) -> Option<DraftState> {
         let transformer = self.model.transformer();
         let mut cache = transformer.cache_within(&self.budget, positions, self.kv_type);
-        cache.grant(positions, CATCH_UP).ok()?;
+        cache.reserve(positions, CATCH_UP).ok()?;
         Some(DraftState { cache, tokens: Vec::new() })
     }
 
@@ -129,13 +129,11 @@ impl DraftRequest<'_> {
 }
 
 impl DraftState {
-    /// Forgets all but the first `count` tokens: all, where a window has moved on.
+    /// Forgets all but the first `count` tokens, or more where the cache does not reach
+    /// back so far.
     fn keep(&mut self, count: usize) {
-        let count = if self.cache.truncate(count).is_ok() { count } else { 0 };
-        if count == 0 {
-            self.cache.clear();
-        }
-        self.tokens.truncate(count);
+        let kept = self.cache.rewind_to(count);
+        self.tokens.truncate(kept);
     }
 }
 

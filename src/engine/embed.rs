@@ -137,7 +137,7 @@ impl Model {
                 rows += tokens.len();
                 running.push(Running {
                     cache: self.transformer().cache(tokens.len(), options.kv_type),
-                    pool: Pool::new(pooling, self.transformer().config.dim),
+                    pool: Pool::new(pooling, self.transformer().plan.dim()),
                     tokens: tokens.len(),
                     rest: tokens,
                     share: 0,
@@ -187,7 +187,7 @@ impl Model {
         let mut hidden = &*state.hidden;
         for Running { pool, share, .. } in running {
             let own;
-            (own, hidden) = hidden.split_at(*share * self.transformer().config.dim);
+            (own, hidden) = hidden.split_at(*share * self.transformer().plan.dim());
             pool.add(own);
         }
         Ok(())

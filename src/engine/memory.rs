@@ -4,9 +4,9 @@ use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::kernel::threads::default_threads;
 use crate::kv_cache::KvType;
-use crate::model::config::Config;
+use crate::model::plan::Plan;
 use crate::model::transformer::Transformer;
-use crate::model::{Model, ModelOptions};
+use crate::model::{Model, ModelOptions, Network};
 use crate::session::{num_batch, num_ctx};
 
 use super::EngineOptions;
@@ -47,8 +47,9 @@ impl MemoryEstimate {
     /// # Errors
     /// As [`Engine::new`](super::Engine::new).
     pub fn of(model: &Model, options: &EngineOptions) -> Result<Self> {
-        let config = &model.transformer().config;
-        MemoryEstimate::new(model.file(), config, model.threads(), options)
+        let size = dimensions(model.context_length(), options)?;
+        let plan = &model.transformer().plan;
+        Ok(MemoryEstimate::new(model.file(), plan, size, model.threads(), options))
     }
 
     /// The estimate of an engine for the model in `file`, which is not made ready to run.
@@ -56,20 +57,26 @@ impl MemoryEstimate {
     /// # Errors
     /// As [`Model::from_gguf`] for the network, and [`Engine::new`](super::Engine::new).
     pub fn of_file(file: &Gguf, model: &ModelOptions, options: &EngineOptions) -> Result<Self> {
-        let (config, _) = Transformer::read(file, model)?;
+        let Network { plan, context_length } = Transformer::read(file, model)?;
         let threads = model.threads.unwrap_or_else(default_threads);
-        MemoryEstimate::new(file, &config, threads, options)
+        let size = dimensions(context_length, options)?;
+        Ok(MemoryEstimate::new(file, &plan, size, threads, options))
     }
 
-    fn new(file: &Gguf, config: &Config, threads: usize, options: &EngineOptions) -> Result<Self> {
-        let (positions, rows) = dimensions(config, options)?;
-        let kv_per_conversation = kv_bytes(config, positions, options.kv_type, rows);
-        Ok(MemoryEstimate {
+    fn new(
+        file: &Gguf,
+        plan: &Plan,
+        (positions, rows): (usize, usize),
+        threads: usize,
+        options: &EngineOptions,
+    ) -> Self {
+        let kv_per_conversation = kv_bytes(plan, positions, options.kv_type, rows);
+        MemoryEstimate {
             weights: file.tensors().iter().map(|tensor| tensor.bytes().len()).sum(),
             kv: options.kv_bytes.unwrap_or_else(|| kv_per_conversation.saturating_mul(4)),
             kv_per_conversation,
-            scratch: scratch(config, threads, rows, options.max_running),
-        })
+            scratch: plan.scratch_bytes(rows, options.max_running, threads),
+        }
     }
 
     /// All of it: weights, keys and values, scratch.
@@ -79,26 +86,21 @@ impl MemoryEstimate {
 }
 
 /// Positions of a conversation and rows of a pass.
-fn dimensions(config: &Config, options: &EngineOptions) -> Result<(usize, usize)> {
-    Ok((num_ctx(config.context_length, options.num_ctx)?, num_batch(options.num_batch)?))
+fn dimensions(context_length: usize, options: &EngineOptions) -> Result<(usize, usize)> {
+    Ok((num_ctx(context_length, options.num_ctx)?, num_batch(options.num_batch)?))
 }
 
 /// The budget of keys and values: by default that of four conversations.
 pub(super) fn kv_limit(model: &Model, options: &EngineOptions) -> Result<usize> {
-    let config = &model.transformer().config;
-    let (positions, rows) = dimensions(config, options)?;
-    let four = || kv_bytes(config, positions, options.kv_type, rows).saturating_mul(4);
+    let (positions, rows) = dimensions(model.context_length(), options)?;
+    let plan = &model.transformer().plan;
+    let four = || kv_bytes(plan, positions, options.kv_type, rows).saturating_mul(4);
     Ok(options.kv_bytes.unwrap_or_else(four))
 }
 
 /// The most that one conversation of `positions` takes.
-pub(super) fn kv_bytes(
-    config: &Config,
-    positions: usize,
-    kv_type: KvType,
-    num_batch: usize,
-) -> usize {
-    config.kv_shape(kv_type).bytes_for(positions, rows_ahead(num_batch))
+pub(super) fn kv_bytes(plan: &Plan, positions: usize, kv_type: KvType, num_batch: usize) -> usize {
+    plan.kv_shape(kv_type, false).bytes_for(positions, rows_ahead(num_batch))
 }
 
 /// Positions ahead of a stream for which memory is made ready; more than the length of a
@@ -108,18 +110,4 @@ pub(super) const AHEAD: usize = 128;
 /// So far ahead of what it has computed a sequence holds memory.
 pub(super) fn rows_ahead(num_batch: usize) -> usize {
     num_batch.max(AHEAD)
-}
-
-/// Buffers of [`State`](crate::model::forward::State), and of every thread.
-fn scratch(config: &Config, threads: usize, rows: usize, streams: usize) -> usize {
-    let widest = config.dim.max(config.q_dim()).max(config.ffn_dim);
-    // The residual stream, the input of a product, q, k, v and the gate's output in f32;
-    // the input quantized, twice (in rows and side by side), with scales and sums.
-    let floats = config.dim + widest + config.q_dim() + 2 * config.kv_dim() + config.ffn_dim;
-    let activations = rows.saturating_mul(4 * floats + 3 * widest);
-    let logits = streams.saturating_mul(8 * 4 * config.n_vocab);
-    // A row panel's product and its other matrix'; unpacked weights.
-    let thread = rows.saturating_mul(2 * 32 * 4) + 40 * widest;
-    let threads = thread.saturating_mul(threads);
-    activations.saturating_add(logits).saturating_add(threads)
 }

@@ -324,7 +324,7 @@ impl Engine {
     fn check_memory(&self, positions: usize) -> Result<()> {
         let Parts { kv_type, num_batch, .. } = self.0.options;
         let needed =
-            memory::kv_bytes(&self.model().transformer().config, positions, kv_type, num_batch);
+            memory::kv_bytes(&self.model().transformer().plan, positions, kv_type, num_batch);
         let allowed = self.0.budget.limit();
         if needed > allowed {
             return Err(Error::limit(Bounded::KvMemory, needed, allowed));

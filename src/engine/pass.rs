@@ -179,7 +179,7 @@ impl Worker {
     fn deliver(&mut self, plan: &[Share]) {
         let state = std::mem::take(&mut self.state);
         let (mut logits, mut hidden) = (&*state.logits, &*state.hidden);
-        let (n_vocab, dim) = (self.model.n_vocab(), self.model.transformer().config.dim);
+        let (n_vocab, dim) = (self.model.n_vocab(), self.model.transformer().plan.dim());
         let mut ended = Vec::new();
         let mut counts = EngineStats { passes: 1, ..EngineStats::default() };
         for share in plan {

@@ -8,7 +8,7 @@ use crate::kv_cache::KvCache;
 
 use super::memory;
 
-/// Entries at most; each holds at least one slab of every layer.
+/// Entries at most; each holds at least one block of every layer.
 const MOST: usize = 256;
 
 /// Sharing a part of an entry costs a copy of its last pages: that is not worth it for
@@ -49,11 +49,15 @@ impl Prefixes {
     }
 
     /// The longest beginning of `prompt`, which must be longer: its last token has to
-    /// be computed, for the logits after it.
-    pub fn find(&self, prompt: &[u32]) -> Option<Found> {
+    /// be computed, for the logits after it. `long_rope`: of the prompt's context; keys of
+    /// the two kinds do not mix.
+    pub fn find(&self, prompt: &[u32], long_rope: bool) -> Option<Found> {
         let prompt = &prompt[..prompt.len().saturating_sub(1)];
-        let found = self.entries.iter().enumerate().map(|(entry, kept)| {
-            let common = common(&kept.tokens, prompt);
+        let entries = self.entries.iter().enumerate();
+        let entries = entries.filter(|(_, kept)| kept.cache.shape().long_rope() == long_rope);
+        let found = entries.map(|(entry, kept)| {
+            // As far as the entry's state can be taken back to.
+            let common = kept.cache.reachable(common(&kept.tokens, prompt));
             Found { entry, common, whole: common == kept.tokens.len() }
         });
         let usable = found.filter(|found| found.common >= if found.whole { 1 } else { LEAST });
@@ -61,22 +65,22 @@ impl Prefixes {
     }
 
     /// A cache with the tokens that were found. A whole entry is taken out, of another
-    /// one a fork is made: `None` if its sliding window has moved on.
-    pub fn take(&mut self, found: Found) -> Option<KvCache> {
-        if found.whole {
-            return Some(self.entries.remove(found.entry).cache);
-        }
+    /// one a fork is made.
+    pub fn take(&mut self, found: Found) -> KvCache {
         let entry = self.entries.remove(found.entry);
+        if found.whole {
+            return entry.cache;
+        }
         let mut fork = entry.cache.fork();
         self.entries.push(entry);
-        fork.truncate(found.common).ok()?;
-        Some(fork)
+        fork.rewind_to(found.common);
+        fork
     }
 
     /// Keeps `cache`, which has computed `tokens`. Entries that it continues are
     /// dropped.
     pub fn insert(&mut self, mut tokens: Vec<u32>, mut cache: KvCache) {
-        cache.end_grant();
+        cache.end_reservation();
         tokens.truncate(cache.len());
         if tokens.is_empty() || tokens.len() != cache.len() {
             return;
@@ -107,14 +111,14 @@ impl Prefixes {
         if cache.set_capacity(positions.max(cache.len())).is_err() {
             return false;
         }
-        while let Err(short) = cache.grant(positions, rows) {
+        while let Err(short) = cache.reserve(positions, rows) {
             // Nothing is dropped for a request that has to wait all the same.
             let enough = short.free.saturating_add(self.bytes()) >= short.needed;
             if !enough || !self.evict() {
                 return false;
             }
         }
-        cache.reserve(0).is_ok()
+        cache.allocate(0).is_ok()
     }
 
     /// The most that dropping all of them would give.
@@ -130,7 +134,6 @@ impl Prefixes {
     pub fn holding(&self, tokens: &[u32]) -> Option<KvCache> {
         let entry = self.entries.iter().find(|entry| entry.tokens.starts_with(tokens))?;
         let mut fork = entry.cache.fork();
-        fork.truncate(tokens.len()).ok()?;
-        Some(fork)
+        (fork.rewind_to(tokens.len()) == tokens.len()).then_some(fork)
     }
 }

@@ -119,7 +119,7 @@ impl Input {
         options: &EmbedOptions,
         default_num_ctx: usize,
     ) -> Result<Self> {
-        let pool = Pool::new(options.pooling_of(model)?, model.transformer().config.dim);
+        let pool = Pool::new(options.pooling_of(model)?, model.transformer().plan.dim());
         let num_ctx = model.num_ctx(Some(options.num_ctx.unwrap_or(default_num_ctx)))?;
         let tokens = model.fitting(0, tokens, num_ctx, options.truncate)?.into_owned();
         Ok(Input { tokens, pool, normalize: options.normalize })

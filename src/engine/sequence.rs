@@ -240,10 +240,10 @@ impl Sequence {
         text.summary.timings.generated_tokens = text.answer.generated();
         text.summary.timings.drafted_tokens += draft.tokens.len();
         text.summary.timings.accepted_tokens += right;
-        // All but the newest token is computed; wrong drafts are forgotten.
-        if let Err(error) = self.cache.truncate(self.tokens.len() - 1) {
-            return (Next::Done(Outcome::Failed(error)), right);
-        }
+        // All but the newest token is computed; a rejected draft is forgotten. Where the
+        // state does not reach back to that point, the sequence owes more.
+        let computed = self.tokens.len() - 1;
+        self.reserved &= self.cache.rewind_to(computed) == computed;
         let next = end.map_or(Next::More, |reason| Next::Done(text.done(reason)));
         (next, right)
     }

@@ -114,7 +114,7 @@ impl Worker {
         let generated = matches!(task, Task::Generate(_));
         let keep = match &outcome {
             Outcome::Done(_) if !sink.is_cancelled() => true,
-            _ => found > 0 && cache.truncate(found.min(cache.len())).is_ok(),
+            _ => found > 0 && cache.rewind_to(found) > 0,
         };
         if keep && generated && self.options.keep_prefixes {
             self.prefixes.insert(tokens, cache);
@@ -132,7 +132,7 @@ impl Worker {
             .find(|s| s.cache.len() >= tokens.len() && s.tokens.starts_with(tokens));
         let live = live.and_then(|sequence| {
             let mut fork = sequence.cache.fork();
-            fork.truncate(tokens.len()).ok().map(|()| fork)
+            (fork.rewind_to(tokens.len()) == tokens.len()).then_some(fork)
         });
         let Some(cache) = self.prefixes.holding(tokens).or(live) else {
             let problem = "this prefix is not in the cache; generate from it first";

@@ -19,10 +19,25 @@ impl Task for RmsNorm<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mean = dot(simd, self.x, self.x) / self.x.len() as f32;
-        let scale = 1.0 / (mean + self.epsilon).sqrt();
+        let scale = scale(simd, self.x, self.epsilon);
         for ((out, &x), &weight) in self.out.iter_mut().zip(self.x).zip(self.weight) {
             *out = x * scale * weight;
         }
     }
+}
+
+/// Normalizes `x` in place.
+#[inline(always)]
+pub(crate) fn rms_norm<S: Simd>(simd: S, x: &mut [f32], weight: &[f32], epsilon: f32) {
+    let scale = scale(simd, x, epsilon);
+    for (x, &weight) in x.iter_mut().zip(weight) {
+        *x = *x * scale * weight;
+    }
+}
+
+/// `1 / √(mean(x²) + ε)`
+#[inline(always)]
+fn scale<S: Simd>(simd: S, x: &[f32], epsilon: f32) -> f32 {
+    let mean = dot(simd, x, x) / x.len() as f32;
+    1.0 / (mean + epsilon).sqrt()
 }

@@ -1,11 +1,11 @@
-//! One budget of bytes for the slabs of many caches.
+//! One budget of bytes for the blocks of many caches.
 //!
 //! ```text
-//! used      slabs alive: shared by forks or not, each counts once
+//! used      blocks alive: shared by forks or not, each counts once
 //! promised  set aside for one cache, not made yet
 //! used + promised ≤ limit, always
 //! ```
-//! A slab counts from before its memory is mapped until after it is given back.
+//! A block counts from before its memory is mapped until after it is given back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,19 +41,19 @@ impl KvBudget {
         self.limit
     }
 
-    /// Bytes of the slabs alive.
+    /// Bytes of the blocks alive.
     #[cfg(test)]
     pub fn used(&self) -> usize {
         self.taken().used
     }
 
-    /// Bytes set aside for caches with a grant.
+    /// Bytes set aside for caches with a reservation.
     #[cfg(test)]
     pub fn promised(&self) -> usize {
         self.taken().promised
     }
 
-    /// Bytes of the slabs alive, and bytes set aside, at one moment.
+    /// Bytes of the blocks alive, and bytes set aside, at one moment.
     pub fn used_and_promised(&self) -> (usize, usize) {
         let Taken { used, promised } = *self.taken();
         (used, promised)
@@ -163,7 +163,7 @@ impl Drop for Charge {
     }
 }
 
-/// The error for slabs that neither a promise nor what is free pays for.
+/// The error for blocks that neither a promise nor what is free pays for.
 pub(crate) fn over_budget(needed: usize, free: usize) -> Error {
     Error::limit(Bounded::KvMemory, needed, free)
 }

@@ -1,15 +1,15 @@
 //! What a page from outside must hold: the numbers that attention promises to
 //! handle, and nothing else.
 
-use super::page::{Codes, Head, HeadMut, MIN_SCALE, PAGE, Ratios, Scales};
-use super::{KvShape, max_code, place_of_key, place_of_value};
+use super::page::{Codes, Head, HeadMut, HeadShape, MIN_SCALE, PAGE, Ratios, Scales};
+use super::{max_code, place_of_key, place_of_value};
 
 /// Checks one KV head's part of a page whose first `slots` positions are held: as
 /// [`Head::new`] takes it. `Err` says what is wrong.
 ///
 /// Codes stay within their bound and are 0 beyond the head's dimensions, scales of
 /// held positions are finite and not below [`MIN_SCALE`], those of others 0.
-pub(crate) fn check_part(shape: &KvShape, bytes: &[u8], slots: usize) -> Result<(), &'static str> {
+pub(crate) fn check_part(shape: HeadShape, bytes: &[u8], slots: usize) -> Result<(), &'static str> {
     let most = max_code(shape.head_dim);
     match Head::new(shape, bytes) {
         Head::I16(codes) => {
@@ -42,7 +42,7 @@ pub(crate) fn check_part(shape: &KvShape, bytes: &[u8], slots: usize) -> Result<
 }
 
 fn check_codes<T: Copy + Default + PartialEq>(
-    shape: &KvShape,
+    shape: HeadShape,
     codes: Codes<'_, [T; 32]>,
     fits: impl Fn(&[[T; 32]]) -> bool,
 ) -> Result<(), &'static str> {
@@ -76,7 +76,7 @@ fn check_scales(scales: &Scales, slots: usize) -> Result<(), &'static str> {
 
 /// Zeros the positions from slot `from` on: what was forgotten, or of a pass that
 /// was cancelled, is nobody's business.
-pub(crate) fn clear_slots(shape: &KvShape, bytes: &mut [u8], from: usize) {
+pub(crate) fn clear_slots(shape: HeadShape, bytes: &mut [u8], from: usize) {
     let width = shape.width();
     match HeadMut::new(shape, bytes) {
         HeadMut::I16 { keys, values, scales } => {

@@ -1,20 +1,21 @@
 //! Keys and values of the positions seen so far, per layer.
 //!
-//! A layer's cache is a queue of slabs of a few pages, and a page is [`PAGE`]
+//! A layer's cache is a queue of blocks of a few pages, and a page is [`PAGE`]
 //! positions, aligned to absolute positions. A layer with a sliding window drops
-//! slabs that have left the window: the queue is a ring whose capacity is the
+//! blocks that have left the window: the queue is a ring whose capacity is the
 //! window (plus what a truncation may show again, the rows of one batch and one
-//! slab). Slabs are shared between [forks](KvCache::fork) and copied when one of
+//! block). Blocks are shared between [forks](KvCache::fork) and copied when one of
 //! them writes.
 //!
-//! Slabs are paid from a budget (`budget.rs`), which a cache can have set aside
-//! for its growth (`grant.rs`).
+//! Blocks are paid from a budget (`budget.rs`), which a cache can have set aside
+//! for its growth (`reservation.rs`).
 
+mod block;
 mod budget;
 mod check;
-mod grant;
 mod page;
-mod slab;
+mod reservation;
+mod shape;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,13 +25,14 @@ use std::sync::Arc;
 pub(crate) use budget::KvBudget;
 pub(crate) use check::{check_part, clear_slots};
 pub(crate) use page::{
-    ByteLine, Codes, Head, HeadMut, Line, MIN_SCALE, PAGE, Ratios, Scales, head_bytes, max_code,
+    ByteLine, Codes, Head, HeadMut, HeadShape, Line, MIN_SCALE, PAGE, Ratios, Scales, max_code,
     place_of_key, place_of_value,
 };
+pub(crate) use shape::{KvLayer, KvShape};
 
+use block::Block;
 use budget::{Promise, over_budget};
-use grant::Target;
-use slab::Slab;
+use reservation::Target;
 
 use crate::error::{Bounded, Error, Result};
 
@@ -89,33 +91,6 @@ impl std::str::FromStr for KvType {
     }
 }
 
-/// The shape of a model's cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KvShape {
-    /// The window of each layer; `None` = full attention.
-    pub windows: Vec<Option<usize>>,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub kv_type: KvType,
-}
-
-impl KvShape {
-    /// Groups of 16 dimensions per head.
-    pub fn width(&self) -> usize {
-        self.head_dim.div_ceil(16)
-    }
-
-    /// Groups of 32 dimensions per head: each has its scale in Q8_0.
-    pub fn groups(&self) -> usize {
-        self.head_dim.div_ceil(32)
-    }
-
-    /// Lines of codes in the keys (or the values) of one head of a page.
-    pub fn lines(&self) -> usize {
-        PAGE / 2 * self.width()
-    }
-}
-
 /// The cache of one conversation.
 #[derive(Debug)]
 pub struct KvCache {
@@ -123,18 +98,18 @@ pub struct KvCache {
     layers: Vec<Layer>,
     len: usize,
     capacity: usize,
-    /// Memory set aside for slabs not made yet.
+    /// Memory set aside for blocks not made yet.
     promise: Promise,
-    /// How far the promise reaches, if it was granted.
+    /// How far the promise reaches, if there is a reservation.
     target: Option<Target>,
 }
 
-/// One layer's slabs, the first of them number `first`.
+/// One layer's blocks, the first of them number `first`.
 #[derive(Debug, Clone, Default)]
 struct Layer {
-    slabs: VecDeque<Arc<Slab>>,
+    blocks: VecDeque<Arc<Block>>,
     first: usize,
-    /// Number of the first page held: in slab `first` or, of a cache that was
+    /// Number of the first page held: in block `first` or, of a cache that was
     /// read from a file, behind it.
     begin: usize,
     /// Number of the first page not made yet.
@@ -154,7 +129,7 @@ impl KvCache {
 
     /// An empty cache whose memory is part of `budget`.
     pub(crate) fn within(shape: Arc<KvShape>, capacity: usize, budget: Arc<KvBudget>) -> Self {
-        let layers = vec![Layer::default(); shape.windows.len()];
+        let layers = vec![Layer::default(); shape.layers().len()];
         KvCache { shape, layers, len: 0, capacity, promise: Promise::new(budget), target: None }
     }
 
@@ -181,14 +156,14 @@ impl KvCache {
         Ok(())
     }
 
-    /// A second cache with the same content and budget, without the grant. Memory
+    /// A second cache with the same content and budget, without the reservation. Memory
     /// is shared until one of the two writes to it.
     pub fn fork(&self) -> KvCache {
         let mut layers = self.layers.clone();
-        let needed = self.len.div_ceil(slab::positions(&self.shape));
+        let needed = self.len.div_ceil(self.shape.block_positions());
         for layer in &mut layers {
             // What is ready for the original's next positions is its own.
-            layer.slabs.truncate(needed.saturating_sub(layer.first));
+            layer.blocks.truncate(needed.saturating_sub(layer.first));
         }
         KvCache {
             shape: self.shape.clone(),
@@ -200,35 +175,35 @@ impl KvCache {
         }
     }
 
-    /// Makes up to `most` of the slabs that `rows` more positions will need, and has
+    /// Makes up to `most` of the blocks that `rows` more positions will need, and has
     /// the system find their memory, which takes milliseconds each: done a few at a
     /// time, no forward pass waits for a whole set of them. Returns how many it made.
     ///
     /// # Errors
-    /// As [`reserve`](KvCache::reserve); it will say so again.
+    /// As [`allocate`](KvCache::allocate); it will say so again.
     pub(crate) fn prepare(&mut self, rows: usize, most: usize) -> Result<usize> {
         let KvCache { shape, layers, promise, len, capacity, .. } = self;
         let end = len.saturating_add(rows).min(*capacity);
-        let needed = end.div_ceil(slab::positions(shape));
+        let needed = end.div_ceil(shape.block_positions());
         let mut made = 0;
-        for layer in layers {
-            while made < most && layer.first + layer.slabs.len() < needed {
-                let mut slab = Slab::new(shape, promise)?;
-                slab.touch();
-                layer.slabs.push_back(Arc::new(slab));
+        for (index, layer) in layers.iter_mut().enumerate() {
+            while made < most && layer.first + layer.blocks.len() < needed {
+                let mut block = Block::new(shape, index, promise)?;
+                block.touch();
+                layer.blocks.push_back(Arc::new(block));
                 made += 1;
             }
         }
         Ok(made)
     }
 
-    /// Whether the slabs for `rows` more positions are there.
+    /// Whether the blocks for `rows` more positions are there.
     pub(crate) fn is_prepared(&self, rows: usize) -> bool {
-        let needed = self.len.saturating_add(rows).div_ceil(slab::positions(&self.shape));
-        self.layers.iter().all(|layer| layer.first + layer.slabs.len() >= needed)
+        let needed = self.len.saturating_add(rows).div_ceil(self.shape.block_positions());
+        self.layers.iter().all(|layer| layer.first + layer.blocks.len() >= needed)
     }
 
-    /// Forgets all positions, and ends the grant.
+    /// Forgets all positions, and ends the reservation.
     pub fn clear(&mut self) {
         self.layers.fill(Layer::default());
         self.len = 0;
@@ -236,63 +211,88 @@ impl KvCache {
         self.promise.lower(0);
     }
 
-    /// Forgets the positions from `len` on. Slabs freed return to the grant; those of
-    /// the last [`MOST_BACK`](KvCache::MOST_BACK) positions stay where they are its own,
-    /// they will be needed again.
+    /// The most positions, up to `len`, that the state can be taken back to: `len`
+    /// itself, or 0 where a sliding window has dropped what the position there would see.
+    /// Always `len` for the last [`MOST_BACK`](KvCache::MOST_BACK) of the most ever held.
+    pub(crate) fn reachable(&self, len: usize) -> usize {
+        let len = len.min(self.len);
+        let layers = self.layers.iter().zip(self.shape.layers());
+        let held =
+            |(layer, of): (&Layer, &KvLayer)| layer.begin * PAGE <= first_seen(len, of.window);
+        if layers.into_iter().all(held) { len } else { 0 }
+    }
+
+    /// Takes the state back to the most positions up to `len` that can be
+    /// [reached](KvCache::reachable), and returns how many those are: what is missing up
+    /// to `len` has to be computed again. Starting again from 0, because no more could be
+    /// reached, ends the reservation.
+    pub(crate) fn rewind_to(&mut self, len: usize) -> usize {
+        let (len, reachable) = (len.min(self.len), self.reachable(len));
+        match reachable == len {
+            true => self.cut(len),
+            false => self.clear(),
+        }
+        reachable
+    }
+
+    /// Forgets the positions from `len` on.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if `len` is more than is held, or if a sliding window
-    /// has already dropped positions that the token at `len` would see: never for
-    /// the last [`MOST_BACK`](KvCache::MOST_BACK) of the most ever held. Nothing
-    /// is changed then; [`clear`](KvCache::clear) and feed again.
+    /// [`Error::Misuse`] if `len` is more than is held or cannot be
+    /// [reached](KvCache::reachable). Nothing is changed then;
+    /// [`clear`](KvCache::clear) and feed again.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len > self.len {
             let held = self.len;
             return Err(Error::misuse(format!("cannot truncate {held} positions to {len}")));
         }
-        for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
-            let held = layer.begin * PAGE;
-            if held > first_seen(len, *window) {
-                return Err(Error::misuse(format!(
-                    "cannot truncate to {len} positions: the sliding window has dropped those \
-                     before {held}"
-                )));
-            }
+        if self.reachable(len) != len {
+            return Err(Error::misuse(format!(
+                "cannot truncate to {len} positions: the sliding window has dropped what the \
+                 next one would see"
+            )));
         }
-        let (of_slab, back) = (slab::positions(&self.shape), self.len - len);
+        self.cut(len);
+        Ok(())
+    }
+
+    /// Forgets the positions from `len` on. Blocks freed return to the reservation; those
+    /// of the last [`MOST_BACK`](KvCache::MOST_BACK) positions stay where they are its
+    /// own, they will be needed again.
+    fn cut(&mut self, len: usize) {
+        let (of_block, back) = (self.shape.block_positions(), self.len - len);
         let mut freed = Vec::new();
         for layer in &mut self.layers {
-            let held = layer.slabs.len();
-            let needed = len.div_ceil(of_slab).saturating_sub(layer.first).min(held);
+            let held = layer.blocks.len();
+            let needed = len.div_ceil(of_block).saturating_sub(layer.first).min(held);
             // One that is shared would be copied to be written: it is no help.
-            let own = |slab: &&Arc<Slab>| Arc::strong_count(slab) == 1;
+            let own = |block: &&Arc<Block>| Arc::strong_count(block) == 1;
             let ready = match back > KvCache::MOST_BACK {
                 true => 0,
-                false => layer.slabs.iter().skip(needed).take_while(own).count(),
+                false => layer.blocks.iter().skip(needed).take_while(own).count(),
             };
-            freed.extend(layer.slabs.drain(needed + ready..));
+            freed.extend(layer.blocks.drain(needed + ready..));
             layer.end = layer.end.min(len.div_ceil(PAGE));
         }
         self.len = len;
         self.give_back(freed);
-        Ok(())
     }
 
-    /// Returns slabs that nobody else holds to the grant, if there is one.
-    fn give_back(&mut self, freed: Vec<Arc<Slab>>) {
+    /// Returns blocks that nobody else holds to the reservation, if there is one.
+    fn give_back(&mut self, freed: Vec<Arc<Block>>) {
         if self.target.is_none() || freed.is_empty() {
             return;
         }
-        for slab in freed.into_iter().filter_map(Arc::into_inner) {
-            self.promise.regain(slab.unmap());
+        for block in freed.into_iter().filter_map(Arc::into_inner) {
+            self.promise.regain(block.unmap());
         }
         self.settle();
     }
 
     /// Bytes of all pages held, shared ones included.
     pub fn bytes(&self) -> usize {
-        let pages: usize = self.layers.iter().map(|layer| layer.end - layer.begin).sum();
-        pages * slab::page_bytes(&self.shape)
+        let layers = self.layers.iter().enumerate();
+        layers.map(|(i, layer)| (layer.end - layer.begin) * self.shape.page_bytes(i)).sum()
     }
 
     /// Makes pages for `rows` more positions, unshared where they will be
@@ -300,9 +300,9 @@ impl KvCache {
     ///
     /// # Errors
     /// [`Error::Limit`] if they do not fit the capacity or, beyond what was
-    /// granted, the budget; nothing is changed then. The same if the system has no
+    /// reserved, the budget; nothing is changed then. The same if the system has no
     /// memory; what was made until then stays for the next call.
-    pub(crate) fn reserve(&mut self, rows: usize) -> Result<()> {
+    pub(crate) fn allocate(&mut self, rows: usize) -> Result<()> {
         let end = self.len.saturating_add(rows);
         if end > self.capacity {
             return Err(Error::limit(Bounded::Context, end, self.capacity));
@@ -312,7 +312,7 @@ impl KvCache {
 
     /// Pays for and makes what is missing up to position `end`.
     fn fill(&mut self, end: usize) -> Result<()> {
-        let bytes = self.unmade(end).saturating_mul(slab::bytes(&self.shape));
+        let bytes = self.unmade(end);
         if bytes > self.promise.bytes() {
             self.promise.set(bytes).map_err(|free| over_budget(bytes, free))?;
         }
@@ -323,33 +323,34 @@ impl KvCache {
         made
     }
 
-    /// Slabs that [`make`](KvCache::make) would make.
+    /// Bytes of the blocks that [`make`](KvCache::make) would make.
     fn unmade(&self, end: usize) -> usize {
-        let of_slab = slab::positions(&self.shape);
-        let of_layer = |layer: &Layer| {
-            let written = layer.slabs.iter().skip(self.len / of_slab - layer.first);
-            let shared = written.filter(|slab| Arc::strong_count(slab) > 1).count();
-            let new = end.div_ceil(of_slab).saturating_sub(layer.first + layer.slabs.len());
-            shared.saturating_add(new)
+        let of_block = self.shape.block_positions();
+        let of_layer = |(index, layer): (usize, &Layer)| {
+            let written = layer.blocks.iter().skip(self.len / of_block - layer.first);
+            let shared = written.filter(|block| Arc::strong_count(block) > 1).count();
+            let new = end.div_ceil(of_block).saturating_sub(layer.first + layer.blocks.len());
+            shared.saturating_add(new).saturating_mul(self.shape.block_bytes(index))
         };
-        self.layers.iter().map(of_layer).fold(0, usize::saturating_add)
+        self.layers.iter().enumerate().map(of_layer).fold(0, usize::saturating_add)
     }
 
-    /// Makes slabs up to position `end`, and copies those that are shared from the
+    /// Makes blocks up to position `end`, and copies those that are shared from the
     /// one on that is written next.
     fn make(&mut self, end: usize) -> Result<()> {
         let KvCache { shape, layers, promise, len, .. } = self;
-        let of_slab = slab::positions(shape);
-        for layer in layers {
-            let written = (layer.first..).zip(&mut layer.slabs).skip(*len / of_slab - layer.first);
-            for (number, slab) in written {
-                if Arc::get_mut(slab).is_none() {
-                    let used = len.saturating_sub(number * of_slab).div_ceil(PAGE);
-                    *slab = Arc::new(slab.copied(shape, used, promise)?);
+        let of_block = shape.block_positions();
+        for (index, layer) in layers.iter_mut().enumerate() {
+            let written =
+                (layer.first..).zip(&mut layer.blocks).skip(*len / of_block - layer.first);
+            for (number, block) in written {
+                if Arc::get_mut(block).is_none() {
+                    let used = len.saturating_sub(number * of_block).div_ceil(PAGE);
+                    *block = Arc::new(block.copied(shape, index, used, promise)?);
                 }
             }
-            while layer.first + layer.slabs.len() < end.div_ceil(of_slab) {
-                layer.slabs.push_back(Arc::new(Slab::new(shape, promise)?));
+            while layer.first + layer.blocks.len() < end.div_ceil(of_block) {
+                layer.blocks.push_back(Arc::new(Block::new(shape, index, promise)?));
             }
             layer.end = layer.end.max(end.div_ceil(PAGE));
         }
@@ -361,44 +362,44 @@ impl KvCache {
         &self.shape
     }
 
-    /// The pages of `rows` reserved positions after those held, to be written:
+    /// The pages of `rows` allocated positions after those held, to be written:
     /// each page's heads, and the positions among the `rows` that lie in it.
-    pub(crate) fn reserved(&mut self, layer: usize, rows: usize) -> Vec<Reserved<'_>> {
+    pub(crate) fn allocated(&mut self, layer: usize, rows: usize) -> Vec<Allocated<'_>> {
         let (start, end) = (self.len, self.len + rows);
         let shape = &*self.shape;
-        let (of_slab, pages) = (slab::positions(shape), slab::pages(shape));
-        let Layer { slabs, first, .. } = &mut self.layers[layer];
+        let (of_block, pages) = (shape.block_positions(), shape.block_pages());
+        let Layer { blocks, first, .. } = &mut self.layers[layer];
         let mut all = Vec::new();
-        for (number, slab) in (*first..).zip(slabs).skip(start / of_slab - *first) {
-            // The pages of the slab that are written.
+        for (number, block) in (*first..).zip(blocks).skip(start / of_block - *first) {
+            // The pages of the block that are written.
             let first_page = (start / PAGE).max(number * pages);
             let end_page = end.div_ceil(PAGE).min((number + 1) * pages);
             if first_page >= end_page {
                 break;
             }
-            // `reserve` made the slab and owns it alone.
-            let slab = Arc::get_mut(slab);
-            debug_assert!(slab.is_some(), "slab {number} not reserved");
-            let Some(slab) = slab else { continue };
+            // `allocate` made the block and owns it alone.
+            let block = Arc::get_mut(block);
+            debug_assert!(block.is_some(), "block {number} not allocated");
+            let Some(block) = block else { continue };
             let which = first_page - number * pages..end_page - number * pages;
-            for (page, heads) in (first_page..).zip(slab.heads_mut(shape, which)) {
+            for (page, heads) in (first_page..).zip(block.heads_mut(which)) {
                 let positions = start.max(page * PAGE)..end.min((page + 1) * PAGE);
                 let rows = positions.start - start..positions.end - start;
-                all.push(Reserved { heads, rows, slot: positions.start % PAGE });
+                all.push(Allocated { heads, rows, slot: positions.start % PAGE });
             }
         }
         all
     }
 
-    /// Counts `rows` written positions as held, and drops slabs that no later
+    /// Counts `rows` written positions as held, and drops blocks that no later
     /// position can see, nor one up to [`MOST_BACK`](KvCache::MOST_BACK) earlier.
     pub(crate) fn commit(&mut self, rows: usize) {
         self.len += rows;
-        let (of_slab, pages) = (slab::positions(&self.shape), slab::pages(&self.shape));
+        let (of_block, pages) = (self.shape.block_positions(), self.shape.block_pages());
         let mut freed = Vec::new();
-        for (layer, window) in self.layers.iter_mut().zip(&self.shape.windows) {
-            while (layer.first + 1) * of_slab <= first_kept(self.len, *window) {
-                freed.extend(layer.slabs.pop_front());
+        for (layer, KvLayer { window, .. }) in self.layers.iter_mut().zip(self.shape.layers()) {
+            while (layer.first + 1) * of_block <= first_kept(self.len, *window) {
+                freed.extend(layer.blocks.pop_front());
                 layer.first += 1;
                 layer.begin = layer.begin.max(layer.first * pages);
             }
@@ -408,7 +409,7 @@ impl KvCache {
 
     /// What the row at `position` sees in `layer`.
     pub(crate) fn seen(&self, layer: usize, position: usize) -> Range<usize> {
-        first_seen(position, self.shape.windows[layer])..position + 1
+        first_seen(position, self.shape.layers()[layer].window)..position + 1
     }
 
     /// Positions `number · PAGE ..` of `layer`, of one KV head; `None` if they
@@ -416,24 +417,24 @@ impl KvCache {
     #[inline]
     pub(crate) fn head(&self, layer: usize, number: usize, kv_head: usize) -> Option<Head<'_>> {
         let layer = &self.layers[layer];
-        let (slab, page) = slab::place(&self.shape, number);
-        let slab = layer.slabs.get(slab.checked_sub(layer.first)?)?;
-        Some(slab.head(&self.shape, page, kv_head))
+        let (block, page) = self.shape.place(number);
+        let block = layer.blocks.get(block.checked_sub(layer.first)?)?;
+        Some(block.head(page, kv_head))
     }
 
     /// The pages of `layer` that a copy of this cache needs: those that the next
     /// position sees, or one up to [`MOST_BACK`](KvCache::MOST_BACK) earlier.
     pub(crate) fn pages(&self, layer: usize) -> Range<usize> {
-        let kept = *kept_pages(self.len, self.shape.windows[layer]).start();
+        let kept = *kept_pages(self.len, self.shape.layers()[layer].window).start();
         kept.max(self.layers[layer].begin)..self.len.div_ceil(PAGE)
     }
 
     /// The bytes of one KV head's part of a page; `None` if it is not held.
     pub(crate) fn part(&self, layer: usize, number: usize, kv_head: usize) -> Option<&[u8]> {
         let layer = &self.layers[layer];
-        let (slab, page) = slab::place(&self.shape, number);
-        let slab = layer.slabs.get(slab.checked_sub(layer.first)?)?;
-        Some(slab.part(&self.shape, page, kv_head))
+        let (block, page) = self.shape.place(number);
+        let block = layer.blocks.get(block.checked_sub(layer.first)?)?;
+        Some(block.part(page, kv_head))
     }
 
     /// As [`part`](KvCache::part), to be written; `None` also if it is shared.
@@ -444,9 +445,9 @@ impl KvCache {
         kv_head: usize,
     ) -> Option<&mut [u8]> {
         let layer = &mut self.layers[layer];
-        let (slab, page) = slab::place(&self.shape, number);
-        let slab = layer.slabs.get_mut(slab.checked_sub(layer.first)?)?;
-        Some(Arc::get_mut(slab)?.part_mut(&self.shape, page, kv_head))
+        let (block, page) = self.shape.place(number);
+        let block = layer.blocks.get_mut(block.checked_sub(layer.first)?)?;
+        Some(Arc::get_mut(block)?.part_mut(page, kv_head))
     }
 
     /// A cache of `len` positions, all zero, for [`part_mut`](KvCache::part_mut):
@@ -461,11 +462,11 @@ impl KvCache {
         begin: &[usize],
     ) -> Result<Self> {
         let mut cache = KvCache::within(shape, len, budget);
-        let pages = slab::pages(&cache.shape);
+        let pages = cache.shape.block_pages();
         for (layer, &begin) in cache.layers.iter_mut().zip(begin) {
             (layer.first, layer.begin) = (begin / pages, begin);
         }
-        // With `len` at the end no slab counts as written, so all are made.
+        // With `len` at the end no block counts as written, so all are made.
         cache.len = len;
         cache.fill(len)?;
         Ok(cache)
@@ -474,10 +475,10 @@ impl KvCache {
 
 /// A page's heads, to be written from slot `slot` on.
 #[derive(Debug)]
-pub(crate) struct Reserved<'a> {
+pub(crate) struct Allocated<'a> {
     /// `[kv_heads]`
     pub heads: Vec<HeadMut<'a>>,
-    /// Which of the reserved rows lie in the page.
+    /// Which of the rows lie in the page.
     pub rows: Range<usize>,
     pub slot: usize,
 }
@@ -504,16 +505,16 @@ mod tests {
     use super::*;
 
     fn cache(window: Option<usize>, capacity: usize) -> KvCache {
-        let shape =
-            KvShape { windows: vec![window, None], kv_heads: 2, head_dim: 4, kv_type: KvType::F32 };
+        let layer = |window| KvLayer { kv_heads: 2, head_dim: 4, window };
+        let shape = KvShape::new(vec![layer(window), layer(None)], KvType::F32, false);
         KvCache::new(Arc::new(shape), capacity)
     }
 
     fn feed(cache: &mut KvCache, rows: usize, tag: f32) {
-        cache.reserve(rows).unwrap();
+        cache.allocate(rows).unwrap();
         let held = cache.len();
         for layer in 0..2 {
-            for Reserved { heads, rows, slot } in cache.reserved(layer, rows) {
+            for Allocated { heads, rows, slot } in cache.allocated(layer, rows) {
                 for (head, part) in heads.into_iter().enumerate() {
                     let HeadMut::F32 { keys, .. } = part else { unreachable!() };
                     for (i, row) in rows.clone().enumerate() {
@@ -542,26 +543,26 @@ mod tests {
         for _ in 0..1000 {
             feed(&mut cache, 7, 0.0);
             // 10 positions, 64 for a truncation, 7 rows: two pages or three.
-            assert!(cache.layers[0].slabs.len() <= 3);
+            assert!(cache.layers[0].blocks.len() <= 3);
         }
         let expected: Vec<f32> = (6990..7000).map(|p| (p * 8 + 4) as f32).collect();
         assert_eq!(seen(&cache, 0, 6999), expected);
         assert_eq!(seen(&cache, 1, 6999).len(), 7000);
-        let of_slab = slab::positions(cache.shape());
-        assert_eq!(cache.layers[1].slabs.len(), 7000usize.div_ceil(of_slab));
+        let of_block = cache.shape().block_positions();
+        assert_eq!(cache.layers[1].blocks.len(), 7000usize.div_ceil(of_block));
     }
 
     #[test]
     fn forks_share_until_they_write() {
         let mut a = cache(None, 5000);
-        let of_slab = slab::positions(a.shape());
-        feed(&mut a, of_slab + 100, 0.0);
+        let of_block = a.shape().block_positions();
+        feed(&mut a, of_block + 100, 0.0);
         let mut b = a.fork();
-        assert!(Arc::ptr_eq(&a.layers[0].slabs[1], &b.layers[0].slabs[1]));
+        assert!(Arc::ptr_eq(&a.layers[0].blocks[1], &b.layers[0].blocks[1]));
         feed(&mut a, 1, 5000.0);
         feed(&mut b, 1, 7000.0);
-        assert!(Arc::ptr_eq(&a.layers[0].slabs[0], &b.layers[0].slabs[0]));
-        let last = of_slab + 100;
+        assert!(Arc::ptr_eq(&a.layers[0].blocks[0], &b.layers[0].blocks[0]));
+        let last = of_block + 100;
         assert_eq!(seen(&a, 0, last)[..last], seen(&b, 0, last)[..last]);
         assert_eq!(seen(&a, 0, last)[last] + 2000.0, seen(&b, 0, last)[last]);
     }
@@ -601,9 +602,10 @@ mod tests {
     #[test]
     fn bytes_are_those_of_the_numbers() {
         let per_number = |kv_type, head_dim| {
-            let shape = KvShape { windows: vec![None], kv_heads: 2, head_dim, kv_type };
+            let layer = KvLayer { kv_heads: 2, head_dim, window: None };
+            let shape = KvShape::new(vec![layer], kv_type, false);
             let mut cache = KvCache::new(Arc::new(shape), 100);
-            cache.reserve(1).unwrap();
+            cache.allocate(1).unwrap();
             cache.bytes() as f64 / (2 * 2 * PAGE * head_dim) as f64
         };
         assert_eq!(per_number(KvType::F32, 128), 4.0);
@@ -616,34 +618,34 @@ mod tests {
     fn the_capacity_is_a_limit_not_a_panic() {
         let mut cache = cache(None, 10);
         feed(&mut cache, 10, 0.0);
-        assert!(matches!(cache.reserve(1), Err(Error::Limit { needed: 11, allowed: 10, .. })));
-        assert!(matches!(cache.reserve(usize::MAX), Err(Error::Limit { .. })));
+        assert!(matches!(cache.allocate(1), Err(Error::Limit { needed: 11, allowed: 10, .. })));
+        assert!(matches!(cache.allocate(usize::MAX), Err(Error::Limit { .. })));
         assert!(cache.set_capacity(9).is_err());
         cache.set_capacity(11).unwrap();
-        cache.reserve(1).unwrap();
+        cache.allocate(1).unwrap();
     }
 
     #[test]
     fn a_budget_is_a_limit_and_a_refusal_changes_nothing() {
         let shape = cache(None, 1).shape;
-        let slab = slab::bytes(&shape);
-        // Two layers: four slabs are two of each, and one byte less is one of each.
-        let budget = KvBudget::new(4 * slab - 1);
-        let of_slab = slab::positions(&shape);
+        let block = shape.block_bytes(0);
+        // Two layers: four blocks are two of each, and one byte less is one of each.
+        let budget = KvBudget::new(4 * block - 1);
+        let of_block = shape.block_positions();
         let mut a = KvCache::within(shape.clone(), 10_000, budget.clone());
-        feed(&mut a, of_slab, 0.0);
-        let before = seen(&a, 1, of_slab - 1);
-        let error = a.reserve(1).unwrap_err();
+        feed(&mut a, of_block, 0.0);
+        let before = seen(&a, 1, of_block - 1);
+        let error = a.allocate(1).unwrap_err();
         assert!(matches!(error, Error::Limit { needed, allowed, .. }
-            if (needed, allowed) == (2 * slab as u64, 2 * slab as u64 - 1)));
-        assert_eq!((a.len(), budget.used(), budget.promised()), (of_slab, 2 * slab, 0));
-        assert_eq!(seen(&a, 1, of_slab - 1), before);
-        a.truncate(of_slab - 3).unwrap();
+            if (needed, allowed) == (2 * block as u64, 2 * block as u64 - 1)));
+        assert_eq!((a.len(), budget.used(), budget.promised()), (of_block, 2 * block, 0));
+        assert_eq!(seen(&a, 1, of_block - 1), before);
+        a.truncate(of_block - 3).unwrap();
         feed(&mut a, 3, 0.0);
         let b = a.fork();
-        assert_eq!(budget.used(), 2 * slab, "shared slabs count once");
+        assert_eq!(budget.used(), 2 * block, "shared blocks count once");
         a.truncate(1).unwrap();
-        assert!(matches!(a.reserve(1), Err(Error::Limit { .. })), "the copy does not fit");
+        assert!(matches!(a.allocate(1), Err(Error::Limit { .. })), "the copy does not fit");
         drop(b);
         feed(&mut a, 1, 0.0);
         drop(a);

@@ -30,7 +30,7 @@
 
 use bytemuck::{cast_slice, cast_slice_mut, from_bytes, from_bytes_mut};
 
-use super::{KvShape, KvType};
+use super::KvType;
 
 /// Positions per page. Attention works page by page, so this is also the unit
 /// in which its sums are formed: changing it changes the last bits of results.
@@ -106,35 +106,59 @@ pub(crate) enum HeadMut<'a> {
     },
 }
 
-/// Bytes of one KV head's part: a multiple of 64.
-pub(crate) fn head_bytes(shape: &KvShape) -> usize {
-    size_of_scales(shape) + 2 * (size_of_ratios(shape) + size_of_codes(shape))
+/// The shape of one head of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadShape {
+    pub head_dim: usize,
+    pub kv_type: KvType,
 }
 
-fn size_of_scales(shape: &KvShape) -> usize {
-    if shape.kv_type == KvType::F32 { 0 } else { size_of::<Scales>() }
-}
+impl HeadShape {
+    /// Groups of 16 dimensions.
+    pub fn width(self) -> usize {
+        self.head_dim.div_ceil(16)
+    }
 
-fn size_of_ratios(shape: &KvShape) -> usize {
-    if shape.kv_type == KvType::Q8_0 { shape.groups() * size_of::<Ratios>() } else { 0 }
-}
+    /// Groups of 32 dimensions: each has its scale in Q8_0.
+    fn groups(self) -> usize {
+        self.head_dim.div_ceil(32)
+    }
 
-fn size_of_codes(shape: &KvShape) -> usize {
-    match shape.kv_type {
-        KvType::I16 => shape.lines() * size_of::<Line>(),
-        KvType::Q8_0 => shape.lines() * size_of::<ByteLine>(),
-        KvType::F32 => PAGE * shape.head_dim * size_of::<f32>(),
+    /// Lines of codes in the keys (or the values) of a page.
+    pub fn lines(self) -> usize {
+        PAGE / 2 * self.width()
+    }
+
+    /// Bytes of its part of a page: a multiple of 64.
+    pub fn bytes(self) -> usize {
+        self.bytes_of_scales() + 2 * (self.bytes_of_ratios() + self.bytes_of_codes())
+    }
+
+    fn bytes_of_scales(self) -> usize {
+        if self.kv_type == KvType::F32 { 0 } else { size_of::<Scales>() }
+    }
+
+    fn bytes_of_ratios(self) -> usize {
+        if self.kv_type == KvType::Q8_0 { self.groups() * size_of::<Ratios>() } else { 0 }
+    }
+
+    fn bytes_of_codes(self) -> usize {
+        match self.kv_type {
+            KvType::I16 => self.lines() * size_of::<Line>(),
+            KvType::Q8_0 => self.lines() * size_of::<ByteLine>(),
+            KvType::F32 => PAGE * self.head_dim * size_of::<f32>(),
+        }
     }
 }
 
 impl<'a> Head<'a> {
-    /// Reads `bytes`: [`head_bytes`] of them, on a multiple of 64.
+    /// Reads `bytes`: [`HeadShape::bytes`] of them, on a multiple of 64.
     #[inline]
-    pub fn new(shape: &KvShape, bytes: &'a [u8]) -> Self {
-        let (scales, both) = bytes.split_at(size_of_scales(shape));
+    pub fn new(shape: HeadShape, bytes: &'a [u8]) -> Self {
+        let (scales, both) = bytes.split_at(shape.bytes_of_scales());
         let (keys, values) = both.split_at(both.len() / 2);
-        let (key_ratios, keys) = keys.split_at(size_of_ratios(shape));
-        let (value_ratios, values) = values.split_at(size_of_ratios(shape));
+        let (key_ratios, keys) = keys.split_at(shape.bytes_of_ratios());
+        let (value_ratios, values) = values.split_at(shape.bytes_of_ratios());
         match shape.kv_type {
             KvType::I16 => Head::I16(Codes {
                 keys: cast_slice(keys),
@@ -157,11 +181,11 @@ impl<'a> Head<'a> {
 
 impl<'a> HeadMut<'a> {
     /// As [`Head::new`].
-    pub fn new(shape: &KvShape, bytes: &'a mut [u8]) -> Self {
-        let (scales, both) = bytes.split_at_mut(size_of_scales(shape));
+    pub fn new(shape: HeadShape, bytes: &'a mut [u8]) -> Self {
+        let (scales, both) = bytes.split_at_mut(shape.bytes_of_scales());
         let (keys, values) = both.split_at_mut(both.len() / 2);
-        let (key_ratios, keys) = keys.split_at_mut(size_of_ratios(shape));
-        let (value_ratios, values) = values.split_at_mut(size_of_ratios(shape));
+        let (key_ratios, keys) = keys.split_at_mut(shape.bytes_of_ratios());
+        let (value_ratios, values) = values.split_at_mut(shape.bytes_of_ratios());
         match shape.kv_type {
             KvType::I16 => HeadMut::I16 {
                 keys: cast_slice_mut(keys),

@@ -1,21 +1,18 @@
 //! What a model computes, as 32 bytes: for files that only the same model may read.
 //!
 //! ```text
-//! SHA-256 of  "tramontane model\0"
-//!             dim, ffn_dim, heads, kv_heads, head_dim, n_vocab      u64 each
-//!             rms_epsilon                                           f32
-//!             count, rotary frequencies                             u64, f64 each
-//!             count, windows (0 = full attention)                   u64 each
-//!             count, SHA-256 of each tensor, by name                u64, 32 bytes each
+//! SHA-256 of  "tramontane model 2\0"
+//!             length, text of the plan (its `Debug` form)   u64, UTF-8
+//!             count, SHA-256 of each tensor, by name        u64, 32 bytes each
 //! of a tensor: length, name, count, dims, ggml's number of the format, bytes
 //! ```
-//! All numbers are little-endian. Order in the file, splitting, and metadata that
-//! the network does not use do not matter.
+//! All numbers are little-endian. The plan's text is derived: whatever a new kind of
+//! layer adds to it counts. Order in the file, splitting, tensors of parts that do not
+//! run, and metadata that the network does not use do not matter.
 
 use sha2::{Digest, Sha256};
 
 use crate::gguf::Gguf;
-use crate::kernel::rope::Pairing;
 use crate::tensor::Tensor;
 
 use super::Model;
@@ -23,8 +20,8 @@ use super::transformer::Transformer;
 
 impl Model {
     /// SHA-256 over all that decides the results of the network: name, shape,
-    /// format and bytes of every tensor, sizes, rotary frequencies, the epsilon of
-    /// the norms and sliding windows (also one from
+    /// format and bytes of every tensor, kinds and sizes of the layers, rotary
+    /// frequencies, the epsilon of the norms and sliding windows (also one from
     /// [`ModelOptions`](super::ModelOptions)). Not the vocabulary, the chat
     /// template or names: two files with the same network have the same digest,
     /// split or not.
@@ -39,7 +36,8 @@ impl Model {
 }
 
 fn digest(file: &Gguf, transformer: &Transformer) -> [u8; 32] {
-    let mut tensors: Vec<_> = file.tensors().iter().map(|t| (t, [0; 32])).collect();
+    let tensors = file.tensors().iter().filter(|tensor| !tensor.is_of_another_part());
+    let mut tensors: Vec<_> = tensors.map(|tensor| (tensor, [0; 32])).collect();
     // The largest first: threads take the next one when they are free.
     tensors.sort_by_key(|(tensor, _)| std::cmp::Reverse(tensor.bytes().len()));
     transformer.pool.region(|team| {
@@ -47,16 +45,10 @@ fn digest(file: &Gguf, transformer: &Transformer) -> [u8; 32] {
     });
     tensors.sort_by_key(|(tensor, _)| tensor.name());
 
-    let config = &transformer.config;
-    let Pairing::Neighbours = config.rope.pairing;
-    let mut hash = Sha256::new_with_prefix(b"tramontane model\0");
-    let sizes = [config.dim, config.ffn_dim, config.heads, config.kv_heads, config.head_dim];
-    sizes.into_iter().chain([config.n_vocab]).for_each(|size| number(&mut hash, size));
-    hash.update(config.rms_epsilon.to_le_bytes());
-    number(&mut hash, config.rope.frequencies.len());
-    config.rope.frequencies.iter().for_each(|f| hash.update(f.to_le_bytes()));
-    number(&mut hash, config.windows.len());
-    config.windows.iter().for_each(|window| number(&mut hash, window.unwrap_or(0)));
+    let mut hash = Sha256::new_with_prefix(b"tramontane model 2\0");
+    let plan = format!("{:?}", transformer.plan);
+    number(&mut hash, plan.len());
+    hash.update(plan);
     number(&mut hash, tensors.len());
     tensors.iter().for_each(|(_, digest)| hash.update(digest));
     hash.finalize().into()

@@ -1,11 +1,11 @@
 //! A model: network, vocabulary and chat template of one GGUF file.
 
-pub(crate) mod arch;
-pub(crate) mod config;
+mod arch;
 mod digest;
 pub(crate) mod forward;
+mod layer;
+pub(crate) mod plan;
 pub(crate) mod transformer;
-mod weights;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -18,6 +18,7 @@ use crate::simd::Isa;
 use crate::template::{Chat, ChatTemplate, mark};
 use crate::tokenizer::Tokenizer;
 
+pub(crate) use arch::Network;
 use transformer::Transformer;
 
 /// How to run a model. `Default` is right for most uses.
@@ -109,7 +110,7 @@ impl Model {
         let transformer = Transformer::new(&file, options)?;
         let metadata = file.metadata();
         let tokenizer = Tokenizer::from_gguf(metadata)?;
-        let (tokens, rows) = (tokenizer.n_vocab(), transformer.config.n_vocab);
+        let (tokens, rows) = (tokenizer.n_vocab(), transformer.plan.n_vocab());
         if tokens > rows {
             let problem = format!("names {tokens} tokens, but the embedding has {rows} rows");
             return Err(Error::key("tokenizer.ggml.tokens", problem));
@@ -181,19 +182,19 @@ impl Model {
 
     /// Positions that the model was trained for.
     pub fn context_length(&self) -> usize {
-        self.0.transformer.config.context_length
+        self.0.transformer.context_length
     }
 
     /// The sliding window in use: position i sees j with i − j < window. Of the layers that
     /// have one, the first's; `None` if all see everything.
     pub fn sliding_window(&self) -> Option<usize> {
-        self.0.transformer.config.windows.iter().flatten().next().copied()
+        self.0.transformer.plan.kv_layers().iter().find_map(|layer| layer.window)
     }
 
     /// Number of logits per position: the rows of the output matrix. May exceed
     /// the tokenizer's vocabulary (padding).
     pub fn n_vocab(&self) -> usize {
-        self.0.transformer.config.n_vocab
+        self.0.transformer.plan.n_vocab()
     }
 
     /// Threads per forward pass.

@@ -133,9 +133,24 @@ impl Session {
     /// Changes how many positions the conversation may have. Nothing is reloaded.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if it already has more.
+    /// [`Error::Misuse`] if it already has more, or if the model rotates the keys of
+    /// contexts this long in another way (Phi-3's LongRoPE) and some are held:
+    /// [`clear`](Session::clear) first.
     pub fn set_num_ctx(&mut self, num_ctx: usize) -> Result<()> {
-        self.cache.set_capacity(num_ctx)
+        let transformer = self.model.transformer();
+        let shape = self.cache.shape();
+        if transformer.plan.is_long(num_ctx) == shape.long_rope() {
+            return self.cache.set_capacity(num_ctx);
+        }
+        if self.cache.len() > 0 {
+            let problem = format!(
+                "this model computes contexts of {num_ctx} positions with other rotary \
+                 factors than what is held; clear first"
+            );
+            return Err(Error::misuse(problem));
+        }
+        self.cache = transformer.cache(num_ctx, shape.kv_type());
+        Ok(())
     }
 
     /// Bytes of keys and values held.
@@ -286,10 +301,15 @@ impl Session {
     /// more positions than [`num_ctx`](Session::num_ctx), [`Error::Io`]. The conversation
     /// stays as it was then.
     pub fn restore(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let kv_type = self.cache.shape().kv_type;
+        let kv_type = self.cache.shape().kv_type();
         let budget = KvBudget::unlimited();
         let (tokens, mut cache) = saved::read(path.as_ref(), &self.model, &budget, kv_type)?;
         self.check_room(tokens.len())?;
+        if cache.shape().long_rope() != self.cache.shape().long_rope() {
+            let problem = "the prefix was saved in a context with other rotary factors (another \
+                           num_ctx)";
+            return Err(Error::misuse(problem));
+        }
         cache.set_capacity(self.num_ctx())?;
         (self.cache, self.tokens, self.pending) = (cache, tokens, None);
         Ok(())
@@ -349,8 +369,9 @@ impl Session {
             return Err(Error::Template("it renders nothing".into()));
         }
         let common = self.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        // At least one token must be computed to have logits.
-        let common = common.min(prompt.len().saturating_sub(1));
+        // At least one token must be computed to have logits, and more where the state does
+        // not reach back so far.
+        let common = self.cache.reachable(common.min(prompt.len().saturating_sub(1)));
         // The answer is a text of its own: SentencePiece's leading space is no part
         // of it, and the template will add it again when the answer is history.
         let decoder = match chat.continues_last() {
@@ -358,11 +379,11 @@ impl Session {
             false => DecodeStream::new(),
         };
         let answer = Answer::new(&self.model, &[], decoder, options)?;
-        let mut planned =
-            self.plan_prompt(&prompt[..common], &prompt[common..], common, options)?;
-        // Where a sliding window has moved past that point all starts again.
-        if !planned.start_again && self.truncate(common).is_err() {
-            planned = PlannedPrompt { start_again: true, tokens: prompt, dropped: 0, reused: 0 };
+        let planned = self.plan_prompt(&prompt[..common], &prompt[common..], common, options)?;
+        if !planned.start_again {
+            let common = self.cache.rewind_to(common);
+            self.tokens.truncate(common);
+            self.pending = None;
         }
         Ok(Generation::start(self, planned, answer))
     }

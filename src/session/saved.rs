@@ -5,9 +5,12 @@
 //! version     u32
 //! type        u32  1 = I16, 2 = Q8_0, 3 = F32
 //! model       32   Model::digest
-//! layers, kv_heads, head_dim, page    u32 each
+//! layers      u32
+//! page        u32  positions of a page
+//! long rope   u32  1 if keys are rotated with the frequencies for long contexts, else 0
 //! positions   u64
-//! layers ×    window u64 (0 = full attention), first page held u64
+//! layers ×    window u64 (0 = full attention), first page held u64, kv_heads u32,
+//!             head_dim u32
 //! positions × token u32
 //! layers × pages held × kv_heads ×    a head's part of a page (`kv_cache/page.rs`)
 //! checksum    32   SHA-256 of all before
@@ -30,7 +33,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Place, Result};
 use crate::kv_cache::{
-    KvBudget, KvCache, KvShape, KvType, PAGE, check_part, clear_slots, head_bytes, kept_pages,
+    KvBudget, KvCache, KvLayer, KvShape, KvType, PAGE, check_part, clear_slots, kept_pages,
 };
 use crate::model::Model;
 
@@ -38,10 +41,14 @@ const MAGIC: [u8; 8] = *b"trmtkv\r\n";
 
 /// Raised when the layout changes or the kernels compute other bits: a prefix must
 /// be what this program would compute.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes up to the list of layers.
-const FIXED: usize = 72;
+const FIXED: usize = 68;
+
+/// Bytes of one layer in that list.
+#[cfg(test)]
+const OF_LAYER: usize = 24;
 
 /// Bytes of the checksum.
 const CHECKSUM: u64 = 32;
@@ -60,7 +67,8 @@ pub(crate) fn write(path: &Path, model: &Model, tokens: &[u32], cache: &KvCache)
         return Err(Error::misuse(format!("cannot save {tokens} tokens of {held} positions")));
     }
     model.transformer().check_tokens(tokens)?;
-    if *cache.shape() != *model.transformer().kv_shape(cache.shape().kv_type) {
+    let shape = cache.shape();
+    if *shape != *model.transformer().kv_shape(shape.kv_type(), shape.long_rope()) {
         return Err(Error::misuse("the cache to be saved is of another model"));
     }
     let temporary = temporary(path)?;
@@ -88,9 +96,8 @@ pub(crate) fn read(
     kv_type: KvType,
 ) -> Result<(Vec<u32>, KvCache)> {
     little_endian()?;
-    let shape = model.transformer().kv_shape(kv_type);
     let mut source = Source::open(path)?;
-    let (digest, positions) = read_fixed(&mut source, &shape)?;
+    let Fixed { digest, positions, shape } = read_fixed(&mut source, model, kv_type)?;
     let begin = read_layers(&mut source, &shape, positions)?;
     if digest != model.digest() {
         let place = source.place();
@@ -100,13 +107,13 @@ pub(crate) fn read(
     let mut cache = KvCache::blank(shape.clone(), budget.clone(), positions, &begin)?;
     for (layer, &begin) in begin.iter().enumerate() {
         for page in begin..positions.div_ceil(PAGE) {
-            for head in 0..shape.kv_heads {
+            for head in 0..shape.layers()[layer].kv_heads {
                 let Some(part) = cache.part_mut(layer, page, head) else {
                     return Err(source.broken("pages do not fit the cache"));
                 };
                 let at = source.at;
                 source.fill(part)?;
-                check_part(&shape, part, positions - page * PAGE)
+                check_part(shape.head(layer), part, positions - page * PAGE)
                     .map_err(|what| source.broken(&format!("holds {what} at byte {at}")))?;
             }
         }
@@ -175,19 +182,20 @@ fn write_file(path: &Path, model: &Model, tokens: &[u32], cache: &KvCache) -> Re
     let shape = cache.shape();
     let front = front(model, tokens, cache);
     sink.put(&front).map_err(|e| Error::io(path, e))?;
-    // In f32, for the alignment of a page.
-    let mut buffer = vec![0f32; head_bytes(shape) / size_of::<f32>()];
-    let part: &mut [u8] = bytemuck::cast_slice_mut(&mut buffer);
-    for layer in 0..shape.windows.len() {
+    for (layer, KvLayer { kv_heads, .. }) in shape.layers().iter().enumerate() {
+        let head_shape = shape.head(layer);
+        // In f32, for the alignment of a page.
+        let mut buffer = vec![0f32; head_shape.bytes() / size_of::<f32>()];
+        let part: &mut [u8] = bytemuck::cast_slice_mut(&mut buffer);
         for page in cache.pages(layer) {
-            for head in 0..shape.kv_heads {
+            for head in 0..*kv_heads {
                 let Some(held) = cache.part(layer, page, head) else {
                     return Err(Error::misuse(format!("page {page} of layer {layer} is gone")));
                 };
                 part.copy_from_slice(held);
                 let slots = (cache.len() - page * PAGE).min(PAGE);
-                clear_slots(shape, part, slots);
-                check_part(shape, part, slots).map_err(|what| {
+                clear_slots(head_shape, part, slots);
+                check_part(head_shape, part, slots).map_err(|what| {
                     let at = format!("layer {layer}, positions from {} on", page * PAGE);
                     Error::NonFinite(format!("the prefix cannot be saved: {what} in {at}"))
                 })?;
@@ -204,15 +212,17 @@ fn front(model: &Model, tokens: &[u32], cache: &KvCache) -> Vec<u8> {
     let mut front = Vec::new();
     front.extend(MAGIC);
     front.extend(VERSION.to_le_bytes());
-    front.extend(type_number(shape.kv_type).to_le_bytes());
+    front.extend(type_number(shape.kv_type()).to_le_bytes());
     front.extend(model.digest());
-    for size in [shape.windows.len(), shape.kv_heads, shape.head_dim, PAGE] {
+    for size in [shape.layers().len(), PAGE, usize::from(shape.long_rope())] {
         front.extend((size as u32).to_le_bytes());
     }
     front.extend((tokens.len() as u64).to_le_bytes());
-    for (layer, window) in shape.windows.iter().enumerate() {
-        front.extend((window.unwrap_or(0) as u64).to_le_bytes());
-        front.extend((cache.pages(layer).start as u64).to_le_bytes());
+    for (index, layer) in shape.layers().iter().enumerate() {
+        front.extend((layer.window.unwrap_or(0) as u64).to_le_bytes());
+        front.extend((cache.pages(index).start as u64).to_le_bytes());
+        front.extend((layer.kv_heads as u32).to_le_bytes());
+        front.extend((layer.head_dim as u32).to_le_bytes());
     }
     front.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
     front
@@ -302,9 +312,17 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Reads the fixed part of the front, and compares it with `shape`; returns the
-/// model's digest and the number of positions.
-fn read_fixed(source: &mut Source<'_>, shape: &KvShape) -> Result<([u8; 32], usize)> {
+/// The fixed part of the front.
+struct Fixed {
+    /// Of the model it was saved with.
+    digest: [u8; 32],
+    positions: usize,
+    /// What the cache of this model would be.
+    shape: Arc<KvShape>,
+}
+
+/// Reads the fixed part of the front, and compares it with what `model` has.
+fn read_fixed(source: &mut Source<'_>, model: &Model, kv_type: KvType) -> Result<Fixed> {
     if source.array()? != MAGIC {
         return Err(source.broken("is not a saved prefix"));
     }
@@ -316,28 +334,31 @@ fn read_fixed(source: &mut Source<'_>, shape: &KvShape) -> Result<([u8; 32], usi
             return Err(Error::unsupported(source.place(), problem));
         }
     }
-    let kv_type = source.u32()?;
+    let saved_type = source.u32()?;
     let digest: [u8; 32] = source.array()?;
-    let mut sizes = [("", 0, 0); 4];
-    let names = ["layers", "KV heads", "head size", "page size"];
-    let here = [shape.windows.len(), shape.kv_heads, shape.head_dim, PAGE];
-    for (size, (name, here)) in sizes.iter_mut().zip(names.into_iter().zip(here)) {
-        *size = (name, source.u32()?, here);
-    }
+    let (layers, page, long_rope) = (source.u32()?, source.u32()?, source.u32()?);
     let positions = source.u64()?;
     debug_assert_eq!(source.at, FIXED as u64);
-    if kv_type != type_number(shape.kv_type) {
-        return Err(source.foreign("KV type", type_name(kv_type), shape.kv_type));
+    let transformer = model.transformer();
+    let shape = transformer.kv_shape(kv_type, long_rope == 1);
+    if saved_type != type_number(kv_type) {
+        return Err(source.foreign("KV type", type_name(saved_type), kv_type));
     }
-    for (name, saved, here) in sizes {
-        if saved as usize != here {
+    for (name, saved, here) in [
+        ("layers", layers, shape.layers().len() as u32),
+        ("page size", page, PAGE as u32),
+        ("long rope", long_rope, u32::from(shape.long_rope())),
+    ] {
+        if saved != here {
             return Err(source.foreign(name, saved, here));
         }
     }
     // Each position has a token, so the file's length bounds them.
     let possible = 1..=source.len / size_of::<u32>() as u64;
     match usize::try_from(positions) {
-        Ok(positions) if possible.contains(&(positions as u64)) => Ok((digest, positions)),
+        Ok(positions) if possible.contains(&(positions as u64)) => {
+            Ok(Fixed { digest, positions, shape })
+        }
         _ => Err(source.broken(&format!("has {positions} positions in {} bytes", source.len))),
     }
 }
@@ -345,9 +366,9 @@ fn read_fixed(source: &mut Source<'_>, shape: &KvShape) -> Result<([u8; 32], usi
 /// Reads the first page held of each layer, and compares the length of the file
 /// with what must follow.
 fn read_layers(source: &mut Source<'_>, shape: &KvShape, positions: usize) -> Result<Vec<usize>> {
-    let mut begin = Vec::with_capacity(shape.windows.len());
-    let mut pages = 0u64;
-    for (layer, &window) in shape.windows.iter().enumerate() {
+    let mut begin = Vec::with_capacity(shape.layers().len());
+    let mut bytes = Some(positions as u64 * size_of::<u32>() as u64 + CHECKSUM);
+    for (layer, &KvLayer { kv_heads, head_dim, window }) in shape.layers().iter().enumerate() {
         let (saved, here) = (source.u64()?, window.unwrap_or(0) as u64);
         if saved != here {
             return Err(source.foreign("the sliding window", saved, here));
@@ -358,14 +379,19 @@ fn read_layers(source: &mut Source<'_>, shape: &KvShape, positions: usize) -> Re
             Ok(first) if possible.contains(&first) => begin.push(first),
             _ => return Err(source.broken(&format!("layer {layer} begins at page {first}"))),
         }
-        pages += positions.div_ceil(PAGE) as u64 - first;
+        for (name, here) in [("KV heads", kv_heads), ("head size", head_dim)] {
+            let saved = source.u32()?;
+            if saved as usize != here {
+                return Err(source.foreign(name, saved, here));
+            }
+        }
+        let pages = positions.div_ceil(PAGE) as u64 - first;
+        let of_layer = (shape.head(layer).bytes() as u64)
+            .checked_mul(kv_heads as u64)
+            .and_then(|bytes| bytes.checked_mul(pages));
+        bytes = bytes.zip(of_layer).and_then(|(bytes, of_layer)| bytes.checked_add(of_layer));
     }
-    let tokens = positions as u64 * size_of::<u32>() as u64;
-    let of_pages = (head_bytes(shape) as u64)
-        .checked_mul(shape.kv_heads as u64)
-        .and_then(|bytes| bytes.checked_mul(pages));
-    let after = of_pages.and_then(|bytes| bytes.checked_add(tokens + CHECKSUM));
-    match after.and_then(|after| after.checked_add(source.at)) {
+    match bytes.and_then(|bytes| bytes.checked_add(source.at)) {
         Some(len) if len == source.len => Ok(begin),
         len => {
             let len = len.map_or("more".into(), |len| len.to_string());
@@ -462,7 +488,7 @@ mod tests {
             (small(None), 150),
             (small(Some(1)), 128),
             (small(Some(40)), 250),
-            // Slabs of two pages, of which the first held is the second.
+            // Blocks of two pages, of which the first held is the second.
             (small(Some(1100)), 1500),
             (storyteller(), 60),
             (storyteller(), 333),
@@ -488,7 +514,7 @@ mod tests {
 
             // What was forgotten leaves no trace in the file. (A window that has moved
             // on holds fewer pages, so there the file of the other is compared.)
-            let windowed = restored.shape().windows[0].is_some();
+            let windowed = restored.shape().layers()[0].window.is_some();
             restored.truncate(*len).unwrap_or(());
             let held = if windowed { &back } else { &restored };
             write(&folder.file(), model, &prefix, held).unwrap();
@@ -505,7 +531,7 @@ mod tests {
         write(&folder.file(), &model, &prefix, &original).unwrap();
         let (_, mut restored) = read_free(&folder.file(), &model, KvType::I16).unwrap();
         // Page 5 is the first saved: position 1419 would see 320, 1418 one before.
-        assert!(restored.truncate(1418).is_err(), "page 4 of the slab is not there");
+        assert!(restored.truncate(1418).is_err(), "page 4 of the block is not there");
         restored.truncate(1419).unwrap();
         let again = feed(&model, &mut restored, &prefix[1419..]);
         let mut short = computed(&model, KvType::I16, &prefix[..1419]);
@@ -521,7 +547,7 @@ mod tests {
             let cache = computed(&model, kv_type, &prefix);
             write(&folder.file(), &model, &prefix, &cache).unwrap();
             let good = fs::read(folder.file()).unwrap();
-            let front = FIXED + 16 * cache.shape().windows.len() + 4 * prefix.len();
+            let front = FIXED + OF_LAYER * cache.shape().layers().len() + 4 * prefix.len();
             let step = (good.len() - front) / 500;
             let places = (0..front).chain((front..good.len()).step_by(step));
             for at in places.chain(good.len() - 32..good.len()) {
@@ -566,9 +592,9 @@ mod tests {
             let cache = computed(&model, kv_type, &prefix);
             write(&folder.file(), &model, &prefix, &cache).unwrap();
             let good = fs::read(folder.file()).unwrap();
-            let layers = FIXED + 16 * cache.shape().windows.len();
+            let layers = FIXED + OF_LAYER * cache.shape().layers().len();
             let page = layers + 4 * prefix.len();
-            let part = head_bytes(cache.shape());
+            let part = cache.shape().head(0).bytes();
             // Of the first page, after 4 heads, and held to slot 6 only.
             let last = page + 4 * part;
             let mut cases: Vec<(&str, usize, Vec<u8>)> = vec![

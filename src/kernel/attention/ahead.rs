@@ -1,6 +1,6 @@
 //! Fetching of what attention reads next.
 
-use crate::kv_cache::{Head, KvShape, head_bytes};
+use crate::kv_cache::{Head, HeadShape};
 use crate::simd::Simd;
 
 /// How far ahead of their use codes are fetched, in bytes.
@@ -26,9 +26,9 @@ impl Default for Ahead {
 
 impl Ahead {
     /// While a page of `head` is worked on, `queries` queries at a time.
-    pub fn of(shape: &KvShape, head: Head<'_>, next: Option<Head<'_>>, queries: usize) -> Self {
-        let of_line = head_bytes(shape) / (2 * shape.lines()) / 32 * 32;
-        let rest = (head_bytes(shape) - of_line * 2 * shape.lines()) / queries;
+    pub fn of(shape: HeadShape, head: Head<'_>, next: Option<Head<'_>>, queries: usize) -> Self {
+        let of_line = shape.bytes() / (2 * shape.lines()) / 32 * 32;
+        let rest = (shape.bytes() - of_line * 2 * shape.lines()) / queries;
         let next = match (head, next) {
             // Pages of a head lie one after the other, most of them.
             (Head::I16(head), _) => {

@@ -2,7 +2,7 @@
 //!
 //! For each page of 64 positions, in ascending order:
 //! ```text
-//! s[j] = (q · k[j]) / √head_dim        m' = max s        p[j] = e^(s[j] − m')
+//! s[j] = (q · k[j]) / divisor          m' = max s        p[j] = e^(s[j] − m')
 //! l' = Σ p[j]                          o' = Σ p[j] · v[j]   (j ascending)
 //! merge: m″ = max(m, m'), (l, o) = e^(m − m″)·(l, o) + e^(m' − m″)·(l', o')
 //! ```
@@ -30,14 +30,14 @@ impl Task for Float<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let block = self.block;
-        let head_dim = block.cache.shape().head_dim;
+        let head_dim = block.head_dim();
         let group_dim = block.group() * head_dim;
         let mut query = vec![0.0; group_dim];
         for (i, (row, out)) in block.rows.clone().zip(self.outs).enumerate() {
             let start = row * block.q_dim + block.kv_head * group_dim;
             query.copy_from_slice(&block.q[start..start + group_dim]);
             for head in query.chunks_exact_mut(head_dim) {
-                block.turns.apply(simd, row, head);
+                block.prepare.head(simd, row, head);
             }
             attend(simd, block, &query, block.position + i, out);
         }
@@ -47,14 +47,13 @@ impl Task for Float<'_, '_> {
 /// One row: `query` and `out` are `[group, head_dim]`.
 #[inline(always)]
 fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], position: usize, out: &mut [f32]) {
-    let shape = block.cache.shape();
-    let head_dim = shape.head_dim;
+    let head_dim = block.head_dim();
     let group = query.len() / head_dim;
     let mut running = vec![Running { max: f32::NEG_INFINITY, sum: 0.0 }; group];
     let mut of_page = running.clone();
     let mut weights = vec![[0.0; PAGE]; group];
     let mut partial = vec![0.0; group * head_dim]; // [group, head_dim]
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let scale = 1.0 / block.divisor;
     out.fill(0.0);
     let seen = block.cache.seen(block.layer, position);
     for number in seen.start / PAGE..seen.end.div_ceil(PAGE) {

@@ -1,7 +1,7 @@
 //! Attention over integer codes: some queries of one KV head over a chunk of
 //! positions.
 //!
-//! Queries become codes with one scale each, `log2(e) / √head_dim` folded in.
+//! Queries become codes with one scale each, `log2(e) / divisor` folded in.
 //! For each page of 64 positions, in ascending order:
 //! ```text
 //! x[j] = (Σ q·k[j]) · k_scale[j] · q_scale          the sum exact in i32
@@ -22,12 +22,12 @@
 use std::ops::Range;
 
 use crate::kernel::math::exp2;
-use crate::kernel::rope::Turns;
-use crate::kv_cache::{Codes, Head, KvCache, Line, PAGE, Scales, max_code};
+use crate::kv_cache::{Codes, Head, HeadShape, KvCache, Line, PAGE, Scales, max_code};
 use crate::simd::{Simd, Task};
 
 use super::ahead::Ahead;
 use super::fixed::quantize;
+use super::prepare::Prepare;
 use super::unpack::{Lines, unpack_keys, unpack_values};
 
 /// Pages of a chunk: 512 positions.
@@ -45,10 +45,13 @@ pub(super) struct Block<'a> {
     pub cache: &'a KvCache,
     pub layer: usize,
     pub kv_head: usize,
-    /// `[batch, q_dim]`, before the rotary embedding.
+    /// `[batch, q_dim]`, not prepared.
     pub q: &'a [f32],
     pub q_dim: usize,
-    pub turns: &'a Turns,
+    /// What the queries go through.
+    pub prepare: Prepare<'a>,
+    /// Scores are divided by it.
+    pub divisor: f32,
     /// Rows of the batch.
     pub rows: Range<usize>,
     /// Position of the first row.
@@ -56,13 +59,17 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    fn head_dim(&self) -> usize {
-        self.cache.shape().head_dim
+    pub fn head_dim(&self) -> usize {
+        self.shape().head_dim
+    }
+
+    fn shape(&self) -> HeadShape {
+        self.cache.shape().head(self.layer)
     }
 
     /// Query heads of the KV head.
     pub fn group(&self) -> usize {
-        self.q_dim / self.head_dim() / self.cache.shape().kv_heads
+        self.q_dim / self.head_dim() / self.cache.shape().layers()[self.layer].kv_heads
     }
 
     /// Positions that any row sees.
@@ -138,7 +145,7 @@ impl Task for Whole<'_, '_> {
         let Whole { block, scratch, outs } = self;
         let Scratch { queries, part, whole, keys, values } = scratch;
         queries.fill(simd, block);
-        whole.reset(queries.seen.len(), block.cache.shape().width());
+        whole.reset(queries.seen.len(), block.shape().width());
         for chunk in block.chunks() {
             simd.apart(Chunk { block, queries, chunk, keys, values, state: part });
             merge(simd, part, whole);
@@ -184,7 +191,7 @@ impl Task for Join<'_, '_> {
         let Join { block, parts, scratch, outs } = self;
         let whole = &mut scratch.whole;
         let queries = (block.rows.len() * block.group()).next_multiple_of(TILE);
-        whole.reset(queries, block.cache.shape().width());
+        whole.reset(queries, block.shape().width());
         for part in parts {
             merge(simd, part, whole);
         }
@@ -193,26 +200,26 @@ impl Task for Join<'_, '_> {
 }
 
 impl Queries {
-    /// Turns and quantizes the block's queries.
+    /// Prepares and quantizes the block's queries.
     #[inline(always)]
     fn fill<S: Simd>(&mut self, simd: S, block: &Block<'_>) {
         let (head_dim, group) = (block.head_dim(), block.group());
         let padded = head_dim.next_multiple_of(32);
         let queries = (block.rows.len() * group).next_multiple_of(TILE);
-        self.steps = block.cache.shape().width() * 8;
+        self.steps = block.shape().width() * 8;
         self.codes.clear();
         self.codes.resize(queries / TILE * self.steps, [[0; 2]; TILE]);
         self.scales.clear();
         self.scales.resize(queries, 1.0);
         self.seen.clear();
         self.seen.resize(queries, 0..0);
-        let unit = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
+        let unit = std::f32::consts::LOG2_E / block.divisor;
         let (mut query, mut codes) = (vec![0.0; padded], vec![0; padded]);
         for (i, row) in block.rows.clone().enumerate() {
             for h in 0..group {
                 let start = row * block.q_dim + (block.kv_head * group + h) * head_dim;
                 query[..head_dim].copy_from_slice(&block.q[start..start + head_dim]);
-                block.turns.apply(simd, row, &mut query[..head_dim]);
+                block.prepare.head(simd, row, &mut query[..head_dim]);
                 let n = i * group + h;
                 self.scales[n] = quantize(simd, &query, max_code(head_dim), &mut codes) * unit;
                 self.seen[n] = block.cache.seen(block.layer, block.position + i);
@@ -255,7 +262,7 @@ fn over_chunk<S: Simd>(
     (keys, values): (&mut Lines, &mut Lines),
     state: &mut State,
 ) {
-    let shape = block.cache.shape();
+    let shape = block.shape();
     state.reset(queries.seen.len(), shape.width());
     let seen = block.seen();
     let first = (chunk * CHUNK).max(seen.start / PAGE);
@@ -522,7 +529,7 @@ fn merge<S: Simd>(simd: S, part: &State, whole: &mut State) {
 /// Writes `acc / sum`.
 #[inline(always)]
 fn finish<S: Simd>(simd: S, state: &State, block: &Block<'_>, outs: &mut [&mut [f32]]) {
-    let width = block.cache.shape().width();
+    let width = block.shape().width();
     let heads = outs.iter_mut().flat_map(|out| out.chunks_exact_mut(block.head_dim()));
     for (n, out) in heads.enumerate() {
         let sum = simd.splat(simd.sum(simd.load(&state.sum[n])));

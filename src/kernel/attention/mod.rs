@@ -2,7 +2,8 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `remember.rs` | keys and values to their pages |
+//! | `prepare.rs` | norm, rotary embedding and scale of a head |
+//! | `append.rs` | keys and values to their pages |
 //! | `integer.rs` | attention over integer codes: the default |
 //! | `float.rs` | attention in f32, for comparing engines |
 //! | `ahead.rs` | fetching of what is read next |
@@ -14,10 +15,11 @@
 //! this changes a bit of the result.
 
 mod ahead;
+mod append;
 mod fixed;
 mod float;
 mod integer;
-mod remember;
+mod prepare;
 mod unpack;
 
 use std::cell::RefCell;
@@ -25,12 +27,12 @@ use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::pool::Team;
-use super::rope::Turns;
-use crate::kv_cache::{HeadMut, KvCache, KvType};
+use crate::kv_cache::{HeadMut, KvCache, KvLayer, KvType};
 use crate::simd::Isa;
+use append::Append;
 use float::Float;
 use integer::{Block, Join, Part, Scratch, State, Whole};
-use remember::Remember;
+pub(crate) use prepare::{HeadNorm, Prepare};
 
 /// Queries of a block: as many as share a page in the first-level cache with
 /// their own buffers in the second.
@@ -44,26 +46,29 @@ thread_local! {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attention<'a> {
     pub isa: Isa,
+    /// Which of the cache's layers.
     pub layer: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub turns: &'a Turns,
+    pub queries: Prepare<'a>,
+    pub keys: Prepare<'a>,
+    /// Scores are divided by it: √head_dim, most often.
+    pub divisor: f32,
 }
 
 impl Attention<'_> {
-    /// Turns the keys and writes keys and values (`[batch, kv_dim]`) to the
+    /// Prepares the keys and appends keys and values (`[batch, kv_dim]`) to the
     /// caches, which have reserved positions for their rows of the batch.
-    pub fn remember(
+    pub fn append(
         &self,
         team: &Team<'_>,
         caches: Vec<(&mut KvCache, Range<usize>)>,
         k: &[f32],
         v: &[f32],
     ) {
-        let Attention { isa, layer, kv_heads, head_dim, turns } = *self;
+        let Attention { isa, layer, keys: prepare, .. } = *self;
+        let Some(KvLayer { kv_heads, head_dim, .. }) = layer_of(&caches, layer) else { return };
         let mut items: Vec<(HeadMut<'_>, usize, Range<usize>, usize)> = Vec::new();
         for (cache, batch) in caches {
-            for page in cache.reserved(layer, batch.len()) {
+            for page in cache.allocated(layer, batch.len()) {
                 let rows = batch.start + page.rows.start..batch.start + page.rows.end;
                 let heads = page.heads.into_iter().enumerate();
                 items.extend(heads.map(|(h, head)| (head, h, rows.clone(), page.slot)));
@@ -72,7 +77,7 @@ impl Attention<'_> {
         team.share(&mut items, |_, (head, kv_head, rows, slot)| {
             let (kv_head, rows, slot, kv_dim) =
                 (*kv_head, rows.clone(), *slot, kv_heads * head_dim);
-            isa.run(Remember { turns, k, v, kv_dim, head_dim, kv_head, rows, slot, head });
+            isa.run(Append { prepare, k, v, kv_dim, head_dim, kv_head, rows, slot, head });
         });
     }
 
@@ -94,7 +99,7 @@ impl Attention<'_> {
         if self.apart(team.threads(), &items) {
             return self.by_chunks(team, &mut items);
         }
-        team.share(&mut items, |_, (block, outs)| match block.cache.shape().kv_type {
+        team.share(&mut items, |_, (block, outs)| match block.cache.shape().kv_type() {
             KvType::F32 => self.isa.run(Float { block, outs }),
             _ => SCRATCH.with_borrow_mut(|scratch| self.isa.run(Whole { block, scratch, outs })),
         });
@@ -111,8 +116,11 @@ impl Attention<'_> {
     where
         Self: 'b,
     {
-        let group_dim = q_dim / self.kv_heads;
-        let rows_of_block = (QUERIES * self.head_dim / group_dim).max(1);
+        let Some(KvLayer { kv_heads, head_dim, .. }) = layer_of(caches, self.layer) else {
+            return Vec::new();
+        };
+        let group_dim = q_dim / kv_heads;
+        let rows_of_block = (QUERIES * head_dim / group_dim).max(1);
         let mut items: Vec<Item<'b>> = Vec::new();
         let mut pieces = out.chunks_exact_mut(group_dim);
         for (cache, batch) in caches {
@@ -120,10 +128,18 @@ impl Attention<'_> {
                 let rows = start..batch.end.min(start + rows_of_block);
                 let position = cache.len() + start - batch.start;
                 let first = items.len();
-                for kv_head in 0..self.kv_heads {
-                    let (cache, layer, turns, rows) =
-                        (*cache, self.layer, self.turns, rows.clone());
-                    let block = Block { cache, layer, kv_head, q, q_dim, turns, rows, position };
+                for kv_head in 0..kv_heads {
+                    let block = Block {
+                        cache,
+                        layer: self.layer,
+                        kv_head,
+                        q,
+                        q_dim,
+                        prepare: self.queries,
+                        divisor: self.divisor,
+                        rows: rows.clone(),
+                        position,
+                    };
                     items.push((block, Vec::new()));
                 }
                 for _ in rows {
@@ -138,7 +154,7 @@ impl Attention<'_> {
 
     /// Whether blocks are too few for the threads.
     fn apart(&self, threads: usize, items: &[Item<'_>]) -> bool {
-        let integers = items.iter().all(|(b, _)| b.cache.shape().kv_type != KvType::F32);
+        let integers = items.iter().all(|(b, _)| b.cache.shape().kv_type() != KvType::F32);
         let few = items.len() < 4 * threads && !items.len().is_multiple_of(threads);
         integers && few && items.iter().any(|(block, _)| block.chunks().len() > 1)
     }
@@ -168,6 +184,14 @@ impl Attention<'_> {
     }
 }
 
+/// The shape of layer `layer`: all caches of a pass are of one model.
+fn layer_of<C: std::borrow::Borrow<KvCache>>(
+    caches: &[(C, Range<usize>)],
+    layer: usize,
+) -> Option<KvLayer> {
+    caches.first().map(|(cache, _)| cache.borrow().shape().layers()[layer])
+}
+
 /// A block and its rows' places in the output, `[group, head_dim]` each.
 type Item<'a> = (Block<'a>, Vec<&'a mut [f32]>);
 
@@ -179,7 +203,6 @@ mod tests {
 
     use super::*;
     use crate::kernel::pool::Pool;
-    use crate::kernel::rope::{Pairing, Rope};
     use crate::kv_cache::KvShape;
 
     const TYPES: [KvType; 3] = [KvType::I16, KvType::Q8_0, KvType::F32];
@@ -220,25 +243,24 @@ mod tests {
         /// Attention of all positions, fed in chunks of `chunk`.
         fn run(&self, kv_type: KvType, isa: Isa, threads: usize, chunk: usize) -> Vec<f32> {
             let (kv_heads, head_dim) = (self.kv_heads, self.head_dim);
-            let windows = vec![self.window];
-            let shape = KvShape { windows, kv_heads, head_dim, kv_type };
+            let layer = KvLayer { kv_heads, head_dim, window: self.window };
+            let shape = KvShape::new(vec![layer], kv_type, false);
             let mut cache = KvCache::new(Arc::new(shape), self.positions);
             let (kv_dim, q_dim) = (kv_heads * head_dim, self.group * kv_heads * head_dim);
             let mut out = vec![f32::NAN; self.positions * q_dim];
-            // Nothing is turned: the definition below stays short.
-            let rope = Rope { pairing: Pairing::Neighbours, frequencies: vec![] };
+            // Nothing is prepared: the definition below stays short.
+            let (queries, keys) = (Prepare::default(), Prepare::default());
+            let divisor = (head_dim as f32).sqrt();
+            let attention = Attention { isa, layer: 0, queries, keys, divisor };
             let pool = Pool::new(threads).unwrap();
             for start in (0..self.positions).step_by(chunk) {
                 let rows = chunk.min(self.positions - start);
-                let mut turns = Turns::default();
-                rope.turns(&vec![0; rows], &mut turns);
-                let attention = Attention { isa, layer: 0, kv_heads, head_dim, turns: &turns };
-                cache.reserve(rows).unwrap();
+                cache.allocate(rows).unwrap();
                 let kv = start * kv_dim..(start + rows) * kv_dim;
                 let q = start * q_dim..(start + rows) * q_dim;
                 pool.region(|team| {
                     let (k, v) = (&self.k[kv.clone()], &self.v[kv]);
-                    attention.remember(team, vec![(&mut cache, 0..rows)], k, v);
+                    attention.append(team, vec![(&mut cache, 0..rows)], k, v);
                     attention.attend(team, &[(&cache, 0..rows)], &self.q[q.clone()], &mut out[q]);
                 });
                 cache.commit(rows);

@@ -1,25 +1,25 @@
-//! Grants: memory set aside so that a cache can grow without asking.
+//! Reservations: memory set aside so that a cache can grow without asking.
 //!
-//! A cache with a grant to P positions owns, at any later moment, at most
+//! A cache with a reservation to P positions owns, at any later moment, at most
 //! ```text
-//! peak = min(max(ring, sole slabs before the write point + slabs from there that it holds),
-//!            sole slabs before the write point + slabs from there to P)
+//! peak = min(max(ring, sole blocks before the write point + blocks from there that it holds),
+//!            sole blocks before the write point + blocks from there to P)
 //! ```
-//! slabs of a layer alone; `ring` is the most that a window ever spans (no bound
+//! blocks of a layer alone; `ring` is the most that a window ever spans (no bound
 //! for full attention), but a longer pass before may have left more; of those from the write
-//! point on only the first may be shared. The grant is `peak` less what it owns alone already, up
-//! to P: a truncation may have left slabs beyond.
-//! Shared slabs before the write point are never written, so they cost nothing;
-//! the one at the write point is copied, so it counts. Making a slab, dropping
-//! one that left the window and truncating keep the sum of slabs and grant.
+//! point on only the first may be shared. The reservation is `peak` less what it owns alone already, up
+//! to P: a truncation may have left blocks beyond.
+//! Shared blocks before the write point are never written, so they cost nothing;
+//! the one at the write point is copied, so it counts. Making a block, dropping
+//! one that left the window and truncating keep the sum of blocks and reservation.
 
 use std::sync::Arc;
 
 use super::budget::over_budget;
-use super::{KvCache, KvShape, slab};
+use super::{KvCache, KvLayer, KvShape, block::Block};
 use crate::error::Error;
 
-/// How far a grant reaches.
+/// How far a reservation reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target {
     pub positions: usize,
@@ -27,14 +27,14 @@ pub(super) struct Target {
     pub rows: usize,
 }
 
-/// A grant that was refused: bytes.
+/// A reservation that was refused: bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Short {
-    /// What the cache needs beside the slabs that it holds.
+    /// What the cache needs beside the blocks that it holds.
     pub needed: usize,
-    /// The slabs that it holds, shared or not.
+    /// The blocks that it holds, shared or not.
     pub held: usize,
-    /// What it could have now, its own grant included.
+    /// What it could have now, its own reservation included.
     pub free: usize,
     /// The whole budget.
     pub limit: usize,
@@ -62,54 +62,57 @@ impl KvShape {
     /// `positions`, by passes of at most `rows` rows; `usize::MAX` if the number
     /// does not fit.
     pub fn bytes_for(&self, positions: usize, rows: usize) -> usize {
-        let of_slab = slab::positions(self);
-        let most = positions.div_ceil(of_slab);
-        let slabs = self.windows.iter().map(|window| ring(*window, rows, of_slab).min(most));
-        slabs.fold(0usize, usize::saturating_add).saturating_mul(slab::bytes(self))
+        let of_block = self.block_positions();
+        let most = positions.div_ceil(of_block);
+        let of_layer = |(index, layer): (usize, &KvLayer)| {
+            let blocks = ring(layer.window, rows, of_block).min(most);
+            blocks.saturating_mul(self.block_bytes(index))
+        };
+        self.layers().iter().enumerate().map(of_layer).fold(0, usize::saturating_add)
     }
 }
 
-/// The most slabs that one layer holds at once: those of the rows being written,
+/// The most blocks that one layer holds at once: those of the rows being written,
 /// and those that a truncation by [`KvCache::MOST_BACK`] may show again.
-fn ring(window: Option<usize>, rows: usize, of_slab: usize) -> usize {
+fn ring(window: Option<usize>, rows: usize, of_block: usize) -> usize {
     let Some(window) = window else { return usize::MAX };
     let span = (window - 1).saturating_add(KvCache::MOST_BACK).saturating_add(rows.max(1));
-    // A span of n positions touches at most 1 + ⌈(n − 1) / slab⌉ slabs.
-    1 + (span - 1).div_ceil(of_slab)
+    // A span of n positions touches at most 1 + ⌈(n − 1) / block⌉ blocks.
+    1 + (span - 1).div_ceil(of_block)
 }
 
 impl KvCache {
     /// Sets memory aside so that this cache can grow to `positions` positions, by
-    /// passes of at most `rows` rows, and [`reserve`](KvCache::reserve) does not
+    /// passes of at most `rows` rows, and [`allocate`](KvCache::allocate) does not
     /// fail on the budget: not after a [`truncate`](KvCache::truncate) to no less
-    /// than what it holds now either, since slabs freed by it return to the grant.
-    /// A second grant takes the place of the first.
+    /// than what it holds now either, since blocks freed by it return to the reservation.
+    /// A second reservation takes the place of the first.
     ///
-    /// What is not used goes back with [`end_grant`](KvCache::end_grant),
+    /// What is not used goes back with [`end_reservation`](KvCache::end_reservation),
     /// [`clear`](KvCache::clear) and the cache itself. [`fork`](KvCache::fork)
-    /// makes slabs shared that this grant counts as its own: grant again, or have the
-    /// fork copy the one that both would write ([`reserve`](KvCache::reserve)) at once.
+    /// makes blocks shared that this reservation counts as its own: reserve again, or have the
+    /// fork copy the one that both would write ([`allocate`](KvCache::allocate)) at once.
     ///
     /// # Errors
     /// What is missing; nothing is changed then.
-    pub(crate) fn grant(&mut self, positions: usize, rows: usize) -> Result<(), Short> {
-        self.grant_beside(Target { positions, rows }, |slab| Arc::strong_count(slab) == 1)
+    pub(crate) fn reserve(&mut self, positions: usize, rows: usize) -> Result<(), Short> {
+        self.reserve_beside(Target { positions, rows }, |block| Arc::strong_count(block) == 1)
     }
 
-    /// Gives back what was granted and not used.
-    pub(crate) fn end_grant(&mut self) {
+    /// Gives back what was reserved and not used.
+    pub(crate) fn end_reservation(&mut self) {
         self.target = None;
-        let needed = self.len.div_ceil(slab::positions(&self.shape));
+        let needed = self.len.div_ceil(self.shape.block_positions());
         for layer in &mut self.layers {
-            layer.slabs.truncate(needed.saturating_sub(layer.first));
+            layer.blocks.truncate(needed.saturating_sub(layer.first));
         }
         self.promise.lower(0);
     }
 
-    fn grant_beside(
+    fn reserve_beside(
         &mut self,
         target: Target,
-        sole: impl Fn(&Arc<slab::Slab>) -> bool,
+        sole: impl Fn(&Arc<Block>) -> bool,
     ) -> Result<(), Short> {
         let needed = self.missing(target, sole);
         let result = self.promise.set(needed);
@@ -123,40 +126,43 @@ impl KvCache {
         Ok(())
     }
 
-    /// Bytes of the slabs that it holds, shared or not.
+    /// Bytes of the blocks that it holds, shared or not.
     pub(crate) fn held_bytes(&self) -> usize {
-        let slabs: usize = self.layers.iter().map(|layer| layer.slabs.len()).sum();
-        slabs.saturating_mul(slab::bytes(&self.shape))
+        let layers = self.layers.iter().enumerate();
+        let bytes = layers.map(|(i, l)| l.blocks.len().saturating_mul(self.shape.block_bytes(i)));
+        bytes.fold(0, usize::saturating_add)
     }
 
-    /// Bytes of the slabs that this cache still has to make on its way to
-    /// `target`; `sole` tells which slabs are its own.
-    fn missing(&self, target: Target, sole: impl Fn(&Arc<slab::Slab>) -> bool) -> usize {
-        let of_slab = slab::positions(&self.shape);
-        let written = self.len / of_slab;
-        // Slabs behind the last that will be written, left by a truncation, are no help.
-        let end = target.positions.div_ceil(of_slab);
+    /// Bytes of the blocks that this cache still has to make on its way to
+    /// `target`; `sole` tells which blocks are its own.
+    fn missing(&self, target: Target, sole: impl Fn(&Arc<Block>) -> bool) -> usize {
+        let of_block = self.shape.block_positions();
+        let written = self.len / of_block;
+        // Blocks behind the last that will be written, left by a truncation, are no help.
+        let end = target.positions.div_ceil(of_block);
         let ahead = end.saturating_sub(written);
-        let mut slabs = 0usize;
-        for (layer, window) in self.layers.iter().zip(&self.shape.windows) {
-            let numbers = (layer.first..).zip(&layer.slabs);
+        let mut bytes = 0usize;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let window = self.shape.layers()[index].window;
+            let numbers = (layer.first..).zip(&layer.blocks);
             let (before, behind) = numbers
-                .filter(|&(number, slab)| number < end && sole(slab))
+                .filter(|&(number, block)| number < end && sole(block))
                 .fold((0, 0), |(b, a), (number, _)| match number < written {
                     true => (b + 1, a),
                     false => (b, a + 1),
                 });
-            let held = end.min(layer.first + layer.slabs.len()).saturating_sub(written);
-            let most = ring(*window, target.rows, of_slab).max(before + held);
+            let held = end.min(layer.first + layer.blocks.len()).saturating_sub(written);
+            let most = ring(window, target.rows, of_block).max(before + held);
             let peak = most.min(ahead.saturating_add(before));
-            slabs = slabs.saturating_add(peak.saturating_sub(before + behind));
+            let blocks = peak.saturating_sub(before + behind);
+            bytes = bytes.saturating_add(blocks.saturating_mul(self.shape.block_bytes(index)));
         }
-        slabs.saturating_mul(slab::bytes(&self.shape))
+        bytes
     }
 
-    /// Gives back what the grant no longer needs: after slabs returned to it.
+    /// Gives back what the reservation no longer needs: after blocks returned to it.
     pub(super) fn settle(&mut self) {
-        let sole = |slab: &Arc<slab::Slab>| Arc::strong_count(slab) == 1;
+        let sole = |block: &Arc<Block>| Arc::strong_count(block) == 1;
         let needed = self.target.map_or(0, |target| self.missing(target, sole));
         self.promise.lower(needed);
     }
@@ -170,29 +176,29 @@ mod tests {
     use super::*;
 
     fn shape(windows: &[Option<usize>]) -> Arc<KvShape> {
-        let windows = windows.to_vec();
-        Arc::new(KvShape { windows, kv_heads: 1, head_dim: 4, kv_type: KvType::F32 })
+        let layer = |&window| KvLayer { kv_heads: 1, head_dim: 4, window };
+        Arc::new(KvShape::new(windows.iter().map(layer).collect(), KvType::F32, false))
     }
 
     fn feed(cache: &mut KvCache, rows: usize) {
-        cache.reserve(rows).unwrap();
+        cache.allocate(rows).unwrap();
         cache.commit(rows);
     }
 
     #[test]
-    fn a_grant_is_the_worst_case_and_no_more() {
+    fn a_reservation_is_the_worst_case_and_no_more() {
         let shape = shape(&[None, Some(100)]);
-        let slab = slab::bytes(&shape);
-        assert_eq!(slab::positions(&shape), 64, "one page, because of the window");
-        // Full: 16 slabs. Window: 99 + 64 + 32 positions touch at most 5.
-        assert_eq!(shape.bytes_for(1000, 32), 21 * slab);
-        assert_eq!(shape.bytes_for(65, 32), 4 * slab);
+        let block = shape.block_bytes(0);
+        assert_eq!(shape.block_positions(), 64, "one page, because of the window");
+        // Full: 16 blocks. Window: 99 + 64 + 32 positions touch at most 5.
+        assert_eq!(shape.bytes_for(1000, 32), 21 * block);
+        assert_eq!(shape.bytes_for(65, 32), 4 * block);
         assert_eq!(shape.bytes_for(0, 32), 0);
         assert_eq!(shape.bytes_for(usize::MAX, usize::MAX), usize::MAX);
 
-        let budget = KvBudget::new(21 * slab);
+        let budget = KvBudget::new(21 * block);
         let mut cache = KvCache::within(shape.clone(), 5000, budget.clone());
-        cache.grant(1000, 32).unwrap();
+        cache.reserve(1000, 32).unwrap();
         assert_eq!((budget.used(), budget.free()), (0, 0));
         let mut most = 0;
         while cache.len() < 1000 {
@@ -200,33 +206,33 @@ mod tests {
             feed(&mut cache, rows);
             most = most.max(budget.used());
         }
-        assert_eq!(most, 20 * slab, "passes of 32 meet pages better than the worst case");
+        assert_eq!(most, 20 * block, "passes of 32 meet pages better than the worst case");
         cache.clear();
         assert_eq!((budget.used(), budget.promised()), (0, 0));
     }
 
     #[test]
-    fn a_refused_grant_says_what_is_missing_and_whether_to_wait() {
+    fn a_refused_reservation_says_what_is_missing_and_whether_to_wait() {
         let shape = shape(&[None]);
-        let (slab, of_slab) = (slab::bytes(&shape), slab::positions(&shape));
-        let budget = KvBudget::new(10 * slab);
+        let (block, of_block) = (shape.block_bytes(0), shape.block_positions());
+        let budget = KvBudget::new(10 * block);
         let new = || KvCache::within(shape.clone(), usize::MAX, budget.clone());
         let (mut a, mut b) = (new(), new());
-        a.grant(6 * of_slab, 1).unwrap();
-        let short = b.grant(5 * of_slab, 1).unwrap_err();
-        let expected = Short { needed: 5 * slab, held: 0, free: 4 * slab, limit: 10 * slab };
+        a.reserve(6 * of_block, 1).unwrap();
+        let short = b.reserve(5 * of_block, 1).unwrap_err();
+        let expected = Short { needed: 5 * block, held: 0, free: 4 * block, limit: 10 * block };
         assert_eq!(short, expected);
         assert!(!short.never_fits());
-        assert!(b.grant(11 * of_slab, 1).unwrap_err().never_fits());
-        assert!(b.grant(usize::MAX, usize::MAX).unwrap_err().never_fits());
-        b.grant(4 * of_slab, 1).unwrap();
-        assert!(b.grant(5 * of_slab, 1).is_err());
-        assert_eq!(budget.promised(), 10 * slab, "the first grant stays");
-        b.grant(of_slab, 1).unwrap();
-        a.end_grant();
-        assert_eq!(budget.promised(), slab);
-        feed(&mut b, 2 * of_slab);
-        assert!(b.grant(11 * of_slab, 1).unwrap_err().never_fits(), "with what it holds");
+        assert!(b.reserve(11 * of_block, 1).unwrap_err().never_fits());
+        assert!(b.reserve(usize::MAX, usize::MAX).unwrap_err().never_fits());
+        b.reserve(4 * of_block, 1).unwrap();
+        assert!(b.reserve(5 * of_block, 1).is_err());
+        assert_eq!(budget.promised(), 10 * block, "the first reservation stays");
+        b.reserve(of_block, 1).unwrap();
+        a.end_reservation();
+        assert_eq!(budget.promised(), block);
+        feed(&mut b, 2 * of_block);
+        assert!(b.reserve(11 * of_block, 1).unwrap_err().never_fits(), "with what it holds");
         drop(b);
         assert_eq!((budget.used(), budget.promised()), (0, 0));
     }
@@ -238,8 +244,8 @@ mod tests {
         /// A pass that was cancelled.
         Reserve(usize),
         Truncate(usize),
-        Grant(usize, usize),
-        EndGrant,
+        ReserveUpTo(usize, usize),
+        EndReservation,
         Fork,
         Clear,
         Drop,
@@ -251,8 +257,8 @@ mod tests {
             2 => (1usize..=150).prop_map(Act::Reserve),
             4 => (0usize..=64).prop_map(Act::Truncate),
             1 => (0usize..=3000).prop_map(Act::Truncate),
-            3 => (0usize..3000, 1usize..=150).prop_map(|(p, r)| Act::Grant(p, r)),
-            1 => Just(Act::EndGrant),
+            3 => (0usize..3000, 1usize..=150).prop_map(|(p, r)| Act::ReserveUpTo(p, r)),
+            1 => Just(Act::EndReservation),
             2 => Just(Act::Fork),
             1 => Just(Act::Clear),
             1 => Just(Act::Drop),
@@ -260,14 +266,14 @@ mod tests {
         (0usize..6, act)
     }
 
-    /// A cache, and what its grant promises: the target, and the length down to
+    /// A cache, and what its reservation promises: the target, and the length down to
     /// which it may be truncated.
-    struct Granted {
+    struct Reserved {
         cache: KvCache,
         promise: Option<(Target, usize)>,
     }
 
-    impl Granted {
+    impl Reserved {
         /// Whether growing by `rows` must not fail, whatever others take.
         fn covers(&self, rows: usize) -> bool {
             self.promise.is_some_and(|(target, floor)| {
@@ -277,28 +283,28 @@ mod tests {
         }
     }
 
-    /// How many slabs are alive.
-    fn alive(caches: &[Granted]) -> usize {
-        let slabs = caches.iter().flat_map(|c| &c.cache.layers).flat_map(|l| &l.slabs);
-        let alive: std::collections::HashSet<_> = slabs.map(Arc::as_ptr).collect();
+    /// How many blocks are alive.
+    fn alive(caches: &[Reserved]) -> usize {
+        let blocks = caches.iter().flat_map(|c| &c.cache.layers).flat_map(|l| &l.blocks);
+        let alive: std::collections::HashSet<_> = blocks.map(Arc::as_ptr).collect();
         alive.len()
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
-        fn a_granted_cache_never_fails_and_the_budget_is_never_exceeded(
+        fn a_cache_with_a_reservation_never_fails_and_the_budget_is_never_exceeded(
             acts in proptest::collection::vec(act(), 1..120),
             windows in prop_oneof![
                 Just(vec![None]), Just(vec![Some(70), None]), Just(vec![Some(1200), Some(100)]),
                 Just(vec![Some(1)]), Just(vec![Some(2048), None]),
             ],
-            slabs in 4usize..60,
+            blocks in 4usize..60,
         ) {
             let shape = shape(&windows);
-            let slab = slab::bytes(&shape);
-            let budget = KvBudget::new(slabs * slab + 17);
-            let new = || Granted {
+            let block = shape.block_bytes(0);
+            let budget = KvBudget::new(blocks * block + 17);
+            let new = || Reserved {
                 cache: KvCache::within(shape.clone(), usize::MAX, budget.clone()),
                 promise: None,
             };
@@ -310,12 +316,12 @@ mod tests {
                     Act::Feed(rows) | Act::Reserve(rows) => {
                         let covered = one.covers(rows);
                         let used = budget.used();
-                        // Somebody else has all that is free: only the grant helps.
+                        // Somebody else has all that is free: only the reservation helps.
                         let mut other = Promise::new(budget.clone());
                         if covered {
                             other.set(budget.free()).unwrap();
                         }
-                        match one.cache.reserve(rows) {
+                        match one.cache.allocate(rows) {
                             Ok(()) if matches!(act, Act::Feed(_)) => one.cache.commit(rows),
                             Ok(()) => {}
                             Err(error) => {
@@ -324,7 +330,7 @@ mod tests {
                                 prop_assert_eq!(budget.used(), used);
                             }
                         }
-                        // A pass beyond the grant may have used what was for later.
+                        // A pass beyond the reservation may have used what was for later.
                         if !covered {
                             one.promise = None;
                         }
@@ -333,20 +339,20 @@ mod tests {
                         let len = one.cache.len().saturating_sub(back);
                         _ = one.cache.truncate(len);
                     }
-                    Act::Grant(positions, rows) => {
-                        if one.cache.grant(positions, rows).is_ok() {
+                    Act::ReserveUpTo(positions, rows) => {
+                        if one.cache.reserve(positions, rows).is_ok() {
                             one.promise = Some((Target { positions, rows }, one.cache.len()));
                         }
                     }
-                    Act::EndGrant => {
-                        one.cache.end_grant();
+                    Act::EndReservation => {
+                        one.cache.end_reservation();
                         one.promise = None;
                     }
                     Act::Fork => {
-                        // Its slabs are no longer its own.
+                        // Its blocks are no longer its own.
                         one.promise = None;
                         let cache = one.cache.fork();
-                        caches.push(Granted { cache, promise: None });
+                        caches.push(Reserved { cache, promise: None });
                     }
                     Act::Clear => {
                         one.cache.clear();
@@ -362,7 +368,7 @@ mod tests {
                 if caches.len() > 8 {
                     caches.remove(0);
                 }
-                prop_assert_eq!(budget.used(), alive(&caches) * slab);
+                prop_assert_eq!(budget.used(), alive(&caches) * block);
                 let promised: usize = caches.iter().map(|c| c.cache.promise.bytes()).sum();
                 prop_assert_eq!(budget.promised(), promised);
                 prop_assert!(budget.used() + budget.promised() <= budget.limit());

@@ -1,16 +1,16 @@
-//! Writes keys and values of new positions to their pages.
+//! Appends keys and values of new positions to their pages.
 
 use std::ops::Range;
 
 use super::fixed::{quantize, quantize_groups};
-use crate::kernel::rope::Turns;
+use super::prepare::Prepare;
 use crate::kv_cache::{HeadMut, PAGE, max_code, place_of_key, place_of_value};
 use crate::simd::{Simd, Task};
 
 /// The rows of a batch that lie in one page, for one KV head.
-pub(super) struct Remember<'a, 'p> {
-    pub turns: &'a Turns,
-    /// `[batch, kv_dim]`, before the rotary embedding.
+pub(super) struct Append<'a, 'p> {
+    pub prepare: Prepare<'a>,
+    /// `[batch, kv_dim]`, not prepared.
     pub k: &'a [f32],
     /// `[batch, kv_dim]`
     pub v: &'a [f32],
@@ -23,12 +23,12 @@ pub(super) struct Remember<'a, 'p> {
     pub head: &'a mut HeadMut<'p>,
 }
 
-impl Task for Remember<'_, '_> {
+impl Task for Append<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Remember { turns, k, v, kv_dim, head_dim, kv_head, rows, slot, head } = self;
+        let Append { prepare, k, v, kv_dim, head_dim, kv_head, rows, slot, head } = self;
         // Padded to what `quantize` takes; the padding stays 0.
         let padded = head_dim.next_multiple_of(32);
         let (mut key, mut value) = (vec![0.0; padded], vec![0.0; padded]);
@@ -36,7 +36,7 @@ impl Task for Remember<'_, '_> {
         for (slot, row) in (slot..PAGE).zip(rows) {
             let span = row * kv_dim + kv_head * head_dim..row * kv_dim + (kv_head + 1) * head_dim;
             key[..head_dim].copy_from_slice(&k[span.clone()]);
-            turns.apply(simd, row, &mut key[..head_dim]);
+            prepare.head(simd, row, &mut key[..head_dim]);
             value[..head_dim].copy_from_slice(&v[span]);
             put(simd, head, head_dim, slot, (&key, &value), &mut codes);
         }

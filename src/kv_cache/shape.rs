@@ -1,0 +1,83 @@
+//! The shape of a cache: what its layers keep, and in which blocks.
+
+use super::KvType;
+use super::block;
+use super::page::{HeadShape, PAGE};
+
+/// What one layer keeps of each position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KvLayer {
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// `None` = full attention.
+    pub window: Option<usize>,
+}
+
+impl KvLayer {
+    /// Bytes of one page; `usize::MAX` if the number does not fit.
+    pub(super) fn page_bytes(&self, kv_type: KvType) -> usize {
+        let head = HeadShape { head_dim: self.head_dim, kv_type };
+        self.kv_heads.checked_mul(head.bytes()).unwrap_or(usize::MAX)
+    }
+}
+
+/// The shape of a cache. Caches of the same shape and model hold what the other would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KvShape {
+    layers: Vec<KvLayer>,
+    kv_type: KvType,
+    /// Whether keys are rotated with the frequencies for long contexts, where a model
+    /// has such: keys of the two kinds do not mix.
+    long_rope: bool,
+    /// Pages per block.
+    pages: usize,
+}
+
+impl KvShape {
+    pub fn new(layers: Vec<KvLayer>, kv_type: KvType, long_rope: bool) -> Self {
+        let pages = block::pages(&layers, kv_type);
+        KvShape { layers, kv_type, long_rope, pages }
+    }
+
+    pub fn layers(&self) -> &[KvLayer] {
+        &self.layers
+    }
+
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    pub fn long_rope(&self) -> bool {
+        self.long_rope
+    }
+
+    /// The shape of one head of layer `layer`.
+    pub fn head(&self, layer: usize) -> HeadShape {
+        HeadShape { head_dim: self.layers[layer].head_dim, kv_type: self.kv_type }
+    }
+
+    /// Bytes of one page of layer `layer`.
+    pub(super) fn page_bytes(&self, layer: usize) -> usize {
+        self.layers[layer].page_bytes(self.kv_type)
+    }
+
+    /// Bytes of a block of layer `layer`; `usize::MAX` if the number does not fit.
+    pub fn block_bytes(&self, layer: usize) -> usize {
+        self.page_bytes(layer).checked_mul(self.pages).unwrap_or(usize::MAX)
+    }
+
+    /// Pages of a block.
+    pub(super) fn block_pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Positions of a block.
+    pub fn block_positions(&self) -> usize {
+        self.pages * PAGE
+    }
+
+    /// The block of page `number`, and the page's place in it.
+    pub(super) fn place(&self, number: usize) -> (usize, usize) {
+        (number / self.pages, number % self.pages)
+    }
+}

@@ -1,0 +1,91 @@
+//! Typed access to the metadata of one architecture.
+
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, Place, Result};
+use crate::gguf::Metadata;
+
+/// Bounds that keep every product of two sizes far inside `usize`, so that no
+/// arithmetic on them can overflow. Real models stay far below each.
+pub(super) mod limit {
+    pub const LAYERS: u32 = 1 << 12;
+    pub const WIDTH: u32 = 1 << 20;
+    pub const HEADS: u32 = 1 << 12;
+    pub const HEAD_DIM: u32 = 1 << 13;
+    pub const CONTEXT: u32 = 1 << 28;
+}
+
+/// Typed access to `{architecture}.{name}`.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    pub metadata: &'a Metadata,
+    pub arch: &'a str,
+}
+
+impl Keys<'_> {
+    /// The whole name of a key.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.arch)
+    }
+
+    /// An integer in `range`, if the key is there.
+    pub fn optional(&self, name: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
+        let key = self.name(name);
+        match self.metadata.opt_u32(&key)? {
+            Some(value) if !range.contains(&value) => {
+                let (low, high) = (range.start(), range.end());
+                Err(Error::key(&key, format!("is {value}; {low} to {high} is possible")))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// An integer in `range`.
+    pub fn required(&self, name: &str, range: RangeInclusive<u32>) -> Result<u32> {
+        match self.optional(name, range)? {
+            Some(value) => Ok(value),
+            None => self.metadata.u32(&self.name(name)), // the error that names the key
+        }
+    }
+
+    /// A finite float above 0.
+    pub fn positive(&self, name: &str, default: Option<f32>) -> Result<f32> {
+        let key = self.name(name);
+        let value = match (self.metadata.opt_f32(&key)?, default) {
+            (Some(value), _) => value,
+            (None, Some(default)) => default,
+            (None, None) => self.metadata.f32(&key)?,
+        };
+        if value.is_finite() && value > 0.0 {
+            Ok(value)
+        } else {
+            Err(Error::key(&key, format!("is {value}; a finite number above 0 is needed")))
+        }
+    }
+
+    /// A finite float.
+    pub fn finite(&self, name: &str, default: f32) -> Result<f32> {
+        let key = self.name(name);
+        let value = self.metadata.opt_f32(&key)?.unwrap_or(default);
+        match value.is_finite() {
+            true => Ok(value),
+            false => Err(Error::key(&key, format!("is {value}; a finite number is needed"))),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Unsupported`] for a mixture of experts.
+    pub fn refuse_experts(&self) -> Result<()> {
+        match self.optional("expert_count", 0..=u32::MAX)? {
+            None | Some(0) => Ok(()),
+            Some(_) => {
+                Err(self.unsupported("expert_count", "mixtures of experts are not supported"))
+            }
+        }
+    }
+
+    /// An error about a key whose value this crate cannot run.
+    pub fn unsupported(&self, name: &str, problem: &str) -> Error {
+        Error::unsupported(Place::Key(self.name(name)), problem)
+    }
+}

@@ -1,0 +1,106 @@
+//! Rotary frequencies from metadata.
+//!
+//! ```text
+//! frequency[i] = base^(−2i / n_rot) / factor[i]   and then, by rope.scaling.type:
+//! linear         / scaling.factor
+//! yarn           / scaling.factor for the slow pairs, as it is for the fast ones, a ramp
+//!                between; cosines and sines × (0.1 · ln scaling.factor + 1)
+//! ```
+//! YaRN: Peng et al. 2023.
+
+use std::f64::consts::PI;
+
+use crate::error::{Error, Result};
+use crate::kernel::rope::{Pairing, Rope};
+
+use super::keys::{Keys, limit};
+
+impl Keys<'_> {
+    /// How many values of a head rotate; the rest of it passes as it is.
+    pub fn n_rot(&self, head_dim: usize) -> Result<usize> {
+        let most = u32::try_from(head_dim).unwrap_or(u32::MAX);
+        let n_rot = self.optional("rope.dimension_count", 2..=most)?.unwrap_or(most);
+        if !n_rot.is_multiple_of(2) {
+            let problem = format!("is {n_rot}; values are rotated in pairs");
+            return Err(Error::key(&self.name("rope.dimension_count"), problem));
+        }
+        Ok(n_rot as usize)
+    }
+
+    /// The rotation of `n_rot` values. `factors`: `[n_rot / 2]`.
+    pub fn rope(&self, pairing: Pairing, n_rot: usize, factors: Option<&[f32]>) -> Result<Rope> {
+        let base = f64::from(self.positive("rope.freq_base", Some(10_000.0))?);
+        let mut frequencies: Vec<f64> = (0..n_rot / 2)
+            .map(|i| {
+                let factor = factors.map_or(1.0, |factors| f64::from(factors[i]));
+                base.powf(-2.0 * i as f64 / n_rot as f64) / factor
+            })
+            .collect();
+        let mut attention_factor = f64::from(self.positive("rope.scaling.attn_factor", Some(1.0))?);
+        match self.metadata.opt_str(&self.name("rope.scaling.type"))? {
+            Some("none") => {}
+            None | Some("linear") => {
+                let old = self.positive("rope.scale_linear", Some(1.0))?;
+                let factor = f64::from(self.positive("rope.scaling.factor", Some(old))?);
+                frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
+            }
+            Some("yarn") => {
+                let yarn = self.yarn(base, n_rot)?;
+                let of_pair = frequencies.iter_mut().enumerate();
+                of_pair.for_each(|(i, frequency)| *frequency *= yarn.of_pair(i));
+                attention_factor *= yarn.attention_factor;
+            }
+            Some(other) => {
+                let shown: String = other.chars().take(40).collect();
+                let problem = format!(
+                    "{shown:?} is not supported, only \"linear\", \"yarn\" and \"none\" are"
+                );
+                return Err(self.unsupported("rope.scaling.type", &problem));
+            }
+        }
+        Ok(Rope { pairing, frequencies, long: None, attention_factor, temperature: None })
+    }
+
+    /// Positions that a model with a scaling was trained for before.
+    pub fn original_context(&self) -> Result<usize> {
+        let name = "rope.scaling.original_context_length";
+        Ok(self.required(name, 1..=limit::CONTEXT)? as usize)
+    }
+
+    fn yarn(&self, base: f64, n_rot: usize) -> Result<Yarn> {
+        let factor = f64::from(self.positive("rope.scaling.factor", None)?);
+        let original = self.original_context()? as f64;
+        let bound = |name: &str, default: f32| -> Result<f64> {
+            let turns = f64::from(self.positive(name, Some(default))?);
+            Ok(n_rot as f64 * (original / (2.0 * PI * turns)).ln() / (2.0 * base.ln()))
+        };
+        let low = bound("rope.scaling.yarn_beta_fast", 32.0)?.floor().max(0.0);
+        let high = bound("rope.scaling.yarn_beta_slow", 1.0)?.ceil().min(n_rot as f64 - 1.0);
+        let log = self.finite("rope.scaling.yarn_log_multiplier", 0.0)?;
+        let magnitude = |multiplier: f64| 0.1 * multiplier * factor.ln() + 1.0;
+        let divisor = if log == 0.0 { 1.0 } else { magnitude(f64::from(log)) };
+        let attention_factor = magnitude(1.0) / divisor;
+        if !(low.is_finite() && high.is_finite() && attention_factor.is_finite()) {
+            let problem = "does not give finite frequencies with base and factor";
+            return Err(Error::key(&self.name("rope.scaling.original_context_length"), problem));
+        }
+        Ok(Yarn { factor, low, high, attention_factor })
+    }
+}
+
+/// Pairs up to `low` keep their frequency, those from `high` on are slowed by `factor`.
+struct Yarn {
+    factor: f64,
+    low: f64,
+    high: f64,
+    attention_factor: f64,
+}
+
+impl Yarn {
+    /// What the frequency of pair `i` is multiplied by.
+    fn of_pair(&self, i: usize) -> f64 {
+        let ramp = (i as f64 - self.low) / (self.high - self.low).max(0.001);
+        let kept = 1.0 - ramp.clamp(0.0, 1.0);
+        (1.0 - kept) / self.factor + kept
+    }
+}

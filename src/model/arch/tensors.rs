@@ -1,0 +1,134 @@
+//! The tensors of a file, by name, with a note of what was claimed.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Place, Result};
+use crate::gguf::Gguf;
+use crate::kernel::matrix::Matrix;
+use crate::model::plan::{TokenTable, Vector};
+use crate::quant::Format;
+use crate::tensor::Tensor;
+
+pub(super) struct Tensors<'a> {
+    /// Those that nothing claimed yet.
+    left: HashMap<&'a str, &'a Tensor>,
+}
+
+impl<'a> Tensors<'a> {
+    /// All tensors of `file` but those of parts that this crate does not run.
+    pub fn new(file: &'a Gguf) -> Self {
+        let ours = file.tensors().iter().filter(|tensor| !tensor.is_of_another_part());
+        Tensors { left: ours.map(|tensor| (tensor.name(), tensor)).collect() }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    fn required(&mut self, name: &str) -> Result<&'a Tensor> {
+        self.left.remove(name).ok_or_else(|| {
+            Error::tensor(name, "is missing; the file is not a complete model (vocabulary only?)")
+        })
+    }
+
+    /// The token embedding `[n_vocab, dim]`; its rows say how large the vocabulary is.
+    pub fn token_table(&mut self, dim: usize) -> Result<TokenTable> {
+        let tensor = self.required("token_embd.weight")?;
+        let (name, rows) = (tensor.name(), tensor.rows());
+        if tensor.dims().len() != 2 || rows == 0 || rows > u32::MAX as usize {
+            return Err(Error::tensor(name, format!("has shape {:?}", tensor.dims())));
+        }
+        expect_shape(tensor, rows, dim)?;
+        Ok(TokenTable(tensor.clone()))
+    }
+
+    /// `{name}.weight`, `[rows, cols]`, and `{name}.bias`, if the file has it.
+    pub fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        let [matrix] = self.matrices(name, [rows], cols)?;
+        Ok(matrix)
+    }
+
+    /// Several matrices whose rows follow each other in `{name}.weight`, and their
+    /// biases in `{name}.bias`, if the file has it.
+    pub fn matrices<const N: usize>(
+        &mut self,
+        name: &str,
+        rows: [usize; N],
+        cols: usize,
+    ) -> Result<[Matrix; N]> {
+        let all = rows.iter().sum();
+        let tensor = self.required(&format!("{name}.weight"))?;
+        expect_shape(tensor, all, cols)?;
+        let bias = match self.left.remove(&*format!("{name}.bias")) {
+            Some(tensor) => Some(floats(tensor, all)?),
+            None => None,
+        };
+        let mut end = 0;
+        Ok(rows.map(|rows| {
+            let range = end..end + rows;
+            end = range.end;
+            let bias = bias.as_ref().map(|bias| bias[range.clone()].to_vec());
+            Matrix::new(tensor.clone(), range, bias)
+        }))
+    }
+
+    /// A vector of `len` floats.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vector> {
+        let values = floats(self.required(name)?, len)?;
+        Ok(Vector { name: name.into(), values })
+    }
+
+    /// `len` positive divisors of rotary frequencies, if the file has them.
+    pub fn rope_factors(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        let Some(tensor) = self.left.remove(name) else { return Ok(None) };
+        let factors = floats(tensor, tensor.cols())?;
+        if factors.len() != len || factors.iter().any(|&factor| factor <= 0.0) {
+            return Err(Error::tensor(name, format!("should hold {len} positive factors")));
+        }
+        Ok(Some(factors))
+    }
+
+    /// # Errors
+    /// [`Error::Unsupported`] for a tensor that is left of a model with `layers` layers.
+    pub fn all_claimed(self, layers: usize) -> Result<()> {
+        // Old files carry these precomputed tables; they hold nothing new.
+        let left = self.left.keys().filter(|name| !name.ends_with(".attn_rot_embd"));
+        match left.min() {
+            None => Ok(()),
+            Some(name) => {
+                let problem = format!(
+                    "is not known for this architecture with {layers} layers; the text would be \
+                     wrong"
+                );
+                Err(Error::unsupported(Place::Tensor((*name).to_owned()), problem))
+            }
+        }
+    }
+}
+
+fn expect_shape(tensor: &Tensor, rows: usize, cols: usize) -> Result<()> {
+    if tensor.dims() != [cols as u64, rows as u64] {
+        let found = tensor.dims();
+        let problem = format!("has shape {found:?}; the metadata implies [{cols}, {rows}]");
+        return Err(Error::tensor(tensor.name(), problem));
+    }
+    Ok(())
+}
+
+/// A one-dimensional tensor of `len` finite floats.
+fn floats(tensor: &Tensor, len: usize) -> Result<Vec<f32>> {
+    let name = tensor.name();
+    if tensor.dims() != [len as u64] {
+        let found = tensor.dims();
+        return Err(Error::tensor(name, format!("has shape {found:?}; expected [{len}]")));
+    }
+    if !matches!(tensor.format(), Format::F32 | Format::F16 | Format::BF16) {
+        let problem = format!("is {}; norms and biases are expected as floats", tensor.format());
+        return Err(Error::unsupported(Place::Tensor(name.to_owned()), problem));
+    }
+    let values = tensor.to_f32()?;
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(index) => Err(Error::tensor(name, format!("value {index} is {}", values[index]))),
+        None => Ok(values),
+    }
+}

@@ -1,0 +1,242 @@
+//! A model as data: sizes, kinds of layers, and which rows of which tensor play which
+//! role. What a kind computes stands in `layer/`, how a file becomes a plan in `arch/`.
+//!
+//! Everything that decides a result is in here, so the plan's `Debug` text, with the
+//! bytes of the tensors, identifies a network: see `digest.rs`.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::error::{Error, Result};
+use crate::kernel::act::Activation;
+use crate::kernel::matrix::Matrix;
+use crate::kernel::rope::Rope;
+use crate::kv_cache::{KvLayer, KvShape, KvType};
+use crate::tensor::Tensor;
+
+/// A network.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub embed: Embed,
+    pub layers: Vec<LayerPlan>,
+    pub head: Head,
+    /// What positions do to heads; layers name one of these.
+    pub ropes: Vec<Rope>,
+}
+
+/// From tokens to the residual stream.
+#[derive(Debug)]
+pub(crate) struct Embed {
+    /// `[n_vocab, dim]`
+    pub table: TokenTable,
+}
+
+/// From the residual stream to logits.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub norm: Norm,
+    /// `[n_vocab, dim]`
+    pub output: Matrix,
+}
+
+/// One layer: `x += mixer(norm(x))`, `x += ffn(norm(x))`.
+#[derive(Debug)]
+pub(crate) struct LayerPlan {
+    pub norms: Norms,
+    pub mixer: Mixer,
+    pub ffn: Ffn,
+}
+
+/// Where a layer normalizes.
+#[derive(Debug)]
+pub(crate) struct Norms {
+    pub before_mixer: Norm,
+    pub before_ffn: Norm,
+}
+
+/// A normalization of rows.
+#[derive(Debug)]
+pub(crate) enum Norm {
+    Rms { weight: Vector, epsilon: f32 },
+}
+
+/// What mixes positions.
+#[derive(Debug)]
+pub(crate) enum Mixer {
+    Attention(Attention),
+}
+
+/// Grouped-query attention.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// `[heads · head_dim, dim]`
+    pub q: Matrix,
+    /// `[kv_heads · head_dim, dim]`
+    pub k: Matrix,
+    /// `[kv_heads · head_dim, dim]`
+    pub v: Matrix,
+    /// `[dim, heads · head_dim]`
+    pub output: Matrix,
+    /// RMS norm of each head, before the rotary embedding.
+    pub q_norm: Option<HeadNorm>,
+    pub k_norm: Option<HeadNorm>,
+    /// Which of the plan's ropes; `None` if the layer does not know positions.
+    pub rope: Option<usize>,
+    /// Position i sees j with i − j < window; `None` = all before.
+    pub window: Option<usize>,
+    /// Scores are divided by it.
+    pub divisor: f32,
+    /// Which layer of the KV cache it writes and reads.
+    pub cache: usize,
+}
+
+/// RMS norm of one head.
+#[derive(Debug)]
+pub(crate) struct HeadNorm {
+    /// `[head_dim]`
+    pub weight: Vector,
+    pub epsilon: f32,
+}
+
+/// What works on each position alone.
+#[derive(Debug)]
+pub(crate) enum Ffn {
+    Dense(Dense),
+}
+
+/// `down · (activation(gate · x) · (up · x))`
+#[derive(Debug)]
+pub(crate) struct Dense {
+    pub activation: Activation,
+    /// `[ffn_dim, dim]`
+    pub gate: Matrix,
+    /// `[ffn_dim, dim]`
+    pub up: Matrix,
+    /// `[dim, ffn_dim]`
+    pub down: Matrix,
+}
+
+/// A vector of the file, as f32.
+pub(crate) struct Vector {
+    pub name: Box<str>,
+    pub values: Vec<f32>,
+}
+
+impl Deref for Vector {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+/// What it is, without its numbers.
+impl fmt::Debug for Vector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.name, self.values.len())
+    }
+}
+
+/// The embedding's table: rows of it are read one by one.
+pub(crate) struct TokenTable(pub Tensor);
+
+impl fmt::Debug for TokenTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.0.name(), self.0.dims())
+    }
+}
+
+impl Plan {
+    /// Width of the residual stream.
+    pub fn dim(&self) -> usize {
+        self.embed.table.0.cols()
+    }
+
+    /// Tokens that the embedding has rows for.
+    pub fn n_vocab(&self) -> usize {
+        self.embed.table.0.rows()
+    }
+
+    /// Gives layers the sliding window that the caller asked for: those that have one, or
+    /// all if none has.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for 0.
+    pub fn set_window(&mut self, window: usize) -> Result<()> {
+        if window == 0 {
+            return Err(Error::misuse("option \"sliding_window\" must be at least 1"));
+        }
+        let all = self.kv_layers().iter().all(|layer| layer.window.is_none());
+        for layer in &mut self.layers {
+            let Mixer::Attention(attention) = &mut layer.mixer;
+            if all || attention.window.is_some() {
+                attention.window = Some(window);
+            }
+        }
+        Ok(())
+    }
+
+    /// The shape of a cache. `long_rope`: whether for long contexts, if it matters.
+    pub fn kv_shape(&self, kv_type: KvType, long_rope: bool) -> KvShape {
+        KvShape::new(self.kv_layers(), kv_type, long_rope && self.has_long())
+    }
+
+    /// What each layer of the KV cache keeps.
+    pub fn kv_layers(&self) -> Vec<KvLayer> {
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            let Mixer::Attention(attention) = &layer.mixer;
+            // A layer may read what an earlier one wrote.
+            if attention.cache == layers.len() {
+                let Attention { kv_heads, head_dim, window, .. } = *attention;
+                layers.push(KvLayer { kv_heads, head_dim, window });
+            }
+        }
+        layers
+    }
+
+    /// Whether a context of `num_ctx` positions takes the frequencies for long contexts.
+    pub fn is_long(&self, num_ctx: usize) -> bool {
+        self.ropes.iter().filter_map(|rope| rope.long.as_ref()).any(|long| num_ctx > long.above)
+    }
+
+    /// Whether there are such frequencies.
+    fn has_long(&self) -> bool {
+        self.ropes.iter().any(|rope| rope.long.is_some())
+    }
+
+    /// An estimate of the memory that a pass of `rows` rows takes, beside keys and
+    /// values: buffers with the logits of `streams` rows, and those of `threads` threads.
+    pub fn scratch_bytes(&self, rows: usize, streams: usize, threads: usize) -> usize {
+        let most = |of: fn(&LayerPlan) -> usize| self.layers.iter().map(of).max().unwrap_or(0);
+        let dim = self.dim();
+        let widest = dim.max(most(LayerPlan::widest_input));
+        // The residual stream, the input of a product, and what the layers keep in f32;
+        // the input quantized, twice (in rows and side by side), with scales and sums.
+        let floats = dim + widest + most(LayerPlan::buffers);
+        let activations = rows.saturating_mul(4 * floats + 3 * widest);
+        let logits = streams.saturating_mul(8 * 4 * self.n_vocab());
+        // A panel of the product and of its other matrix; unpacked weights.
+        let thread = rows.saturating_mul(2 * 32 * 4) + 40 * widest;
+        activations.saturating_add(logits).saturating_add(thread.saturating_mul(threads))
+    }
+}
+
+impl LayerPlan {
+    /// The widest input of its products.
+    fn widest_input(&self) -> usize {
+        let Mixer::Attention(attention) = &self.mixer;
+        let Ffn::Dense(dense) = &self.ffn;
+        attention.output.cols().max(dense.down.cols())
+    }
+
+    /// Floats per row that it keeps beside the input of a product.
+    fn buffers(&self) -> usize {
+        let Mixer::Attention(attention) = &self.mixer;
+        let Ffn::Dense(dense) = &self.ffn;
+        let Attention { q, k, v, .. } = attention;
+        q.rows() + k.rows() + v.rows() + dense.gate.rows()
+    }
+}

@@ -1,0 +1,81 @@
+//! Every architecture against float64 references of the same file, beside llama.cpp's
+//! figures for it, and the same bits however the text is cut, on every instruction set.
+//!
+//! The references are the forward pass of `support/exact.rs`, which the stored logits of
+//! Hugging Face's models in turn confirm (`exact-*`: the last 32 positions).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
+#![allow(clippy::print_stdout, reason = "the figures are worth reading")]
+
+mod support;
+
+use support::exact::{self, Context};
+use support::{Way, bits, data, distance, floats, ids, json, ways};
+use tramontane::Gguf;
+
+const CHUNKS: [usize; 3] = [usize::MAX, 1, 50];
+
+/// A text on the files of one folder of `tests/data/arch`.
+#[derive(Default)]
+struct Case {
+    folder: &'static str,
+    /// Of files with factors for short and long contexts: which of the two texts.
+    regime: Option<&'static str>,
+    /// The sliding window asked for, and the one that is in effect.
+    window: Option<usize>,
+    effective: Option<usize>,
+    /// Stored logits of `mini-f32.gguf`.
+    stored: &'static str,
+    /// llama.cpp's rms error and KL divergence with Q4_K_M, where that file is stored.
+    llama_cpp: Option<(f64, f64)>,
+}
+
+impl Case {
+    fn tokens(&self) -> Vec<u32> {
+        let all = json(&format!("arch/{}/ids.json", self.folder));
+        ids(self.regime.map_or(&all, |regime| &all[regime]))
+    }
+
+    /// Logits in f64, and ours; all ways to compute ours give the same.
+    fn compute(&self, file: &str) -> (Vec<f32>, Vec<f32>) {
+        let path = format!("arch/{}/{file}", self.folder);
+        let tokens = self.tokens();
+        let context = Context { long: self.regime == Some("long"), window: self.effective };
+        let exact = exact::logits(&Gguf::open(data(&path)).unwrap(), &tokens, context);
+        let first = Way { window: self.window, ..Way::whole() };
+        let ours = first.logits(&first.model(&path), &tokens);
+        for way in ways(&CHUNKS, self.window) {
+            assert!(
+                bits(&way.logits(&way.model(&path), &tokens)) == bits(&ours),
+                "{path}: {way:?}"
+            );
+        }
+        (exact, ours)
+    }
+
+    fn check(&self) {
+        let name = [self.folder, self.regime.unwrap_or("")].join(" ");
+        let n_vocab = 768;
+        let (exact, ours) = self.compute("mini-f32.gguf");
+        let stored = floats(&format!("arch/{}/{}.f32", self.folder, self.stored));
+        let last = &exact[exact.len() - stored.len()..];
+        let reference = distance(&stored, last, n_vocab);
+        assert!(reference.max <= 2e-4, "{name}: the reference is wrong: {reference:?}");
+        let error = distance(&exact, &ours, n_vocab);
+        println!("{name} F32: {error:?}, stored logits differ by {:.1e}", reference.max);
+        assert!(error.max <= 1e-3, "{name}: {error:?}");
+        if let Some((rms, kl)) = self.llama_cpp {
+            let (exact, ours) = self.compute("model-q4_k_m.gguf");
+            let error = distance(&exact, &ours, n_vocab);
+            println!("{name} Q4_K_M: {error:?}, llama.cpp rms {rms} KL {kl}");
+            assert!(error.rms <= 1.05 * rms && error.kl <= 1.05 * kl, "{name}: {error:?}");
+        }
+    }
+}
+
+/// `rope_freqs` (Llama 3.1), and heads that are not width / heads wide (Nemo).
+#[test]
+fn llama31_and_nemo() {
+    for folder in ["llama31", "nemo"] {
+        Case { folder, stored: "exact-mini-f32", ..Case::default() }.check();
+    }
+}
