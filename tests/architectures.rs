@@ -79,3 +79,9 @@ fn llama31_and_nemo() {
         Case { folder, stored: "exact-mini-f32", ..Case::default() }.check();
     }
 }
+
+#[test]
+fn qwen2() {
+    let llama_cpp = Some((4.32e-2, 9.26e-4));
+    Case { folder: "qwen2", stored: "exact-mini-f32", llama_cpp, ..Case::default() }.check();
+}

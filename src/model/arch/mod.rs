@@ -14,6 +14,7 @@
 mod decoder;
 mod keys;
 mod llama;
+mod qwen;
 mod rope;
 mod tensors;
 
@@ -28,7 +29,7 @@ use tensors::Tensors;
 type Reader = fn(&mut Source<'_>) -> Result<Plan>;
 
 /// Every architecture, by its name in `general.architecture`.
-const ARCHITECTURES: &[(&str, Reader)] = &[("llama", llama::plan)];
+const ARCHITECTURES: &[(&str, Reader)] = &[("llama", llama::plan), ("qwen2", qwen::qwen2)];
 
 /// What a file says about a network.
 #[derive(Debug)]
