@@ -85,3 +85,9 @@ fn qwen2() {
     let llama_cpp = Some((4.32e-2, 9.26e-4));
     Case { folder: "qwen2", stored: "exact-mini-f32", llama_cpp, ..Case::default() }.check();
 }
+
+#[test]
+fn qwen3() {
+    let llama_cpp = Some((5.04e-2, 1.27e-3));
+    Case { folder: "qwen3", stored: "exact-mini-f32", llama_cpp, ..Case::default() }.check();
+}

@@ -29,7 +29,8 @@ use tensors::Tensors;
 type Reader = fn(&mut Source<'_>) -> Result<Plan>;
 
 /// Every architecture, by its name in `general.architecture`.
-const ARCHITECTURES: &[(&str, Reader)] = &[("llama", llama::plan), ("qwen2", qwen::qwen2)];
+const ARCHITECTURES: &[(&str, Reader)] =
+    &[("llama", llama::plan), ("qwen2", qwen::qwen2), ("qwen3", qwen::qwen3)];
 
 /// What a file says about a network.
 #[derive(Debug)]
