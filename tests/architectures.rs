@@ -10,7 +10,7 @@ mod support;
 
 use support::exact::{self, Context};
 use support::{Way, bits, data, distance, floats, ids, json, ways};
-use tramontane::Gguf;
+use tramontane::{Error, Gguf, KvType, SessionOptions};
 
 const CHUNKS: [usize; 3] = [usize::MAX, 1, 50];
 
@@ -90,4 +90,60 @@ fn qwen2() {
 fn qwen3() {
     let llama_cpp = Some((5.04e-2, 1.27e-3));
     Case { folder: "qwen3", stored: "exact-mini-f32", llama_cpp, ..Case::default() }.check();
+}
+
+/// The file names a window of 48, which llama.cpp ignores: its figures are of full
+/// attention.
+#[test]
+fn phi3() {
+    let phi3 = || Case { folder: "phi3", ..Case::default() };
+    Case { stored: "exact-mini-f32-window48", effective: Some(48), ..phi3() }.check();
+    let (window, llama_cpp) = (Some(1 << 20), Some((7.60e-2, 2.87e-3)));
+    Case { stored: "exact-mini-f32", window, llama_cpp, ..phi3() }.check();
+}
+
+/// Partial rotation and LongRoPE, with short and with long contexts.
+#[test]
+fn phi4_mini() {
+    let phi4 = || Case { folder: "phi4-partial", ..Case::default() };
+    let (regime, llama_cpp) = (Some("short"), Some((1.01e-1, 5.02e-3)));
+    Case { regime, stored: "exact-mini-f32-short", llama_cpp, ..phi4() }.check();
+    let (regime, llama_cpp) = (Some("long"), Some((1.02e-1, 5.25e-3)));
+    Case { regime, stored: "exact-mini-f32-long", llama_cpp, ..phi4() }.check();
+}
+
+#[test]
+fn phi3_with_long_rope() {
+    let phi3 = || Case { folder: "phi3-longrope", ..Case::default() };
+    Case { regime: Some("short"), stored: "exact-mini-f32-short", ..phi3() }.check();
+    Case { regime: Some("long"), stored: "exact-mini-f32-long", ..phi3() }.check();
+}
+
+/// The length of the context decides about the factors, once: not the length of the text.
+#[test]
+fn long_rope_is_chosen_by_the_context() {
+    let model = Way::whole().model("arch/phi3-longrope/mini-f32.gguf");
+    let all = json("arch/phi3-longrope/ids.json");
+    let (short, long) = (ids(&all["short"]), ids(&all["long"]));
+    assert_eq!(short, long[..short.len()]);
+    let session = |num_ctx| {
+        let mut options = SessionOptions::default();
+        options.num_ctx = Some(num_ctx);
+        options.kv_type = KvType::F32;
+        model.session(&options).unwrap()
+    };
+    let of_long = session(512).evaluate(&long).unwrap().to_vec();
+    let mut in_long = session(257);
+    let logits = in_long.evaluate(&short).unwrap().to_vec();
+    assert!(bits(&logits) == bits(&of_long[..logits.len()]));
+    let mut in_short = session(256);
+    let other = in_short.evaluate(&short).unwrap().to_vec();
+    assert!(distance(&logits, &other, 768).max > 0.1);
+
+    // What is held was rotated with one kind of factors and cannot go on with the other.
+    assert!(matches!(in_short.set_num_ctx(257), Err(Error::Misuse(_))));
+    in_short.set_num_ctx(250).unwrap();
+    in_short.clear();
+    in_short.set_num_ctx(512).unwrap();
+    assert!(bits(in_short.evaluate(&short).unwrap()) == bits(&logits));
 }

@@ -14,6 +14,7 @@
 mod decoder;
 mod keys;
 mod llama;
+mod phi;
 mod qwen;
 mod rope;
 mod tensors;
@@ -30,7 +31,7 @@ type Reader = fn(&mut Source<'_>) -> Result<Plan>;
 
 /// Every architecture, by its name in `general.architecture`.
 const ARCHITECTURES: &[(&str, Reader)] =
-    &[("llama", llama::plan), ("qwen2", qwen::qwen2), ("qwen3", qwen::qwen3)];
+    &[("llama", llama::plan), ("phi3", phi::phi3), ("qwen2", qwen::qwen2), ("qwen3", qwen::qwen3)];
 
 /// What a file says about a network.
 #[derive(Debug)]
