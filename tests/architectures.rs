@@ -147,3 +147,10 @@ fn long_rope_is_chosen_by_the_context() {
     in_short.set_num_ctx(512).unwrap();
     assert!(bits(in_short.evaluate(&short).unwrap()) == bits(&logits));
 }
+
+/// YaRN, and queries that grow with their position.
+#[test]
+fn ministral3() {
+    let llama_cpp = Some((8.15e-2, 3.30e-3));
+    Case { folder: "ministral3", stored: "exact-mini-f32", llama_cpp, ..Case::default() }.check();
+}

@@ -14,6 +14,7 @@
 mod decoder;
 mod keys;
 mod llama;
+mod mistral;
 mod phi;
 mod qwen;
 mod rope;
@@ -30,8 +31,13 @@ use tensors::Tensors;
 type Reader = fn(&mut Source<'_>) -> Result<Plan>;
 
 /// Every architecture, by its name in `general.architecture`.
-const ARCHITECTURES: &[(&str, Reader)] =
-    &[("llama", llama::plan), ("phi3", phi::phi3), ("qwen2", qwen::qwen2), ("qwen3", qwen::qwen3)];
+const ARCHITECTURES: &[(&str, Reader)] = &[
+    ("llama", llama::plan),
+    ("mistral3", mistral::mistral3),
+    ("phi3", phi::phi3),
+    ("qwen2", qwen::qwen2),
+    ("qwen3", qwen::qwen3),
+];
 
 /// What a file says about a network.
 #[derive(Debug)]
