@@ -9,7 +9,7 @@
 //! (the other order 0.9).
 //!
 //! Zen 5 is fastest with one step into L1, a few lines at a time, and loses with every other
-//! hint (figures in `docs/performance.md`).
+//! hint (figures in `docs/lab/decode.md`).
 
 use std::ops::Range;
 
