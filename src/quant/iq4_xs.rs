@@ -16,7 +16,7 @@
 //! ```
 
 use super::iq4_nl::{VALUES, unpack_values};
-use super::{BlockDot, BlockFormat, Codes, Format, Scales, array, array_mut, f16_at, field};
+use super::{BlockFormat, Codes, Format, Scales, Weight, array_mut, f16_at, field};
 
 /// 4-bit non-linear super-blocks of 256, 6-bit scales per 32.
 #[allow(non_camel_case_types, reason = "ggml's own name")]
@@ -49,26 +49,13 @@ impl BlockFormat for IQ4_XS {
         row.as_chunks().0
     }
 
-    fn dequantize(block: &Block, out: &mut [f32]) {
-        let out: &mut [f32; LEN] = array_mut(out);
-        let d = f16_at(block, 0);
-        for (k, out) in out.iter_mut().enumerate() {
-            *out = d * f32::from(scale(block, k)) * f32::from(code(block, k));
-        }
+    fn weight(block: &Block, k: usize) -> Weight {
+        Weight { code: code(block, k), scale: scale(block, k).into(), min: 0 }
     }
 
     #[inline(always)]
     fn scales(block: &Block) -> Scales {
         Scales { d: f16_at(block, 0), dmin: 0.0 }
-    }
-
-    fn dot(block: &Block, activations: &[i8]) -> BlockDot {
-        let a: &[i8; LEN] = array(activations);
-        let mut isum = 0;
-        for (k, &a) in a.iter().enumerate() {
-            isum += i32::from(scale(block, k)) * i32::from(code(block, k)) * i32::from(a);
-        }
-        BlockDot { isum, msum: 0 }
     }
 
     #[inline(always)]

@@ -187,6 +187,18 @@ impl std::fmt::Display for Format {
     }
 }
 
+/// The integer part of one weight of a block, in the formula of the module's
+/// documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight {
+    /// The code, centred.
+    pub code: i8,
+    /// The integer scale; 1 in formats without.
+    pub scale: i16,
+    /// The integer minimum; 0 in formats without.
+    pub min: i16,
+}
+
 /// The two block scales of one block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scales {
@@ -232,18 +244,38 @@ pub trait BlockFormat: 'static {
     /// The whole blocks at the start of `row`.
     fn blocks(row: &[u8]) -> &[Self::Block];
 
-    /// Writes the block's weights to `out`, bit-exact with ggml's decoder.
-    ///
-    /// Panics, as do the other methods, if a slice has another length than the
-    /// `LEN` values of one block.
-    fn dequantize(block: &Self::Block, out: &mut [f32]);
+    /// Weight `k` of the block, below `LEN`: the layout, stated once.
+    /// [`dequantize`](Self::dequantize) and [`dot`](Self::dot) follow from it.
+    fn weight(block: &Self::Block, k: usize) -> Weight;
 
     /// The block's float scales.
     fn scales(block: &Self::Block) -> Scales;
 
-    /// The scalar reference: sums of the block with `LEN` int8 activations,
-    /// written straight from the layout. Every kernel is tested against it.
-    fn dot(block: &Self::Block, activations: &[i8]) -> BlockDot;
+    /// Writes the block's weights to `out`, bit-exact with ggml's decoder.
+    ///
+    /// Panics, as do the other methods, if a slice has another length than the
+    /// `LEN` values of one block.
+    fn dequantize(block: &Self::Block, out: &mut [f32]) {
+        assert_eq!(out.len(), Self::LEN, "weights of a block");
+        let Scales { d, dmin } = Self::scales(block);
+        for (k, out) in out.iter_mut().enumerate() {
+            let Weight { code, scale, min } = Self::weight(block, k);
+            *out = d * f32::from(scale) * f32::from(code) - dmin * f32::from(min);
+        }
+    }
+
+    /// The scalar reference: sums of the block with `LEN` int8 activations. Every kernel is
+    /// tested against it.
+    fn dot(block: &Self::Block, activations: &[i8]) -> BlockDot {
+        assert_eq!(activations.len(), Self::LEN, "activations of a block");
+        let mut dot = BlockDot { isum: 0, msum: 0 };
+        for (k, &a) in activations.iter().enumerate() {
+            let Weight { code, scale, min } = Self::weight(block, k);
+            dot.isum += i32::from(scale) * i32::from(code) * i32::from(a);
+            dot.msum += i32::from(min) * i32::from(a);
+        }
+        dot
+    }
 
     /// The block as codes, integer scales and minimums: what kernels multiply.
     /// Inlined into each instruction set's kernel, so that the compiler
@@ -350,16 +382,6 @@ fn f16_at<const BLOCK: usize>(block: &[u8; BLOCK], at: usize) -> f32 {
 
 /// `slice` as an array, which frees the loops over it from bounds checks. Another
 /// length is a bug of the caller.
-#[inline(always)]
-fn array<T, const N: usize>(slice: &[T]) -> &[T; N] {
-    let len = slice.len();
-    match slice.try_into() {
-        Ok(array) => array,
-        Err(_) => wrong_length(N, len),
-    }
-}
-
-/// [`array`] for output.
 #[inline(always)]
 fn array_mut<T, const N: usize>(slice: &mut [T]) -> &mut [T; N] {
     let len = slice.len();

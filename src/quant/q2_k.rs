@@ -12,7 +12,7 @@
 //! weight = (d · scale) · code − (dmin · minimum)
 //! ```
 
-use super::{BlockDot, BlockFormat, Codes, Format, Scales, array, array_mut, f16_at, field};
+use super::{BlockFormat, Codes, Format, Scales, Weight, array_mut, f16_at, field};
 
 /// 2-bit super-blocks of 256, 4-bit scales and minimums per 16.
 #[allow(non_camel_case_types, reason = "ggml's own name")]
@@ -42,29 +42,14 @@ impl BlockFormat for Q2_K {
         row.as_chunks().0
     }
 
-    fn dequantize(block: &Block, out: &mut [f32]) {
-        let out: &mut [f32; LEN] = array_mut(out);
-        let Scales { d, dmin } = Self::scales(block);
-        for (k, out) in out.iter_mut().enumerate() {
-            let (scale, min) = scale_min(block, k);
-            *out = d * f32::from(scale) * f32::from(code(block, k)) - dmin * f32::from(min);
-        }
+    fn weight(block: &Block, k: usize) -> Weight {
+        let (scale, min) = scale_min(block, k);
+        Weight { code: code(block, k) as i8, scale: scale.into(), min: min.into() }
     }
 
     #[inline(always)]
     fn scales(block: &Block) -> Scales {
         Scales { d: f16_at(block, 80), dmin: f16_at(block, 82) }
-    }
-
-    fn dot(block: &Block, activations: &[i8]) -> BlockDot {
-        let a: &[i8; LEN] = array(activations);
-        let mut dot = BlockDot { isum: 0, msum: 0 };
-        for (k, &a) in a.iter().enumerate() {
-            let (scale, min) = scale_min(block, k);
-            dot.isum += i32::from(scale) * i32::from(code(block, k)) * i32::from(a);
-            dot.msum += i32::from(min) * i32::from(a);
-        }
-        dot
     }
 
     #[inline(always)]

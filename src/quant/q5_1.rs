@@ -12,7 +12,7 @@
 //! In the common formula `+ m` is `min = 1`, `dmin = −m`.
 
 use super::q5_0::fifth_bits;
-use super::{BlockDot, BlockFormat, Codes, Format, Scales, array, array_mut, f16_at, field};
+use super::{BlockFormat, Codes, Format, Scales, Weight, array_mut, f16_at, field};
 
 /// 5-bit, scale and minimum per 32.
 #[derive(Debug, Clone, Copy)]
@@ -37,25 +37,13 @@ impl BlockFormat for Q5_1 {
         row.as_chunks().0
     }
 
-    fn dequantize(block: &Block, out: &mut [f32]) {
-        let out: &mut [f32; LEN] = array_mut(out);
-        let (d, m) = (f16_at(block, 0), f16_at(block, 2));
-        for (k, out) in out.iter_mut().enumerate() {
-            *out = d * f32::from(code(block, k)) + m;
-        }
+    fn weight(block: &Block, k: usize) -> Weight {
+        Weight { code: code(block, k) as i8, scale: 1, min: 1 }
     }
 
     #[inline(always)]
     fn scales(block: &Block) -> Scales {
         Scales { d: f16_at(block, 0), dmin: -f16_at(block, 2) }
-    }
-
-    fn dot(block: &Block, activations: &[i8]) -> BlockDot {
-        let a: &[i8; LEN] = array(activations);
-        BlockDot {
-            isum: (0..LEN).map(|k| i32::from(code(block, k)) * i32::from(a[k])).sum(),
-            msum: a.iter().map(|&a| i32::from(a)).sum(),
-        }
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@
 //!
 //! The quantizer never writes −128, but a file may hold it.
 
-use super::{BlockDot, BlockFormat, Codes, Format, Scales, array, array_mut, f16_at, field};
+use super::{BlockFormat, Codes, Format, Scales, Weight, array_mut, f16_at, field};
 
 /// 8-bit, one scale per 32.
 #[derive(Debug, Clone, Copy)]
@@ -32,23 +32,13 @@ impl BlockFormat for Q8_0 {
         row.as_chunks().0
     }
 
-    fn dequantize(block: &Block, out: &mut [f32]) {
-        let out: &mut [f32; LEN] = array_mut(out);
-        let d = f16_at(block, 0);
-        for (k, out) in out.iter_mut().enumerate() {
-            *out = d * f32::from(code(block, k));
-        }
+    fn weight(block: &Block, k: usize) -> Weight {
+        Weight { code: code(block, k), scale: 1, min: 0 }
     }
 
     #[inline(always)]
     fn scales(block: &Block) -> Scales {
         Scales { d: f16_at(block, 0), dmin: 0.0 }
-    }
-
-    fn dot(block: &Block, activations: &[i8]) -> BlockDot {
-        let a: &[i8; LEN] = array(activations);
-        let isum = (0..LEN).map(|k| i32::from(code(block, k)) * i32::from(a[k])).sum();
-        BlockDot { isum, msum: 0 }
     }
 
     #[inline(always)]
