@@ -196,7 +196,7 @@ fn attention(
 /// What was reached, in per cent of what the machine can do now.
 fn table(lines: &[Line], threads: usize) {
     let buffer = machine::buffer(512 << 20).unwrap();
-    println!("| work | set | GB/s | of read | GMAC/s | of peak |");
+    println!("| work | tier | GB/s | of read | GMAC/s | of peak |");
     println!("|---|---|---:|---:|---:|---:|");
     for isa in Isa::available() {
         let mine: Vec<_> = lines.iter().filter(|line| line.isa == isa).collect();

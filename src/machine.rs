@@ -63,7 +63,7 @@ pub fn buffer(len: usize) -> Result<Vec<u8>> {
 
 /// Int8 multiply-adds per second that `threads` threads reach with the best
 /// multiply instructions of `isa` and nothing else: in registers, without a load
-/// (the portable set: its dot product, from the nearest cache). The best of
+/// (the portable tier: its dot product, from the nearest cache). The best of
 /// several rounds of about 10 ms.
 ///
 /// # Errors
@@ -141,7 +141,7 @@ fn fold<const STREAMS: usize>(bytes: &[u8]) -> u64 {
     rest.iter().fold(left, |all, &byte| all ^ u64::from(byte))
 }
 
-/// Exclusive or needs no order, so the compiler uses the set's widest loads and
+/// Exclusive or needs no order, so the compiler uses the tier's widest loads and
 /// several of them at once.
 #[inline(always)]
 fn xor(step: &[u8; STEP]) -> u64 {

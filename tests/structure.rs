@@ -2,6 +2,7 @@
 //! architectures are named in one folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +99,65 @@ fn no_module_uses_one_that_comes_later() {
         }
     }
     assert!(checked > 50, "only {checked} uses were found: is the test blind?");
+}
+
+/// The files and folders beside a file of `folder` that the code of `file` uses by name.
+fn neighbours<'a>(
+    folder: &str,
+    file: &str,
+    source: &str,
+    beside: &BTreeSet<&'a str>,
+) -> BTreeSet<&'a str> {
+    let depth = file[folder.len()..].trim_start_matches('/').matches('/').count();
+    let up = "super::".repeat(depth + usize::from(!file.ends_with("mod.rs")));
+    let absolute = format!("crate::{}::", folder.replace('/', "::"));
+    let mut used = BTreeSet::new();
+    for line in code(source) {
+        for front in [&up, &absolute] {
+            for (at, _) in line.match_indices(front.as_str()) {
+                let inside = line[..at].ends_with("::");
+                let rest = &line[at + front.len()..];
+                let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                if !inside && let Some(name) = beside.get(name) {
+                    used.insert(*name);
+                }
+            }
+        }
+    }
+    used
+}
+
+/// Of the files of a folder none uses one that, directly or through others, uses it.
+#[test]
+fn files_of_a_folder_use_each_other_one_way() {
+    let files = source_files();
+    let folders: BTreeSet<&str> =
+        files.iter().filter_map(|(file, _)| file.rsplit_once('/')).map(|(f, _)| f).collect();
+    let mut checked = 0;
+    for folder in folders {
+        let inside = |file: &str| -> Option<String> {
+            let rest = file.strip_prefix(folder)?.strip_prefix('/')?;
+            Some(rest.split(['/', '.']).next().unwrap().to_owned()).filter(|name| name != "mod")
+        };
+        let names: BTreeSet<String> = files.iter().filter_map(|(file, _)| inside(file)).collect();
+        let beside: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (file, source) in &files {
+            let Some(own) = inside(file) else { continue };
+            let mut used = neighbours(folder, file, source, &beside);
+            used.remove(own.as_str());
+            checked += used.len();
+            uses.entry(beside.get(own.as_str()).unwrap()).or_default().extend(used);
+        }
+        // What is used by nothing that is left cannot be in a circle.
+        while let Some(&free) =
+            uses.keys().find(|name| !uses.values().any(|used| used.contains(**name)))
+        {
+            uses.remove(free);
+        }
+        assert!(uses.is_empty(), "a circle in {folder}: {uses:?}");
+    }
+    assert!(checked > 30, "only {checked} uses were found: is the test blind?");
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Task for Gate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Gate { activation: Activation::Silu, gate, up } = self;
-        // Loops, not closures: those are not always inlined into the set's region.
+        // Loops, not closures: those are not always inlined into the tier's region.
         let (gate16, gate_tail) = gate.as_chunks_mut::<16>();
         let (up16, up_tail) = up.as_chunks::<16>();
         for (gate, up) in gate16.iter_mut().zip(up16) {

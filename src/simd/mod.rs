@@ -1,15 +1,15 @@
 //! Instruction sets, in tiers: one file or folder per tier, one small vocabulary for all.
 //!
 //! Kernels (in `src/kernel`) are written once, generic over `Simd`. An
-//! [`Isa`] is a value: it exists only for a set that this CPU has, is chosen
+//! [`Isa`] is a value: it exists only for a tier that this CPU has, is chosen
 //! once, and is carried to where the work is. `Isa::run` enters a region
-//! compiled for the set, once per kernel call.
+//! compiled for the tier, once per kernel call.
 //!
 //! # The same bits everywhere
-//! The unit of f32 arithmetic is 16 lanes on every set (two AVX registers, one
+//! The unit of f32 arithmetic is 16 lanes on every tier (two AVX registers, one
 //! AVX-512 register, four NEON or SSE registers). `fma` rounds once on every
-//! set, sums over lanes use one fixed tree, and `max` is `a > b ? a : b`. So a
-//! kernel gives the same bits on every set, and tests compare with `==`.
+//! tier, sums over lanes use one fixed tree, and `max` is `a > b ? a : b`. So a
+//! kernel gives the same bits on every tier, and tests compare with `==`.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -29,7 +29,7 @@ use avx512::{Amx, Avx512};
 use neon::{DotProd, I8mm, Neon, Plain};
 pub(crate) use portable::Portable;
 
-/// An instruction set that this CPU has.
+/// A tier (an instruction set) that this CPU has.
 ///
 /// ```
 /// let isa = tramontane::Isa::detect();
@@ -60,37 +60,37 @@ impl Isa {
     /// The environment variable that forces a tier, for tests and benches.
     pub const VARIABLE: &'static str = "TRAMONTANE_ISA";
 
-    /// The best set of this CPU.
+    /// The best tier of this CPU.
     pub fn detect() -> Isa {
         Isa::available().last().copied().unwrap_or(Isa(Tier::Portable(Portable)))
     }
 
-    /// Every set of this CPU, from the plainest to the best. The first call asks Linux for
+    /// Every tier of this CPU, from the plainest to the best. The first call asks Linux for
     /// AMX on a CPU that has it: a signal's frame is 8 KiB larger from then on, so a thread
     /// that brings a stack of its own for signals must have room.
     pub fn available() -> Vec<Isa> {
-        let mut sets = vec![Isa(Tier::Portable(Portable))];
+        let mut tiers = vec![Isa(Tier::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
-            sets.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
-            sets.extend(Avx2::with_vnni().map(|avx2| Isa(Tier::Avx2(avx2))));
-            sets.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
-            sets.extend(Amx::new().map(|amx| Isa(Tier::Amx(amx))));
+            tiers.extend(Avx2::new().map(|avx2| Isa(Tier::Avx2(avx2))));
+            tiers.extend(Avx2::with_vnni().map(|avx2| Isa(Tier::Avx2(avx2))));
+            tiers.extend(Avx512::new().map(|avx512| Isa(Tier::Avx512(avx512))));
+            tiers.extend(Amx::new().map(|amx| Isa(Tier::Amx(amx))));
         }
         #[cfg(target_arch = "aarch64")]
         {
-            sets.extend(Neon::new().map(|neon| Isa(Tier::Neon(neon))));
-            sets.extend(Neon::new().map(|neon| Isa(Tier::NeonDotProd(neon))));
-            sets.extend(Neon::new().map(|neon| Isa(Tier::NeonI8mm(neon))));
+            tiers.extend(Neon::new().map(|neon| Isa(Tier::Neon(neon))));
+            tiers.extend(Neon::new().map(|neon| Isa(Tier::NeonDotProd(neon))));
+            tiers.extend(Neon::new().map(|neon| Isa(Tier::NeonI8mm(neon))));
         }
-        sets
+        tiers
     }
 
-    /// The set called `name`: `portable`; on x86-64 `avx2`, `avxvnni`, `avx512`,
+    /// The tier called `name`: `portable`; on x86-64 `avx2`, `avxvnni`, `avx512`,
     /// `amx` (AVX-512, and AMX for many rows); on aarch64 `neon`, `neon-dotprod`, `neon-i8mm`.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if there is no such set or this CPU lacks it.
+    /// [`Error::Misuse`] if there is no such tier or this CPU lacks it.
     pub fn named(name: &str) -> Result<Isa> {
         Isa::available().into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
             let names: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
@@ -98,10 +98,10 @@ impl Isa {
         })
     }
 
-    /// The set named by [`Isa::VARIABLE`] if that is set, else the best one.
+    /// The tier named by [`Isa::VARIABLE`] if that is set, else the best one.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the variable names a set that this CPU lacks.
+    /// [`Error::Misuse`] if the variable names a tier that this CPU lacks.
     pub fn from_env() -> Result<Isa> {
         match std::env::var(Isa::VARIABLE) {
             Ok(name) if !name.is_empty() => Isa::named(&name),
@@ -134,7 +134,7 @@ impl Isa {
         &self.0
     }
 
-    /// Runs `task` compiled for this set.
+    /// Runs `task` compiled for this tier.
     pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
         match self.0 {
             Tier::Portable(simd) => task.run(simd),
@@ -181,7 +181,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// together with its operands: 1 or 4.
     const TILE: usize;
 
-    /// Runs `task` in a function of its own, compiled for the set. A kernel per format goes
+    /// Runs `task` in a function of its own, compiled for the tier. A kernel per format goes
     /// there: all of them in one function took LLVM, whose time per loop grows with the
     /// function, three quarters of the crate's compilation.
     fn apart<T: Task>(self, task: T) -> T::Output;
@@ -276,9 +276,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 mod tests {
     use super::*;
 
-    /// Whoever forces a set, as CI does under emulation, learns here that it is missing.
+    /// Whoever forces a tier, as CI does under emulation, learns here that it is missing.
     #[test]
-    fn the_set_of_the_environment_is_there() {
+    fn the_tier_of_the_environment_is_there() {
         let isa = Isa::from_env().unwrap();
         assert!(Isa::available().contains(&isa));
         assert_eq!(Isa::named(isa.name()).unwrap(), isa);

@@ -1,4 +1,4 @@
-//! How fast each set multiplies int8 codes when nothing else is done: chains of
+//! How fast each tier multiplies int8 codes when nothing else is done: chains of
 //! its multiply instructions, all in registers. What [`crate::machine`] measures.
 //!
 //! Every function returns the number of multiply-adds that it did. Chains are
@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use super::Simd;
 
-/// The dot product that every set has, on codes in the nearest cache.
+/// The dot product that every tier has, on codes in the nearest cache.
 #[inline(always)]
 pub(super) fn dot_codes<S: Simd>(simd: S, rounds: usize) -> u64 {
     let (q, scale, a) = black_box(([3i8; 2048], [1i16; 128], [5i8; 2048]));

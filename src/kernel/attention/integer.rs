@@ -22,22 +22,20 @@
 use std::ops::Range;
 
 use crate::kernel::math::exp2;
-use crate::kv_cache::{Codes, Head, HeadShape, KvCache, Line, PAGE, Scales, max_code};
+use crate::kv_cache::{Codes, Head, HeadShape, KvCache, Line, PAGE, max_code};
 use crate::simd::{Simd, Task};
 
 use super::ahead::Ahead;
 use super::fixed::quantize;
 use super::prepare::Prepare;
 use super::unpack::{Lines, unpack_keys, unpack_values};
+use super::weigh::weigh;
 
 /// Pages of a chunk: 512 positions.
 pub(super) const CHUNK: usize = 8;
 
 /// Queries of a register tile.
 pub(super) const TILE: usize = 4;
-
-/// Weights are integers up to 2¹³.
-const MAX_WEIGHT: f32 = 8192.0;
 
 /// Queries of one KV head: `rows` × the heads of its group.
 #[derive(Debug, Clone)]
@@ -419,82 +417,6 @@ fn product<S: Simd, const V: usize>(
         }
     }
     acc
-}
-
-/// A page's softmax for one query.
-struct Weighed<S: Simd> {
-    max: f32,
-    sum: S::F32x16,
-    /// Value of one unit of the integer weights.
-    step: f32,
-}
-
-/// −∞ for slots that are not seen, +∞ for those that are: `[64 − start ..]` and
-/// `[128 − end ..]`, the lower of both.
-static LIMITS: [f32; 3 * PAGE] = {
-    let mut limits = [f32::NEG_INFINITY; 3 * PAGE];
-    let mut i = PAGE;
-    while i < 2 * PAGE {
-        limits[i] = f32::INFINITY;
-        i += 1;
-    }
-    limits
-};
-
-/// Turns scores into integer weights of the values. What is stored in slots that
-/// are not seen has no influence.
-#[inline(always)]
-fn weigh<S: Simd>(
-    simd: S,
-    scores: &[S::I32x16; 4],
-    scales: &Scales,
-    scale: f32,
-    slots: &Range<usize>,
-    weights: &mut [i16; PAGE],
-) -> Weighed<S> {
-    let (keys, values) = (scales[0].as_chunks::<16>().0, scales[1].as_chunks::<16>().0);
-    let scale = simd.splat(scale);
-    // Loops, not `array::from_fn`: that is not inlined into the set's region.
-    let mut x = [simd.splat(0.0); 4];
-    for v in 0..4 {
-        x[v] = simd.mul(simd.mul(simd.to_f32(scores[v]), simd.load(&keys[v])), scale);
-    }
-    let whole = *slots == (0..PAGE);
-    let (from, to) =
-        (&LIMITS[PAGE - slots.start..][..PAGE], &LIMITS[2 * PAGE - slots.end..][..PAGE]);
-    let (from, to) = (from.as_chunks::<16>().0, to.as_chunks::<16>().0);
-    let mut limits = x;
-    if !whole {
-        for v in 0..4 {
-            limits[v] = simd.min(simd.load(&from[v]), simd.load(&to[v]));
-            // A NaN that is seen becomes +∞ here, and NaN again below.
-            x[v] = simd.min(x[v], limits[v]);
-        }
-    }
-    let max = simd.max_lane(simd.max(simd.max(x[0], x[1]), simd.max(x[2], x[3])));
-    let minus_max = simd.splat(-max);
-    let mut p = x;
-    for p in &mut p {
-        *p = exp2(simd, simd.add(*p, minus_max));
-    }
-    if !whole {
-        for (p, limit) in p.iter_mut().zip(limits) {
-            *p = simd.min(*p, simd.max(limit, simd.splat(0.0)));
-        }
-    }
-    let sum = simd.add(simd.add(p[0], p[1]), simd.add(p[2], p[3]));
-    let mut w = p;
-    for (w, values) in w.iter_mut().zip(values) {
-        *w = simd.mul(*w, simd.load(values));
-    }
-    let most = simd.max_lane(simd.max(simd.max(w[0], w[1]), simd.max(w[2], w[3])));
-    let unit = simd.splat(MAX_WEIGHT / most);
-    let (low_high, _) = weights.as_chunks_mut::<32>();
-    for (i, out) in low_high.iter_mut().enumerate() {
-        let (low, high) = (simd.mul(w[2 * i], unit), simd.mul(w[2 * i + 1], unit));
-        simd.store_i16(simd.round_i16(low, high), out);
-    }
-    Weighed { max, sum, step: most / MAX_WEIGHT }
 }
 
 /// Joins `part` to what came before it.

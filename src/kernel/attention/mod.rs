@@ -7,6 +7,7 @@
 //! | `integer.rs` | attention over integer codes: the default |
 //! | `float.rs` | attention in f32, for comparing engines |
 //! | `ahead.rs` | fetching of what is read next |
+//! | `weigh.rs` | the softmax of a page |
 //! | `fixed.rs`, `unpack.rs` | f32 to integer codes; codes of Q8_0 to 16 bits |
 //!
 //! Work is shared out as blocks: one KV head and the queries of a few rows, so
@@ -21,6 +22,7 @@ mod float;
 mod integer;
 mod prepare;
 mod unpack;
+mod weigh;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;

@@ -40,8 +40,6 @@ mod portable;
 mod quantize;
 mod row_panel;
 mod shares;
-#[cfg(test)]
-mod tests;
 mod tiers;
 
 use std::cell::RefCell;
@@ -365,3 +363,6 @@ fn put(job: &Job<'_>, rows: Range<usize>, values: &[f32], batch: usize) {
 fn add(out: &mut [f32], values: &[f32]) {
     out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
 }
+
+#[cfg(test)]
+mod tests;

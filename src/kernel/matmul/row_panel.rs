@@ -134,6 +134,7 @@ impl Packed {
     }
 
     /// Rows of activations.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "AVX-512 asks for it"))]
     pub fn batch(&self) -> usize {
         self.rows.rows()
     }

@@ -3,7 +3,7 @@
 //! one instruction more.
 //!
 //! Here is the vocabulary: every method is one to three instructions,
-//! `#[inline(always)]` into [`Avx2::enter`], the one place compiled for the set.
+//! `#[inline(always)]` into [`Avx2::enter`], the one place compiled for the tier.
 //! The kernels of quantized products are in `kernel/matmul/avx2`.
 
 mod ops;

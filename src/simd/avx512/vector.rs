@@ -22,7 +22,7 @@ pub(crate) fn put(_: Avx512, line: &mut Line, x: __m512i) {
 #[inline(always)]
 pub(crate) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i {
     const { assert!(size_of::<T>() * N == 64) };
-    // SAFETY: the set is proven; 64 bytes can be read from `x`.
+    // SAFETY: the tier is proven; 64 bytes can be read from `x`.
     unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn load64<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m512i 
 #[inline(always)]
 pub(crate) fn load32<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m256i {
     const { assert!(size_of::<T>() * N == 32) };
-    // SAFETY: the set is proven; 32 bytes can be read from `x`.
+    // SAFETY: the tier is proven; 32 bytes can be read from `x`.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
@@ -38,21 +38,21 @@ pub(crate) fn load32<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m256i 
 #[inline(always)]
 pub(crate) fn load16<T: Copy, const N: usize>(_: Avx512, x: &[T; N]) -> __m128i {
     const { assert!(size_of::<T>() * N == 16) };
-    // SAFETY: the set is proven; 16 bytes can be read from `x`.
+    // SAFETY: the tier is proven; 16 bytes can be read from `x`.
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
 /// Asks for the cache line at `x`, which may lie anywhere.
 #[inline(always)]
 pub(crate) fn prefetch(_: Avx512, x: *const u8) {
-    // SAFETY: the set is proven; a prefetch does not fault at any address.
+    // SAFETY: the tier is proven; a prefetch does not fault at any address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
 }
 
 /// Asks for the cache line at `x`, which may lie anywhere and will be written.
 #[inline(always)]
 pub(crate) fn prefetch_to_write<T>(_: Avx512, x: *const T) {
-    // SAFETY: the set is proven; a prefetch does not fault at any address.
+    // SAFETY: the tier is proven; a prefetch does not fault at any address.
     unsafe { _mm_prefetch::<_MM_HINT_ET0>(x.cast()) }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn lines_to_l2(simd: Avx512, start: *const u8, len: usize) {
 fn each_line<const HINT: i32>(_: Avx512, start: *const u8, len: usize) {
     let mut at = 0;
     while at < len {
-        // SAFETY: the set is proven; a prefetch does not fault at any address.
+        // SAFETY: the tier is proven; a prefetch does not fault at any address.
         unsafe { _mm_prefetch::<HINT>(start.wrapping_add(at).cast()) }
         at += LINE;
     }
@@ -144,7 +144,7 @@ pub(crate) fn dpwssd(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
 /// Turns four rows of 128-bit lanes into columns.
 #[inline(always)]
 pub(crate) fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the set is proven.
+    // SAFETY: the tier is proven.
     unsafe {
         let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[0], r[1]);
         let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[0], r[1]);
@@ -162,7 +162,7 @@ pub(crate) fn transpose4(_: Avx512, r: [__m512i; 4]) -> [__m512i; 4] {
 /// Of 16 rows, four to a register, each 128 bits: register q holds lane q of all.
 #[inline(always)]
 pub(crate) fn quarters(simd: Avx512, v: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the set is proven.
+    // SAFETY: the tier is proven.
     let by_lane = unsafe {
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         [
@@ -219,10 +219,10 @@ mod tests {
 
     #[test]
     fn transpose_and_sums_move_every_lane_to_its_place() {
-        // Which sets ran is printed and checked by `tests/logits.rs`.
+        // Which tiers ran is printed and checked by `tests/logits.rs`.
         let Some(simd) = Avx512::new() else { return };
         let row = |r: i32| -> [i32; 16] { std::array::from_fn(|c| 100 * r + c as i32) };
-        // SAFETY: the set was just found; `row` gives 64 bytes.
+        // SAFETY: the tier was just found; `row` gives 64 bytes.
         let (columns, sums, quarters) = unsafe {
             let vector = |r| _mm512_loadu_si512(row(r).as_ptr().cast());
             let rows: [__m512i; 16] = std::array::from_fn(|r| vector(r as i32));

@@ -1,11 +1,11 @@
-//! NEON: every aarch64 CPU. Three sets, which differ in how they multiply bytes
+//! NEON: every aarch64 CPU. Three tiers, which differ in how they multiply bytes
 //! ([`Bytes`]): plain ARMv8.0, `sdot` (ARMv8.2 option, 2018), `smmla` (ARMv8.6,
 //! 2021).
 //!
 //! Right under emulation; not measured on hardware.
 //!
 //! Methods are a few instructions, `#[inline(always)]` into the one function
-//! compiled for the set ([`Bytes::enter`]).
+//! compiled for the tier ([`Bytes::enter`]).
 
 mod bytes;
 

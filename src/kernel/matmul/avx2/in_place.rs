@@ -122,8 +122,7 @@ fn group<F: Decode, const M: usize>(
             }
         }
     }
-    let d = ops.halves_to_f32(ops.load_u16(&d));
-    let dmin = ops.halves_to_f32(ops.load_u16(&dmin));
+    let (d, dmin) = (F::to_f32(ops, &d), F::to_f32(ops, &dmin));
     let mut t = [ops.splat_f32(0.0); M];
     for (m, t) in t.iter_mut().enumerate() {
         let mut isum = sums32(ops, &isums[m]);

@@ -234,8 +234,8 @@ fn unpack<F: Decode>(
             }
         }
     }
-    for (halves, place) in [d, dmin].iter().zip(&mut entry[places.d..]) {
-        let floats = ops.halves_to_f32(ops.load_u16(halves));
+    for (bits, place) in [d, dmin].iter().zip(&mut entry[places.d..]) {
+        let floats = F::to_f32(ops, bits);
         ops.store_vector(ops.as_integers(floats), place);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! q[g][i]:     a cell: codes 16i .. 16i + 16 of rows 4g .. 4g + 4, in the order
-//!              that the set's instructions want (`Bytes::cell`)
+//!              that the tier's instructions want (`Bytes::cell`)
 //! scale[i][n], min[i][n]: of codes 16i .. 16i + 16 of row n
 //!
 //! isum[m][n] = Σ_i scale[i][n] · (cell i × activations)

@@ -7,7 +7,7 @@
 //! Two products u · a in an i16: 2 · MAX · 127, so [`Decode::ADDABLE`] such pairs
 //! can be added before they must be widened (Q4_K 8, Q5_K 4, Q6_K 2).
 
-use std::arch::x86_64::{__m128i, __m256i};
+use std::arch::x86_64::{__m128i, __m256, __m256i};
 
 use crate::quant::BlockFormat;
 use crate::simd::avx2::Ops;
@@ -45,8 +45,15 @@ pub(in crate::kernel::matmul::avx2) trait Decode:
         ops.splat16(1)
     }
 
-    /// `d` and `dmin` as half-precision bits.
+    /// The bits of `d` and `dmin` as they are stored.
     fn float_scales(block: &Self::Block) -> [u16; 2];
+
+    /// Such bits of eight blocks as numbers: of half precision if the format says nothing
+    /// else.
+    #[inline(always)]
+    fn to_f32(ops: Ops, bits: &[u16; 8]) -> __m256 {
+        ops.halves_to_f32(ops.load_u16(bits))
+    }
 }
 
 /// The `N` bytes at offset `at` of a block. Both are constants of the layout, so
