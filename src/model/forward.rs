@@ -8,63 +8,21 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::kernel::matmul::{Input, Product};
+use crate::kernel::matmul::Product;
 use crate::kernel::pool::Team;
 use crate::kernel::rope::{Place, RotaryTable};
-use crate::kv_cache::KvCache;
 use crate::quant;
 
 use super::layer::{Pass, multiply_one, norm_rows};
 use super::plan::{Ffn, LayerPlan, Mixer};
+pub(crate) use super::state::{Feed, State, Wanted};
 use super::transformer::Transformer;
-
-/// Tokens for one conversation.
-pub(crate) struct Feed<'a> {
-    pub cache: &'a mut KvCache,
-    pub tokens: &'a [u32],
-    pub wanted: Wanted,
-}
-
-/// What a [`Feed`] is computed for, beside its keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    None,
-    /// The logits after the last token.
-    Last,
-    /// The logits after every token.
-    All,
-    /// The hidden state of every token after the final norm: what the output
-    /// matrix would multiply.
-    Hidden,
-}
 
 /// The rows of a pass that get past the last layer.
 #[derive(Debug, Default)]
 struct WantedRows {
     logits: Vec<usize>,
     hidden: Vec<usize>,
-}
-
-/// Buffers of the forward pass, reused from call to call. The layers size those that
-/// they use.
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    /// `[rows, dim]`: the residual stream.
-    pub(super) x: Vec<f32>,
-    /// What the next matrices multiply.
-    pub(super) input: Input,
-    /// `[rows, heads · head_dim]`, `[rows, kv_heads · head_dim]` twice.
-    pub(super) q: Vec<f32>,
-    pub(super) k: Vec<f32>,
-    pub(super) v: Vec<f32>,
-    /// `[rows, ffn_dim]`: what the last matrix of a feed-forward network multiplies.
-    pub(super) gated: Vec<f32>,
-    /// One for each of the plan's ropes.
-    pub(super) rotary: Vec<RotaryTable>,
-    /// `[rows that want logits, n_vocab]`
-    pub logits: Vec<f32>,
-    /// `[rows that want hidden states, dim]`
-    pub hidden: Vec<f32>,
 }
 
 impl Transformer {
@@ -193,6 +151,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
 
     use super::*;
+    use crate::kernel::matmul::Input;
     use crate::kv_cache::KvType;
     use crate::model::Model;
 

@@ -5,6 +5,7 @@ mod digest;
 pub(crate) mod forward;
 mod layer;
 pub(crate) mod plan;
+mod state;
 pub(crate) mod transformer;
 
 use std::borrow::Cow;

@@ -3,8 +3,8 @@
 
 use crate::kernel::attention::{self as kernel, Prepare};
 use crate::kernel::matmul::Product;
-use crate::model::forward::State;
 use crate::model::plan::{Attention, HeadNorm};
+use crate::model::state::State;
 
 use super::{Pass, multiply_one};
 

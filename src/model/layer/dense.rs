@@ -1,8 +1,8 @@
 //! A gated feed-forward network.
 
 use crate::kernel::matmul::Product;
-use crate::model::forward::State;
 use crate::model::plan::Dense;
+use crate::model::state::State;
 
 use super::{Pass, multiply_one};
 

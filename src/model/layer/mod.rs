@@ -14,8 +14,8 @@ use crate::kernel::norm::RmsNorm;
 use crate::kernel::pool::Team;
 use crate::simd::Isa;
 
-use super::forward::{Feed, State};
 use super::plan::Norm;
+use super::state::{Feed, State};
 
 /// A forward pass on its way through the layers.
 pub(super) struct Pass<'p, 'f> {

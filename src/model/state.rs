@@ -1,0 +1,47 @@
+//! What a forward pass works on: the tokens of conversations, and buffers.
+
+use crate::kernel::matmul::Input;
+use crate::kernel::rope::RotaryTable;
+use crate::kv_cache::KvCache;
+
+/// Tokens for one conversation.
+pub(crate) struct Feed<'a> {
+    pub cache: &'a mut KvCache,
+    pub tokens: &'a [u32],
+    pub wanted: Wanted,
+}
+
+/// What a [`Feed`] is computed for, beside its keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    None,
+    /// The logits after the last token.
+    Last,
+    /// The logits after every token.
+    All,
+    /// The hidden state of every token after the final norm: what the output
+    /// matrix would multiply.
+    Hidden,
+}
+
+/// Buffers of the forward pass, reused from call to call. The layers size those that
+/// they use.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// `[rows, dim]`: the residual stream.
+    pub(super) x: Vec<f32>,
+    /// What the next matrices multiply.
+    pub(super) input: Input,
+    /// `[rows, heads · head_dim]`, `[rows, kv_heads · head_dim]` twice.
+    pub(super) q: Vec<f32>,
+    pub(super) k: Vec<f32>,
+    pub(super) v: Vec<f32>,
+    /// `[rows, ffn_dim]`: what the last matrix of a feed-forward network multiplies.
+    pub(super) gated: Vec<f32>,
+    /// One for each of the plan's ropes.
+    pub(super) rotary: Vec<RotaryTable>,
+    /// `[rows that want logits, n_vocab]`
+    pub logits: Vec<f32>,
+    /// `[rows that want hidden states, dim]`
+    pub hidden: Vec<f32>,
+}
