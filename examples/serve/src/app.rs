@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryOptions};
 use crate::schedule::{Scheduler, SchedulerOptions};
 use crate::store::Store;
+use crate::task::blocking;
 
 /// A running server.
 pub struct App {
@@ -32,15 +33,15 @@ impl App {
     /// One sentence: the store cannot be opened.
     pub async fn start(config: Config) -> Result<Self, String> {
         let (models, no_prune) = (config.models.clone(), config.no_prune);
-        let opened = tokio::task::spawn_blocking(move || {
-            let store = Store::open(&models, no_prune)?;
+        let opened = blocking(move || {
+            let store = Store::open(&models, no_prune).map_err(|error| error.to_string())?;
             if !no_prune && let Err(error) = store.prune(PRUNE_AGE) {
                 tracing::warn!(%error, "unneeded files were not removed");
             }
-            Ok::<_, crate::store::StoreError>(store)
+            Ok::<_, String>(store)
         });
-        let store = opened.await.map_err(|error| error.to_string())?;
-        let store = store.map_err(|error| format!("{}: {error}", config.models.display()))?;
+        let opened = opened.await;
+        let store = opened.map_err(|error| format!("{}: {error}", config.models.display()))?;
         let scheduler = Scheduler::new(SchedulerOptions {
             keep_alive: config.keep_alive,
             max_loaded: config.max_loaded,
@@ -57,7 +58,8 @@ impl App {
             ..RegistryOptions::default()
         })
         .map_err(|error| error.to_string())?;
-        Ok(App { config, store, scheduler, registry, metrics: Metrics::new() })
+        let metrics = Metrics::new(scheduler.clone());
+        Ok(App { config, store, scheduler, registry, metrics })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tramontane::KvType;
 
-use crate::schedule::KeepAlive;
+use crate::wire::{Address, KeepAlive};
 
 /// Settings of `serve`, as written: a flag comes before its variable. What cannot be
 /// read falls back to the default with a warning, as Ollama does it; what would change
@@ -55,6 +55,9 @@ pub struct ServeArgs {
     #[arg(long, env = "OLLAMA_DEBUG", value_name = "LEVEL", num_args = 0..=1,
         default_missing_value = "1")]
     pub debug: Option<String>,
+    /// How the log is written [default: text]
+    #[arg(long, env = "TRAMONTANE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// Threads per model [default: the physical cores that this process may use]
     #[arg(long, env = "OLLAMA_NUM_THREADS", value_name = "N")]
     pub num_threads: Option<String>,
@@ -90,6 +93,16 @@ pub struct ServeArgs {
     /// How long a request may take in all [default: no limit]
     #[arg(long, env = "TRAMONTANE_MAX_TIME", value_name = "DURATION")]
     pub max_time: Option<String>,
+}
+
+/// How the log is written.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Where the server listens.
@@ -139,8 +152,6 @@ pub struct Config {
     pub load_timeout: Option<Duration>,
     /// Whether unneeded files stay.
     pub no_prune: bool,
-    /// 0, 1 or 2.
-    pub debug: u8,
     /// Threads per model.
     pub threads: Option<usize>,
     /// Bytes for all models.
@@ -159,6 +170,17 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl ServeArgs {
+    /// How much the log says: 0, 1 or 2. The log begins before the other settings are
+    /// read, so that it has their warnings.
+    pub fn debug_level(&self) -> u8 {
+        match clean(self.debug.as_deref()).as_deref() {
+            Some("2") => 2,
+            text => u8::from(truth(text)),
+        }
+    }
+}
+
 impl Config {
     /// Reads `args`.
     ///
@@ -174,7 +196,7 @@ impl Config {
         };
         let keep_alive = text(&args.keep_alive);
         Ok(Config {
-            bind: bind(text(&args.host).as_deref())?,
+            bind: bind(text(&args.host).as_deref()),
             models: args
                 .models
                 .clone()
@@ -189,7 +211,6 @@ impl Config {
             kv_type: kv_type(text(&args.kv_cache_type).as_deref())?,
             load_timeout: load_timeout(text(&args.load_timeout).as_deref()),
             no_prune: truth(text(&args.no_prune).as_deref()),
-            debug: debug(text(&args.debug).as_deref()),
             threads: optional("OLLAMA_NUM_THREADS", &args.num_threads),
             memory: size("--memory", text(&args.memory).as_deref())?,
             files: args.files.clone(),
@@ -244,13 +265,6 @@ fn lenient<T, E: std::fmt::Display>(name: &str, value: Result<T, E>, default: T)
 /// Go's ParseBool; any other text is true.
 fn truth(text: Option<&str>) -> bool {
     !matches!(text, None | Some("0" | "f" | "F" | "false" | "FALSE" | "False"))
-}
-
-fn debug(text: Option<&str>) -> u8 {
-    match text {
-        Some("2") => 2,
-        text => u8::from(truth(text)),
-    }
 }
 
 fn list(text: Option<&str>) -> Vec<String> {
@@ -323,32 +337,17 @@ fn default_models() -> Result<PathBuf, String> {
     Ok(home.join(".ollama").join("models"))
 }
 
-/// Ollama's form of an address, §4 of the contract, and `unix:PATH`.
-fn bind(text: Option<&str>) -> Result<Bind, String> {
-    let Some(text) = text else { return Ok(Bind::Tcp("127.0.0.1".into(), 11434)) };
-    if let Some(path) = text.strip_prefix("unix:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return Ok(Bind::Unix(path.into()));
+fn bind(text: Option<&str>) -> Bind {
+    match Address::parse(text.unwrap_or("127.0.0.1:11434")) {
+        Address::Unix(path) => Bind::Unix(path),
+        Address::Tcp { host, port, has_port, .. } => Bind::Tcp(
+            match host.as_str() {
+                // As Go has it: a port alone is everybody's.
+                "" if has_port => "0.0.0.0".into(),
+                "" => "127.0.0.1".into(),
+                _ => host,
+            },
+            port,
+        ),
     }
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let port = match scheme {
-        "http" => 80,
-        "https" => 443,
-        _ => 11434,
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let (host, digits) = match authority.rsplit_once(':') {
-        // Several colons without brackets: an IPv6 address alone.
-        Some((host, digits)) if !host.contains(':') || host.ends_with(']') => (host, Some(digits)),
-        _ => (authority, None),
-    };
-    let port = digits.map_or(port, |digits| lenient("port of OLLAMA_HOST", digits.parse(), port));
-    let host = host.trim_matches(['[', ']']);
-    let host = match host {
-        // As Go has it: a port alone is everybody's.
-        "" if digits.is_some() => "0.0.0.0",
-        "" => "127.0.0.1",
-        host => host,
-    };
-    Ok(Bind::Tcp(host.into(), port))
 }

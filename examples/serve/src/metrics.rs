@@ -1,16 +1,17 @@
 //! Counts and times for Prometheus.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::fmt;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::answer::Done;
 use crate::schedule::Scheduler;
 
 /// A request's labels.
@@ -37,16 +38,24 @@ pub struct Metrics {
     model_bytes: Gauge<i64, AtomicI64>,
     kv_bytes: Gauge<i64, AtomicI64>,
     resident: Gauge<i64, AtomicI64>,
-    loads: Gauge<u64, AtomicU64>,
-    evictions: Gauge<u64, AtomicU64>,
-    refusals: Gauge<u64, AtomicU64>,
+    scheduler: Scheduler,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Metrics::new()
-    }
+/// Tokens of one answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens {
+    /// Of the prompt, computed.
+    pub computed: usize,
+    /// Of the prompt, computed before.
+    pub reused: usize,
+    /// Of the answer.
+    pub generated: usize,
+    /// Dropped for room.
+    pub dropped: usize,
 }
+
+/// The scheduler's own counters, read when somebody asks.
+struct Totals(Scheduler);
 
 /// 1 ms to 100 s, three steps per decade.
 const FIRST: [f64; 16] =
@@ -56,8 +65,8 @@ const BETWEEN: [f64; 14] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0];
 
 impl Metrics {
-    /// All at zero.
-    pub fn new() -> Self {
+    /// All at zero; what the scheduler counts is read from it.
+    pub fn new(scheduler: Scheduler) -> Self {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("tramontane"),
             requests: Family::default(),
@@ -73,9 +82,7 @@ impl Metrics {
             model_bytes: Gauge::default(),
             kv_bytes: Gauge::default(),
             resident: Gauge::default(),
-            loads: Gauge::default(),
-            evictions: Gauge::default(),
-            refusals: Gauge::default(),
+            scheduler,
         };
         metrics.register();
         metrics
@@ -108,9 +115,7 @@ impl Metrics {
         r.register_with_unit("models", "Memory that loaded models may take", b.clone(), models);
         r.register_with_unit("kv_cache", "Keys and values held", b.clone(), kv);
         r.register_with_unit("resident_memory", "Of this process", b, self.resident.clone());
-        r.register("model_loads_so_far", "Models loaded", self.loads.clone());
-        r.register("model_evictions_so_far", "Models evicted", self.evictions.clone());
-        r.register("refused_so_far", "Requests refused: queue full", self.refusals.clone());
+        r.register_collector(Box::new(Totals(self.scheduler.clone())));
     }
 
     /// A request was answered.
@@ -132,30 +137,49 @@ impl Metrics {
     }
 
     /// An answer ended well.
-    pub fn done(&self, done: &Done) {
-        self.prompt_tokens.inc_by((done.prompt_tokens - done.reused_tokens) as u64);
-        self.reused_tokens.inc_by(done.reused_tokens as u64);
-        self.generated_tokens.inc_by(done.generated_tokens as u64);
-        self.dropped_tokens.inc_by(done.dropped_tokens as u64);
+    pub fn done(&self, tokens: Tokens) {
+        self.prompt_tokens.inc_by(tokens.computed as u64);
+        self.reused_tokens.inc_by(tokens.reused as u64);
+        self.generated_tokens.inc_by(tokens.generated as u64);
+        self.dropped_tokens.inc_by(tokens.dropped as u64);
     }
 
     /// The text that Prometheus reads.
-    pub fn render(&self, scheduler: &Scheduler) -> String {
-        let loaded = scheduler.loaded();
+    pub fn render(&self) -> String {
+        let loaded = self.scheduler.loaded();
         self.loaded.set(loaded.len() as i64);
         self.model_bytes.set(loaded.iter().map(|model| model.size as i64).sum());
         self.kv_bytes.set(loaded.iter().map(|model| model.stats.kv_bytes as i64).sum());
         let in_engines: usize = loaded.iter().map(|model| model.stats.waiting).sum();
-        let totals = scheduler.totals();
-        self.queue.set((totals.waiting + in_engines) as i64);
-        self.loads.set(totals.loads);
-        self.evictions.set(totals.evictions);
-        self.refusals.set(totals.refusals);
+        self.queue.set((self.scheduler.totals().waiting + in_engines) as i64);
         self.resident.set(resident_bytes());
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl fmt::Debug for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Totals").field(&self.0.totals()).finish()
+    }
+}
+
+impl Collector for Totals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.0.totals();
+        let counters = [
+            ("model_loads", "Models loaded", totals.loads),
+            ("model_evictions", "Models evicted", totals.evictions),
+            ("refused_requests", "Requests refused: queue full", totals.refusals),
+        ];
+        for (name, help, count) in counters {
+            let counter = ConstCounter::new(count);
+            let descriptor = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(descriptor)?;
+        }
+        Ok(())
     }
 }
 
@@ -188,11 +212,14 @@ impl Drop for Stopwatch {
 
 /// Memory of this process that is in RAM; 0 where the system does not say.
 pub fn resident_bytes() -> i64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok());
-    // Pages of 4 KiB on every system that has this file and runs AVX; 16 KiB and 64 KiB
-    // ARM kernels exist, there the figure is too small.
-    pages.unwrap_or(0) * 4096
+    resident(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// `VmRSS` of `/proc/self/status`, which is in KiB whatever the size of a page.
+pub fn resident(status: &str) -> i64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
 }
 
 /// Nanoseconds for JSON.

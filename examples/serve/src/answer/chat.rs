@@ -5,12 +5,13 @@ use std::time::Instant;
 use tramontane::Model;
 
 use crate::app::Shared;
-use crate::catalog::{Settings, blocking};
-use crate::error::{ApiError, Result};
+use crate::catalog::Settings;
 use crate::prompt::Message;
+use crate::task::blocking;
+use crate::wire::{ApiError, Result, Think};
 
-use super::request::Think;
-use super::submit::{self, Prompt};
+use super::request::Prompt;
+use super::submit;
 use super::tokens::Prompter;
 use super::{Answer, Chat};
 

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 use tramontane::{EmbedOptions, Embedding, Model, Pending};
 
 use crate::app::Shared;
-use crate::catalog::blocking;
-use crate::error::{ApiError, Result};
-use crate::schedule::{KeepAlive, Lease};
+use crate::record::Record;
+use crate::schedule::Lease;
+use crate::task::compute;
+use crate::wire::{ApiError, KeepAlive, Result};
 
 use super::submit;
 use super::{Asked, Options};
@@ -65,7 +66,7 @@ pub async fn embed(app: &Shared, embed: Embed) -> Result<Embedded> {
     let lease = submit::acquire(app, &model, num_ctx, asked.keep_alive).await?;
     let load = arrived.elapsed();
     let (loaded, inputs) = (lease.model().clone(), embed.inputs);
-    let tokens = blocking(move || Ok(encode(&loaded, &inputs))).await?;
+    let tokens = compute(move || encode(&loaded, &inputs)).await?;
     let mut embedded = Embedded {
         model: embed.model,
         embeddings: Vec::with_capacity(tokens.len()),
@@ -79,6 +80,7 @@ pub async fn embed(app: &Shared, embed: Embed) -> Result<Embedded> {
             embedded.embeddings.push(cut(one.vector, embed.dimensions));
         }
     }
+    Record::current().read(embedded.prompt_tokens);
     embedded.total = arrived.elapsed();
     Ok(embedded)
 }
@@ -97,7 +99,7 @@ async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<
             return Err(ApiError::bad_request("the input length exceeds the context length"));
         }
         let reply = submit::engine(lease)?.embed(tokens, &options);
-        replies.push(reply.inspect_err(|error| submit::note(lease, error))?);
+        replies.push(reply.inspect_err(|error| lease.note(error))?);
     }
     let mut embeddings = Vec::with_capacity(inputs.len());
     for reply in replies {

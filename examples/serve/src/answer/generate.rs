@@ -5,12 +5,13 @@ use std::time::Instant;
 use tramontane::{EncodeOptions, Model};
 
 use crate::app::Shared;
-use crate::catalog::{LocalModel, Settings, blocking};
-use crate::error::{ApiError, Result};
+use crate::catalog::{LocalModel, Settings};
 use crate::prompt::{Message, PromptTemplate};
+use crate::task::blocking;
+use crate::wire::{ApiError, Result, Think};
 
-use super::request::Think;
-use super::submit::{self, Prompt};
+use super::request::Prompt;
+use super::submit;
 use super::tokens::Prompter;
 use super::{Answer, Asked};
 

@@ -16,6 +16,6 @@ pub use chat::chat;
 pub use embed::{Embed, Embedded, embed};
 pub use generate::{Generate, generate};
 pub use options::Options;
-pub use request::{Asked, Chat, Think};
+pub use request::{Asked, Chat};
 pub use stream::{Answer, Done, DoneReason, Logprob, Step, TopLogprob};
 pub use submit::{find, lease, load, unload};

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tramontane::{ContextFull, GenerateOptions, SamplerOptions};
 
-use crate::error::{ApiError, Result};
+use crate::wire::{ApiError, Result};
 
 use super::Asked;
 

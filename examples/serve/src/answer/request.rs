@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::prompt::Message;
-use crate::schedule::KeepAlive;
+use crate::wire::{KeepAlive, Think};
 
 /// What all requests have.
 #[derive(Debug, Clone)]
@@ -24,15 +24,6 @@ pub struct Asked {
     pub top_logprobs: usize,
     /// Whether the model is to think first.
     pub think: Option<Think>,
-}
-
-/// The field `think`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Think {
-    /// `false`
-    No,
-    /// `true`, or a level
-    Yes,
 }
 
 impl Asked {
@@ -58,4 +49,13 @@ pub struct Chat {
     pub asked: Asked,
     /// What was said, oldest first.
     pub messages: Vec<Message>,
+}
+
+/// A prompt as tokens.
+pub(super) struct Prompt {
+    pub tokens: Vec<u32>,
+    /// Messages that were left out of it.
+    pub dropped_messages: usize,
+    /// Whether the answer is a text of its own, not a continuation.
+    pub own_text: bool,
 }

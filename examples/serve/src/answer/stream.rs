@@ -1,17 +1,18 @@
 //! The events of an answer, and its figures.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tramontane::{FinishReason, Piece, Reply, Summary};
 
 use crate::app::Shared;
-use crate::error::ApiError;
-use crate::metrics::Stopwatch;
+use crate::metrics::{Stopwatch, Tokens};
+use crate::record::Record;
 use crate::schedule::Lease;
+use crate::wire::{ApiError, STOPPED};
 
-use super::Asked;
-use super::submit::Prompt;
+use super::request::{Asked, Prompt};
 
 /// A running answer. Dropping it cancels the work.
 pub struct Answer {
@@ -22,6 +23,8 @@ pub struct Answer {
     lease: Lease,
     stopwatch: Stopwatch,
     arrived: Instant,
+    /// Of the request, for its line in the log.
+    record: Arc<Record>,
     deadline: Option<Instant>,
     /// Turns true when the server ends and cannot wait.
     cut_off: watch::Receiver<bool>,
@@ -126,8 +129,11 @@ impl Answer {
         prompt: Prompt,
         arrived: Instant,
     ) -> Self {
+        let record = Record::current();
+        record.read(prompt.tokens.len());
         Answer {
             model: asked.model.clone(),
+            record,
             app: app.clone(),
             reply,
             lease,
@@ -176,7 +182,7 @@ impl Answer {
                     }
                 }
                 Some(Err(error)) => {
-                    super::submit::note(&self.lease, &error);
+                    self.lease.note(&error);
                     return Some(self.fail(error.into()));
                 }
                 None => return Some(self.done(self.reply.summary())),
@@ -199,7 +205,7 @@ impl Answer {
                 }
                 Some(Step::Done(done)) => return Ok((text, logprobs, *done)),
                 Some(Step::Failed(error)) => return Err(error),
-                None => return Err(ApiError::internal(crate::error::STOPPED)),
+                None => return Err(ApiError::internal(STOPPED)),
             }
         }
     }
@@ -207,6 +213,7 @@ impl Answer {
     /// A token came; often its text is not certain yet.
     fn piece(&mut self, piece: Piece) -> Option<Step> {
         self.stopwatch.token();
+        self.record.made_one();
         self.tokens.push(piece.token);
         let logprobs = match &piece.logprob {
             Some(own) if self.logprobs => vec![logprob(own, &piece.top_logprobs)],
@@ -241,7 +248,12 @@ impl Answer {
             dropped_messages: self.dropped_messages,
             context: std::mem::take(&mut self.tokens),
         };
-        self.app.metrics.done(&done);
+        self.app.metrics.done(Tokens {
+            computed: timings.prompt_tokens,
+            reused: timings.reused_tokens,
+            generated: timings.generated_tokens,
+            dropped: summary.dropped_tokens,
+        });
         Step::Done(Box::new(done))
     }
 

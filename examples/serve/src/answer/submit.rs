@@ -8,10 +8,14 @@ use tramontane::{Engine, Request};
 
 use crate::app::Shared;
 use crate::catalog::{self, LocalModel, Settings};
-use crate::error::{ApiError, Result};
-use crate::schedule::{KeepAlive, Lease, Want};
+use crate::record::Record;
+use crate::schedule::{Lease, Want};
+use crate::task::{blocking, compute};
+use crate::wire::{ApiError, KeepAlive, Result, STOPPED, Think};
 
-use super::{Answer, Asked, Options, Think};
+use super::options::Options;
+use super::request::{Asked, Prompt};
+use super::stream::Answer;
 
 /// A model that is ready for one request.
 pub(super) struct Ready {
@@ -20,20 +24,12 @@ pub(super) struct Ready {
     pub arrived: Instant,
 }
 
-/// A prompt as tokens.
-pub(super) struct Prompt {
-    pub tokens: Vec<u32>,
-    /// Messages that were left out of it.
-    pub dropped_messages: usize,
-    /// Whether the answer is a text of its own, not a continuation.
-    pub own_text: bool,
-}
-
 /// The model of that name.
 ///
 /// # Errors
 /// 404 `model 'X' not found`, 400 `invalid model name`.
 pub async fn find(app: &Shared, name: &str) -> Result<LocalModel> {
+    Record::current().model(name);
     let found = catalog::find(app, name).await?;
     found.ok_or_else(|| ApiError::not_found(format!("model '{name}' not found")))
 }
@@ -46,7 +42,7 @@ pub(super) async fn open(app: &Shared, asked: &Asked) -> Result<(LocalModel, Set
         return Err(ApiError::bad_request(text));
     }
     let (shared, entry) = (app.clone(), model.clone());
-    let settings = catalog::blocking(move || entry.settings(&shared.store)).await?;
+    let settings = blocking(move || entry.settings(&shared.store)).await?;
     Ok((model, settings))
 }
 
@@ -71,7 +67,7 @@ pub(super) async fn acquire(
 ) -> Result<Lease> {
     let details = {
         let (shared, model) = (app.clone(), model.clone());
-        catalog::blocking(move || Ok(model.details(&shared.store))).await?
+        compute(move || model.details(&shared.store)).await?
     };
     let info = json!({"digest": model.digest, "details": details});
     let want = Want { num_ctx, keep_alive, info };
@@ -99,20 +95,13 @@ pub(super) fn submit(app: &Shared, asked: &Asked, ready: Ready, prompt: Prompt) 
     let request = Request::new(prompt.tokens.clone(), options)
         .with_num_ctx(num_ctx)
         .with_own_text(prompt.own_text);
-    let reply = engine(&lease)?.submit(request).inspect_err(|error| note(&lease, error))?;
+    let reply = engine(&lease)?.submit(request).inspect_err(|error| lease.note(error))?;
     Ok(Answer::new(app, asked, lease, reply, prompt, arrived))
 }
 
 /// The engine of a lease.
 pub(super) fn engine(lease: &Lease) -> Result<&Engine> {
-    lease.engine().ok_or_else(|| ApiError::internal(crate::error::STOPPED))
-}
-
-/// An engine that has ended by itself is replaced.
-pub(super) fn note(lease: &Lease, error: &tramontane::Error) {
-    if matches!(error, tramontane::Error::Closed) {
-        lease.broken();
-    }
+    lease.engine().ok_or_else(|| ApiError::internal(STOPPED))
 }
 
 /// Whether a prompt of so many tokens can be answered.

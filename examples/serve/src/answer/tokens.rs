@@ -3,8 +3,8 @@
 
 use tramontane::{Chat, Ending, Model, Prompt};
 
-use crate::error::{ApiError, Result};
 use crate::prompt::{Message, PromptTemplate};
+use crate::wire::{ApiError, Result};
 
 /// The template in use.
 pub struct Prompter<'m> {

@@ -5,8 +5,8 @@ use serde_json::{Map, Value as Json, json};
 use tramontane::Gguf;
 use tramontane::gguf::{Array, Metadata, Value};
 
-use crate::error::{ApiError, Result};
 use crate::schedule::Source;
+use crate::wire::{ApiError, Result};
 
 /// The object `details` of lists.
 #[derive(Debug, Clone, Default, Serialize)]

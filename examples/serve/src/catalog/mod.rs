@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
 use crate::name::ModelName;
 use crate::schedule::Source;
-use crate::store::{Digest, Entry, Store};
+use crate::store::{Digest, Entry, Store, media};
+use crate::task::blocking;
+use crate::wire::{ApiError, Result};
 
 pub use facts::{Details, Facts};
 pub use recipe::Recipe;
-pub use settings::{ModelConfig, Settings, media};
+pub use settings::{ModelConfig, Settings};
 
 /// The name of the built-in model.
 pub const BUILTIN: &str = "storyteller:latest";
@@ -201,18 +202,4 @@ fn served_file(app: &Shared, name: &str) -> Option<PathBuf> {
     let served = app.config.files.iter().any(|file| file == path);
     let looks = name.ends_with(".gguf") && name.contains(std::path::MAIN_SEPARATOR);
     (served || (app.config.allow_paths && looks)).then(|| path.to_owned())
-}
-
-/// Runs what waits for the disk where it holds up nobody.
-///
-/// # Errors
-/// Its own; 500 if it panicked.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| {
-        tracing::error!(%error, "a task ended early");
-        Err(ApiError::internal("the server failed; its log says more"))
-    })
 }

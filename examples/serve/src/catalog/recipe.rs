@@ -4,13 +4,13 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{ApiError, Result};
 use crate::name::ModelName;
 use crate::prompt::Message;
 use crate::schedule::Source;
-use crate::store::{Digest, Layer, Manifest, Store, StoreError};
+use crate::store::{Digest, Layer, Manifest, Store, StoreError, media};
+use crate::wire::{ApiError, Result};
 
-use super::{Facts, LocalModel, ModelConfig, media};
+use super::{Facts, LocalModel, ModelConfig};
 
 /// What a model is made of.
 #[derive(Debug, Clone, Default)]

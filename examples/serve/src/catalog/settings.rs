@@ -3,33 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::{ApiError, Result};
 use crate::prompt::Message;
-use crate::store::{Digest, Entry, Store};
+use crate::store::{Digest, Entry, Store, media};
+use crate::wire::{ApiError, Result};
 
 use super::Details;
-
-/// The layers' types.
-pub mod media {
-    /// GGUF weights.
-    pub const MODEL: &str = "application/vnd.ollama.image.model";
-    /// A Go template.
-    pub const TEMPLATE: &str = "application/vnd.ollama.image.template";
-    /// Its old name.
-    pub const PROMPT: &str = "application/vnd.ollama.image.prompt";
-    /// The system text.
-    pub const SYSTEM: &str = "application/vnd.ollama.image.system";
-    /// Options, as JSON.
-    pub const PARAMS: &str = "application/vnd.ollama.image.params";
-    /// A conversation to begin with, as JSON.
-    pub const MESSAGES: &str = "application/vnd.ollama.image.messages";
-    /// A licence; may stand several times.
-    pub const LICENSE: &str = "application/vnd.ollama.image.license";
-    /// The config.
-    pub const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    /// The manifest itself.
-    pub const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-}
 
 /// Bytes of a text layer at most.
 const LARGEST: u64 = 4 << 20;

@@ -5,8 +5,10 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
-use super::Result;
 use crate::config::clean;
+use crate::wire::Address;
+
+use super::screen::Result;
 
 /// Bytes of one line of a stream.
 const LINE: usize = 8 << 20;
@@ -135,42 +137,22 @@ impl Client {
 /// # Errors
 /// One sentence.
 pub fn base(host: Option<&str>) -> Result<String> {
-    let host = host.unwrap_or("127.0.0.1:11434");
-    if host.starts_with("unix:") {
+    let text = host.unwrap_or("127.0.0.1:11434");
+    let Address::Tcp { scheme, host, port, path, .. } = Address::parse(text) else {
         return Err("OLLAMA_HOST names a Unix socket; this command line speaks TCP only. \
             Use curl --unix-socket, or let the server listen on a port"
             .into());
-    }
-    let (scheme, rest) = match host.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None if host == "ollama.com" => (Some("https"), host),
-        None => (None, host),
     };
-    let (authority, path) = match rest.find('/') {
-        Some(at) => (&rest[..at], rest[at..].trim_end_matches('/')),
-        None => (rest, ""),
-    };
-    let (name, port) = match authority.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
-            (name, port.parse().ok())
-        }
-        _ => (authority, None),
-    };
-    let usual = match scheme {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => 11434u16,
-    };
-    let name = match name.trim_matches(['[', ']']) {
+    let host = match host.as_str() {
         "" | "0.0.0.0" => "127.0.0.1".to_owned(),
         "::" => "[::1]".to_owned(),
         v6 if v6.contains(':') => format!("[{v6}]"),
-        name => name.to_owned(),
+        _ => host,
     };
-    let url = format!("{}://{name}:{}{path}", scheme.unwrap_or("http"), port.unwrap_or(usual));
+    let url = format!("{}://{host}:{port}{path}", scheme.as_deref().unwrap_or("http"));
     match reqwest::Url::parse(&url) {
         Ok(_) => Ok(url),
-        Err(error) => Err(format!("OLLAMA_HOST {host:?} is no address: {error}").into()),
+        Err(error) => Err(format!("OLLAMA_HOST {text:?} is no address: {error}").into()),
     }
 }
 

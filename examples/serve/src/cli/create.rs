@@ -5,13 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use super::Result;
+use crate::modelfile::Modelfile;
+use crate::store::Digest;
+
 use super::args::CreateArgs;
 use super::client::Client;
+use super::screen::Result;
 use super::transfer;
-use crate::modelfile::Modelfile;
 
 /// Makes a model.
 pub async fn create(client: &Client, args: &CreateArgs) -> Result {
@@ -121,17 +122,7 @@ async fn upload(client: &Client, path: &Path) -> Result<String> {
 fn hash(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let bar = transfer::bytes_bar("hashing the file", file.metadata()?.len());
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => {
-                hash.update(&buffer[..read]);
-                bar.inc(read as u64);
-            }
-        }
-    }
+    let digest = Digest::of_reader(&mut file, |read| bar.inc(read))?;
     bar.finish_and_clear();
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("sha256:{hex}"))
+    Ok(digest.to_string())
 }

@@ -2,6 +2,7 @@
 //! `verify` talks to a server, as Ollama's does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
+mod answer;
 pub mod args;
 pub mod client;
 mod create;
@@ -9,12 +10,12 @@ pub mod human;
 mod models;
 pub mod repl;
 pub mod run;
+mod screen;
 mod show;
 pub mod table;
 mod transfer;
 pub mod wrap;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,17 +23,8 @@ use clap::Parser;
 use args::{Args, Command};
 use client::Client;
 
-/// Any error, as one sentence.
-pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// Where a command writes: `out` is its result, `notes` is for people. Whether these are
-/// terminals decides about bars and colours.
-pub struct Screen<'a> {
-    /// Results.
-    pub out: &'a mut (dyn Write + Send),
-    /// Whether results are read by a person.
-    pub terminal: bool,
-}
+pub use answer::{Settings, figures};
+pub use screen::{Result, Screen, width};
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
@@ -105,8 +97,8 @@ fn client_runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 fn serve(args: &crate::config::ServeArgs) -> Result {
+    crate::log::install(args);
     let config = crate::config::Config::new(args)?;
-    log_to_stderr(config.debug);
     // Handlers only pass on what engines and disks do on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -116,23 +108,9 @@ fn serve(args: &crate::config::ServeArgs) -> Result {
     Ok(served?)
 }
 
-/// `RUST_LOG` decides, else the settings.
-fn log_to_stderr(debug: u8) {
-    let level = match debug {
-        0 => "info",
-        1 => "tramontane_serve=debug,info",
-        _ => "tramontane_serve=trace,debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
-    // Somebody else's log is as good.
-    let _ = log.try_init();
-}
-
 /// Both versions: a client and its server may differ.
 async fn version() -> Result {
-    let own = crate::ollama::OLLAMA_VERSION;
+    let own = crate::wire::OLLAMA_VERSION;
     match Client::from_env()?.version().await {
         Ok(server) => {
             println!("ollama version is {server}");

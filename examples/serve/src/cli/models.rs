@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Result, Screen, human, table};
+use super::screen::{Result, Screen};
+use super::{human, table, transfer};
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
@@ -107,7 +108,7 @@ pub fn verify(models: Option<PathBuf>) -> Result {
     let args = crate::config::ServeArgs { models, ..Default::default() };
     let folder = crate::config::Config::new(&args)?.models;
     let store = crate::store::Store::open(&folder, true)?;
-    let bar = super::transfer::bytes_bar("verifying", 0);
+    let bar = transfer::bytes_bar("verifying", 0);
     let report = store.verify(&mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);

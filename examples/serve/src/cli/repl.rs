@@ -4,9 +4,10 @@ use reqwest::Method;
 use rustyline::error::ReadlineError;
 use serde_json::{Value, json};
 
+use super::answer::{Settings, answer};
 use super::client::Client;
-use super::run::{Settings, answer};
-use super::{Result, Screen, models, show};
+use super::screen::{Result, Screen};
+use super::{models, show};
 
 /// What a line is.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::ShowArgs;
 use super::client::Client;
-use super::{Result, Screen};
+use super::screen::{Result, Screen};
 
 /// Shows a model, or one thing about it.
 pub async fn show(client: &Client, screen: &mut Screen<'_>, args: &ShowArgs) -> Result {

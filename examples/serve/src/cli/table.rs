@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::Result;
+use super::screen::Result;
 
 /// Prints a table.
 ///

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::Result;
 use super::client::{Client, Lines};
+use super::screen::Result;
 
 /// Fetches a model.
 pub async fn pull(client: &Client, model: &str, insecure: bool) -> Result {

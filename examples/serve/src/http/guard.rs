@@ -1,38 +1,50 @@
 //! What every request passes: origin, host, key, read-only mode; and what every answer
 //! gets: CORS headers, a count.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::app::Shared;
 use crate::config::Bind;
-use crate::error::ApiError;
+use crate::store::Digest;
+use crate::wire::ApiError;
 
+use super::access::Access;
 use super::origin;
-use super::routes::CHANGING;
+use super::request_log::Line;
+
+/// What it takes to decide.
+pub struct Guard {
+    /// The server.
+    pub app: Shared,
+    /// The route table's column.
+    pub access: HashMap<&'static str, Access>,
+}
 
 /// Lets a request pass, or answers it.
-pub async fn guard(State(app): State<Shared>, request: Request, next: Next) -> Response {
+pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     // The table's text, not the client's: labels must not grow with requests.
     let route = route.map_or("", MatchedPath::as_str).to_owned();
     let origin = foreign_origin(request.headers());
-    let mut response = match refuse(&app, &route, origin.as_deref(), &request) {
+    let line = Line::begin(&request);
+    let mut response = match guard.refuse(&route, origin.as_deref(), &request) {
         Some(refusal) => refusal,
-        None => run(&app, &route, request, next).await,
+        None => line.record().scope(run(&guard.app, &route, request, next)).await,
     };
     if let Some(origin) = origin {
-        allow_origin(&app, &origin, response.headers_mut());
+        allow_origin(&guard.app, &origin, response.headers_mut());
     }
-    app.metrics.request(&route, response.status().as_u16());
-    response
+    guard.app.metrics.request(&route, response.status().as_u16());
+    line.until_sent(response)
 }
 
 /// The handler's answer; 500 if it panicked.
@@ -48,41 +60,46 @@ async fn run(app: &Shared, route: &str, request: Request, next: Next) -> Respons
     }
 }
 
-fn refuse(app: &Shared, route: &str, origin: Option<&str>, request: &Request) -> Option<Response> {
-    let config = &app.config;
-    if let Some(origin) = origin {
-        if !origin::allowed(origin, &config.origins) {
+impl Guard {
+    fn refuse(&self, route: &str, origin: Option<&str>, request: &Request) -> Option<Response> {
+        let config = &self.app.config;
+        let access = self.access.get(route).copied().unwrap_or(Access::Use);
+        if let Some(origin) = origin {
+            if !origin::allowed(origin, &config.origins) {
+                return Some(StatusCode::FORBIDDEN.into_response());
+            }
+            if request.method() == Method::OPTIONS {
+                return Some(preflight());
+            }
+        }
+        let local = match &config.bind {
+            Bind::Tcp(host, _) => is_loopback(host),
+            Bind::Unix(_) => false,
+        };
+        if local && !origin::host_allowed(host(request)) {
             return Some(StatusCode::FORBIDDEN.into_response());
         }
         if request.method() == Method::OPTIONS {
-            return Some(preflight());
+            return Some(StatusCode::NO_CONTENT.into_response());
         }
+        if access != Access::Open
+            && !config.api_keys.is_empty()
+            && !has_key(request.headers(), &config.api_keys)
+        {
+            let text = "a valid API key is needed: Authorization: Bearer …";
+            return Some(error(route, StatusCode::UNAUTHORIZED, text));
+        }
+        if config.read_only && access == Access::Change && request.method() != Method::HEAD {
+            let text = "this server is read-only; models cannot be changed through it";
+            return Some(error(route, StatusCode::FORBIDDEN, text));
+        }
+        let encoding = request.headers().get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            let text = "compressed request bodies are not supported; send the body as it is";
+            return Some(error(route, StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        }
+        None
     }
-    let local = match &config.bind {
-        Bind::Tcp(host, _) => is_loopback(host),
-        Bind::Unix(_) => false,
-    };
-    if local && !origin::host_allowed(host(request)) {
-        return Some(StatusCode::FORBIDDEN.into_response());
-    }
-    if request.method() == Method::OPTIONS {
-        return Some(StatusCode::NO_CONTENT.into_response());
-    }
-    let open = matches!(route, "/" | "/healthz" | "/readyz");
-    if !open && !config.api_keys.is_empty() && !has_key(request.headers(), &config.api_keys) {
-        let text = "a valid API key is needed: Authorization: Bearer …";
-        return Some(error(route, StatusCode::UNAUTHORIZED, text));
-    }
-    if config.read_only && CHANGING.contains(&route) && request.method() != Method::HEAD {
-        let text = "this server is read-only; models cannot be changed through it";
-        return Some(error(route, StatusCode::FORBIDDEN, text));
-    }
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
-        let text = "compressed request bodies are not supported; send the body as it is";
-        return Some(error(route, StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-    }
-    None
 }
 
 /// An error in the form of the route's API.
@@ -150,10 +167,10 @@ fn has_key(headers: &HeaderMap, keys: &[String]) -> bool {
     });
     let other = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
     let Some(key) = bearer.or_else(other) else { return false };
-    let given = Sha256::digest(key.as_bytes());
+    let given = Digest::of(key.as_bytes());
     keys.iter()
         .fold(subtle::Choice::from(0), |found, key| {
-            found | Sha256::digest(key.as_bytes()).ct_eq(&given)
+            found | Digest::of(key.as_bytes()).bytes().ct_eq(given.bytes())
         })
         .into()
 }

@@ -1,5 +1,8 @@
 //! Every route.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, Uri, header};
@@ -10,71 +13,72 @@ use axum::routing::{MethodRouter, delete, get, head, post};
 use crate::app::Shared;
 use crate::{ollama, openai};
 
-use super::guard;
+use super::access::Access;
+use super::guard::{self, Guard};
 
-/// What the server answers to.
+/// What the server answers to, and who may ask it.
 #[rustfmt::skip]
-fn table() -> Vec<(&'static str, MethodRouter<Shared>)> {
+fn table() -> Vec<(&'static str, Access, MethodRouter<Shared>)> {
+    use Access::{Change, Open, Use};
     vec![
-        ("/",                      get(|| async { "Ollama is running" })),
-        ("/healthz",               get(|| async { "ok" })),
-        ("/readyz",                get(ready)),
-        ("/metrics",               get(metrics)),
+        ("/",                      Open,   get(|| async { "Ollama is running" })),
+        ("/healthz",               Open,   get(|| async { "ok" })),
+        ("/readyz",                Open,   get(ready)),
+        ("/metrics",               Use,    get(metrics)),
 
-        ("/api/version",           get(ollama::version)),
-        ("/api/status",            get(ollama::status)),
-        ("/api/tags",              get(ollama::tags)),
-        ("/api/ps",                get(ollama::ps)),
-        ("/api/show",              post(ollama::show)),
-        ("/api/generate",          post(ollama::generate)),
-        ("/api/chat",              post(ollama::chat)),
-        ("/api/embed",             post(ollama::embed)),
-        ("/api/embeddings",        post(ollama::embeddings)),
-        ("/api/tokenize",          post(ollama::tokenize)),
-        ("/api/detokenize",        post(ollama::detokenize)),
+        ("/api/version",           Use,    get(ollama::version)),
+        ("/api/status",            Use,    get(ollama::status)),
+        ("/api/tags",              Use,    get(ollama::tags)),
+        ("/api/ps",                Use,    get(ollama::ps)),
+        ("/api/show",              Use,    post(ollama::show)),
+        ("/api/generate",          Use,    post(ollama::generate)),
+        ("/api/chat",              Use,    post(ollama::chat)),
+        ("/api/embed",             Use,    post(ollama::embed)),
+        ("/api/embeddings",        Use,    post(ollama::embeddings)),
+        ("/api/tokenize",          Use,    post(ollama::tokenize)),
+        ("/api/detokenize",        Use,    post(ollama::detokenize)),
 
-        ("/api/pull",              post(ollama::pull)),
-        ("/api/push",              post(ollama::push)),
-        ("/api/create",            post(ollama::create)),
-        ("/api/copy",              post(ollama::copy)),
-        ("/api/delete",            delete(ollama::delete)),
-        ("/api/blobs/{digest}",    head(ollama::has_blob).merge(
-                                   post(ollama::put_blob).layer(DefaultBodyLimit::disable()))),
+        ("/api/pull",              Change, post(ollama::pull)),
+        ("/api/push",              Change, post(ollama::push)),
+        ("/api/create",            Change, post(ollama::create)),
+        ("/api/copy",              Change, post(ollama::copy)),
+        ("/api/delete",            Change, delete(ollama::delete)),
+        ("/api/blobs/{digest}",    Change, head(ollama::has_blob).merge(
+                                           post(ollama::put_blob).layer(DefaultBodyLimit::disable()))),
 
-        ("/v1/chat/completions",   post(openai::chat_completions)),
-        ("/v1/completions",        post(openai::completions)),
-        ("/v1/embeddings",         post(openai::embeddings)),
-        ("/v1/models",             get(openai::models)),
-        ("/v1/models/{*model}",    get(openai::model)),
-        ("/v1/responses",          post(openai::responses)),
-        ("/v1/messages",           post(openai::messages)),
+        ("/v1/chat/completions",   Use,    post(openai::chat_completions)),
+        ("/v1/completions",        Use,    post(openai::completions)),
+        ("/v1/embeddings",         Use,    post(openai::embeddings)),
+        ("/v1/models",             Use,    get(openai::models)),
+        ("/v1/models/{*model}",    Use,    get(openai::model)),
+        ("/v1/responses",          Use,    post(openai::responses)),
+        ("/v1/messages",           Use,    post(openai::messages)),
     ]
 }
-
-/// The routes that change the store: a read-only server refuses them.
-pub const CHANGING: [&str; 6] =
-    ["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/{digest}"];
 
 /// The whole server, without a socket.
 pub fn router(app: Shared) -> Router {
     let mut router = Router::new();
-    for (path, methods) in table() {
+    let mut access = HashMap::new();
+    for (path, needs, methods) in table() {
         router = router.route(path, methods);
+        access.insert(path, needs);
     }
+    let guard = Arc::new(Guard { app: app.clone(), access });
     router
         .fallback(unknown)
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed")
         })
         .layer(DefaultBodyLimit::max(app.config.limits.body))
-        .layer(from_fn_with_state(app.clone(), guard::guard))
+        .layer(from_fn_with_state(guard, guard::guard))
         .with_state(app)
 }
 
 /// A path with a slash too many is sent where it belongs.
 async fn unknown(method: axum::http::Method, uri: Uri) -> Response {
     let path = uri.path().trim_end_matches('/');
-    if path.len() < uri.path().len() && table().iter().any(|(known, _)| *known == path) {
+    if path.len() < uri.path().len() && table().iter().any(|(known, ..)| *known == path) {
         let status = match method {
             axum::http::Method::GET => StatusCode::MOVED_PERMANENTLY,
             _ => StatusCode::TEMPORARY_REDIRECT,
@@ -94,5 +98,5 @@ async fn ready(State(app): State<Shared>) -> Response {
 
 async fn metrics(State(app): State<Shared>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.render(&app.scheduler)).into_response()
+    ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
 }

@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::app::Shared;
-use crate::catalog::blocking;
-use crate::error::{ApiError, Result};
 use crate::store::{Digest, Store, StoreError};
+use crate::task::{blocking, compute};
+use crate::wire::{ApiError, Result};
 
 /// Whether the blob is there.
 ///
@@ -37,7 +37,7 @@ pub async fn put_blob(
 ) -> Result<StatusCode> {
     let digest = parse(&digest)?;
     let (store, known) = (app.store.clone(), digest);
-    if blocking(move || Ok(store.blob(&known).is_some())).await? {
+    if compute(move || store.blob(&known).is_some()).await? {
         return Ok(StatusCode::OK);
     }
     // A few chunks between the network and the disk.

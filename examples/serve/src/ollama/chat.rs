@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use crate::answer::{self, Chat};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::Body;
 use crate::prompt::Message;
+use crate::wire::{ApiError, Body, Result};
 
 use super::fields;
 use super::lines::{self, Form};
@@ -47,7 +46,7 @@ fn message(value: Value, model: &str) -> Result<Message> {
             return Err(ApiError::bad_request(format!(
                 "json: cannot unmarshal {} into Go struct field ChatRequest.messages of type \
                  api.Message",
-                crate::http::go_kind(&other)
+                crate::wire::go_kind(&other)
             )));
         }
     };

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::app::Shared;
 use crate::catalog::{self, Recipe};
-use crate::error::{ApiError, Result};
-use crate::http::Body;
 use crate::name::ModelName;
 use crate::prompt::{Message, PromptTemplate};
 use crate::store::Digest;
+use crate::task::blocking;
+use crate::wire::{ApiError, Body, Result};
 
 use super::fields;
 use super::transfer::{self, Sink};
@@ -39,7 +39,7 @@ async fn make(app: &Shared, sink: &Sink, name: ModelName, mut recipe: Recipe) ->
         recipe.base = base(app, sink, &from).await?;
     }
     let (app, told) = (app.clone(), sink.clone());
-    catalog::blocking(move || {
+    blocking(move || {
         recipe.make(&app.store, &name, app.config.no_prune, &|status| told.status(status))
     })
     .await?;

@@ -8,11 +8,8 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Asked, Embed};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body};
 use crate::metrics::nanos;
-
-use super::fields;
+use crate::wire::{self, ApiError, Body, KeepAlive, Result};
 
 /// Vectors of one text or several.
 ///
@@ -28,10 +25,10 @@ pub async fn embed(State(app): State<Shared>, bytes: Bytes) -> Result<Response> 
     };
     if embed.inputs.is_empty() {
         load(&app, &embed).await?;
-        return Ok(http::json(&json!({"model": embed.model, "embeddings": []})));
+        return Ok(wire::json(&json!({"model": embed.model, "embeddings": []})));
     }
     let done = answer::embed(&app, embed).await.map_err(not_found)?;
-    Ok(http::json(&json!({
+    Ok(wire::json(&json!({
         "model": done.model,
         "embeddings": done.embeddings,
         "total_duration": nanos(done.total),
@@ -53,11 +50,11 @@ pub async fn embeddings(State(app): State<Shared>, bytes: Bytes) -> Result<Respo
     }
     if prompt.is_empty() {
         load(&app, &embed).await?;
-        return Ok(http::json(&json!({"embedding": []})));
+        return Ok(wire::json(&json!({"embedding": []})));
     }
     let done = answer::embed(&app, Embed { inputs: vec![prompt], ..embed }).await;
     let mut done = done.map_err(not_found)?;
-    Ok(http::json(&json!({"embedding": done.embeddings.pop().unwrap_or_default()})))
+    Ok(wire::json(&json!({"embedding": done.embeddings.pop().unwrap_or_default()})))
 }
 
 fn read(body: &mut Body) -> Result<Embed> {
@@ -66,7 +63,7 @@ fn read(body: &mut Body) -> Result<Embed> {
         inputs: Vec::new(),
         truncate: true,
         dimensions: 0,
-        keep_alive: fields::keep_alive(body)?,
+        keep_alive: KeepAlive::take(body)?,
         options: body.object("options")?.unwrap_or_default(),
     })
 }

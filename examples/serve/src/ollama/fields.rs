@@ -1,12 +1,10 @@
 //! The fields that generate and chat share.
 
-use axum::http::StatusCode;
 use serde_json::Value;
 
-use crate::answer::{Asked, Think};
-use crate::error::{ApiError, Result};
-use crate::http::Body;
-use crate::schedule::KeepAlive;
+use crate::answer::Asked;
+use crate::record::Record;
+use crate::wire::{ApiError, Body, KeepAlive, Result, Think};
 
 /// Reads them; `stream` with them.
 ///
@@ -17,43 +15,16 @@ pub fn asked(body: &mut Body) -> Result<(Asked, bool)> {
     let top_logprobs = usize::try_from(top_logprobs).ok().filter(|&count| count <= 20);
     let asked = Asked {
         options: body.object("options")?.unwrap_or_default(),
-        keep_alive: keep_alive(body)?,
+        keep_alive: KeepAlive::take(body)?,
         truncate: body.flag("truncate")?.unwrap_or(true),
         shift: body.flag("shift")?.unwrap_or(true),
         logprobs: body.flag("logprobs")?.unwrap_or(false) || top_logprobs.is_some_and(|n| n > 0),
         top_logprobs: top_logprobs
             .ok_or_else(|| ApiError::bad_request("top_logprobs must be between 0 and 20"))?,
-        think: think(body)?,
+        think: Think::take(body)?,
         ..Asked::of(body.text("model")?.unwrap_or_default())
     };
     Ok((asked, body.flag("stream")?.unwrap_or(true)))
-}
-
-/// How long the model stays.
-///
-/// # Errors
-/// 400 with Go's text.
-pub fn keep_alive(body: &mut Body) -> Result<Option<KeepAlive>> {
-    let value = body.take("keep_alive");
-    value.map(|value| KeepAlive::from_json(&value)).transpose().map_err(ApiError::bad_request)
-}
-
-fn think(body: &mut Body) -> Result<Option<Think>> {
-    let expected = r#""high", "medium", "low", "max", true, or false"#;
-    match body.take("think") {
-        None => Ok(None),
-        Some(Value::Bool(false)) => Ok(Some(Think::No)),
-        Some(Value::Bool(true)) => Ok(Some(Think::Yes)),
-        Some(Value::String(level)) => match level.as_str() {
-            "high" | "medium" | "low" | "max" => Ok(Some(Think::Yes)),
-            _ => Err(ApiError::bad_request(format!(
-                "invalid think value: {level:?} (must be {expected})"
-            ))),
-        },
-        Some(_) => {
-            Err(ApiError::bad_request(format!("think must be a boolean or string ({expected})")))
-        }
-    }
 }
 
 /// Refuses what is not there yet, so that nobody believes it was done.
@@ -97,7 +68,9 @@ pub fn model(body: &mut Body) -> Result<String> {
         None => body.text("name")?,
     };
     let model = model.filter(|name| !name.trim().is_empty());
-    model.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "model is required"))
+    let model = model.ok_or_else(|| ApiError::bad_request("model is required"))?;
+    Record::current().model(&model);
+    Ok(model)
 }
 
 /// Whether a field asks for the model to go at once.

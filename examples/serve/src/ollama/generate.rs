@@ -6,8 +6,7 @@ use axum::response::Response;
 
 use crate::answer::{self, Asked, Generate};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::Body;
+use crate::wire::{ApiError, Body, Result};
 
 use super::fields;
 use super::lines::{self, Form};

@@ -4,9 +4,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, Done, Logprob, Step};
-use crate::error::Result;
-use crate::http;
 use crate::metrics::nanos;
+use crate::wire::{self, Result};
 
 /// How a route writes text into its lines.
 #[derive(Clone, Copy)]
@@ -35,7 +34,7 @@ async fn streamed(mut answer: Answer, form: Form) -> Result<Response> {
         first => first,
     };
     let state = (answer, first);
-    Ok(http::ndjson(http::unfold(state, move |(mut answer, first)| async move {
+    Ok(wire::ndjson(wire::unfold(state, move |(mut answer, first)| async move {
         let step = match first {
             Some(step) => step,
             None => answer.next().await?,
@@ -66,14 +65,14 @@ async fn whole(answer: Answer, form: Form) -> Result<Response> {
     let mut object = head(&model, form, text, true);
     add_figures(&mut object, done, form);
     add_logprobs(&mut object, &logprobs);
-    Ok(http::json(&object))
+    Ok(wire::json(&object))
 }
 
 /// A line without a text to tell, such as of a model that was loaded.
 pub fn without_text(model: &str, form: Form, reason: &str) -> Response {
     let mut line = head(model, form, String::new(), true);
     line.insert("done_reason".into(), reason.into());
-    http::json(&line).into_response()
+    wire::json(&line).into_response()
 }
 
 fn head(model: &str, form: Form, text: String, done: bool) -> Map<String, Value> {

@@ -8,21 +8,18 @@ use serde_json::{Value, json};
 
 use crate::app::Shared;
 use crate::catalog;
-use crate::error::Result;
-use crate::http;
-
-/// The version that clients compare with what they need: that of the contract.
-pub const OLLAMA_VERSION: &str = "0.32.0";
+use crate::task::compute;
+use crate::wire::{self, Result};
 
 /// Ollama's version as far as clients care, and our own.
 pub async fn version() -> Response {
     let own = env!("CARGO_PKG_VERSION");
-    http::json(&json!({"version": OLLAMA_VERSION, "tramontane": own}))
+    wire::json(&json!({"version": wire::OLLAMA_VERSION, "tramontane": own}))
 }
 
 /// There is no cloud.
 pub async fn status() -> Response {
-    http::json(&json!({"cloud": {"disabled": true, "source": "config"}}))
+    wire::json(&json!({"cloud": {"disabled": true, "source": "config"}}))
 }
 
 /// The models on disk.
@@ -32,7 +29,7 @@ pub async fn status() -> Response {
 pub async fn tags(State(app): State<Shared>) -> Result<Response> {
     let models = catalog::list(&app).await?;
     let shared = app.clone();
-    let models = catalog::blocking(move || {
+    let models = compute(move || {
         let one = |model: &catalog::LocalModel| {
             json!({
                 "name": model.name,
@@ -43,9 +40,9 @@ pub async fn tags(State(app): State<Shared>) -> Result<Response> {
                 "details": model.details(&shared.store),
             })
         };
-        Ok(models.iter().map(one).collect::<Vec<Value>>())
+        models.iter().map(one).collect::<Vec<Value>>()
     });
-    Ok(http::json(&json!({"models": models.await?})))
+    Ok(wire::json(&json!({"models": models.await?})))
 }
 
 /// The models in memory, those that stay longest first.
@@ -64,7 +61,7 @@ pub async fn ps(State(app): State<Shared>) -> Response {
             "context_length": model.num_ctx,
         })
     };
-    http::json(&json!({"models": loaded.iter().map(one).collect::<Vec<_>>()}))
+    wire::json(&json!({"models": loaded.iter().map(one).collect::<Vec<_>>()}))
 }
 
 /// What clients show as "Forever": about 292 years, as Ollama's.

@@ -5,10 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::app::Shared;
-use crate::catalog;
-use crate::error::{ApiError, Result};
-use crate::http::Body;
 use crate::name::ModelName;
+use crate::task::blocking;
+use crate::wire::{ApiError, Body, Result};
 
 use super::fields;
 
@@ -25,7 +24,7 @@ pub async fn copy(State(app): State<Shared>, bytes: Bytes) -> Result<StatusCode>
         name.map_err(|_| ApiError::bad_request(format!("{what} {text:?} is invalid")))
     };
     let (from, to) = (name("source", &source)?, name("destination", &destination)?);
-    catalog::blocking(move || {
+    blocking(move || {
         let found = app.store.find(&from).map_err(store_error)?;
         if found.is_none() {
             return Err(ApiError::not_found(format!("model {source:?} not found")));
@@ -45,7 +44,7 @@ pub async fn delete(State(app): State<Shared>, bytes: Bytes) -> Result<StatusCod
     let model = fields::model(&mut body)?;
     let name = ModelName::parse(&model)
         .map_err(|_| ApiError::bad_request(format!("name {model:?} is invalid")))?;
-    catalog::blocking(move || match app.store.delete(&name).map_err(store_error)? {
+    blocking(move || match app.store.delete(&name).map_err(store_error)? {
         Some(_) => Ok(StatusCode::OK),
         None => Err(ApiError::not_found(format!("model '{model}' not found"))),
     })

@@ -18,7 +18,7 @@ pub use chat::chat;
 pub use create::create;
 pub use embed::{embed, embeddings};
 pub use generate::generate;
-pub use list::{OLLAMA_VERSION, ps, status, tags, version};
+pub use list::{ps, status, tags, version};
 pub use manage::{copy, delete};
 pub use show::show;
 pub use tokens::{detokenize, tokenize};

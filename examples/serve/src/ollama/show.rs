@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::app::Shared;
 use crate::catalog::{self, Facts, LocalModel, Settings};
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body};
 use crate::modelfile;
 use crate::name::ModelName;
 use crate::prompt::PromptTemplate;
 use crate::schedule::Source;
+use crate::task::blocking;
+use crate::wire::{self, ApiError, Body, Result};
 
 use super::fields;
 use super::list::local_time;
@@ -31,13 +31,13 @@ pub async fn show(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
         let short = ModelName::parse(&name).map_or_else(|_| name.clone(), |name| name.short());
         ApiError::not_found(format!("model '{short}' not found"))
     })?;
-    let about = catalog::blocking(move || {
+    let about = blocking(move || {
         let mut settings = model.settings(&app.store)?;
         settings.system = system.or(settings.system);
         settings.params.extend(options);
         describe(&app, &model, &settings, verbose)
     });
-    Ok(http::json(&about.await?))
+    Ok(wire::json(&about.await?))
 }
 
 fn describe(app: &Shared, model: &LocalModel, s: &Settings, verbose: bool) -> Result<Value> {

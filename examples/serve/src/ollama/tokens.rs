@@ -8,9 +8,8 @@ use tramontane::EncodeOptions;
 
 use crate::answer::{self, Asked};
 use crate::app::Shared;
-use crate::catalog::blocking;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body};
+use crate::task::compute;
+use crate::wire::{self, ApiError, Body, KeepAlive, Result};
 
 use super::fields;
 
@@ -29,10 +28,10 @@ pub async fn tokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
     let encoding = EncodeOptions::default()
         .with_bos(body.flag("add_bos")?.unwrap_or(false))
         .with_special(body.flag("special")?.unwrap_or(false));
-    let keep_alive = fields::keep_alive(&mut body)?;
+    let keep_alive = KeepAlive::take(&mut body)?;
     let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
-    let tokens = blocking(move || Ok(lease.model().tokenizer().encode(&content, encoding))).await?;
-    Ok(http::json(&json!({"model": model, "tokens": tokens, "count": tokens.len()})))
+    let tokens = compute(move || lease.model().tokenizer().encode(&content, encoding)).await?;
+    Ok(wire::json(&json!({"model": model, "tokens": tokens, "count": tokens.len()})))
 }
 
 /// `{"model", "tokens"}` → `{"content"}`.
@@ -43,7 +42,7 @@ pub async fn detokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Respo
     let mut body = Body::parse("DetokenizeRequest", &bytes)?;
     let model = fields::model(&mut body)?;
     let list = body.list("tokens", "int")?.unwrap_or_default();
-    let keep_alive = fields::keep_alive(&mut body)?;
+    let keep_alive = KeepAlive::take(&mut body)?;
     let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
     let n_vocab = lease.model().n_vocab() as u64;
     let token = |value: &serde_json::Value| match value.as_u64().filter(|&id| id < n_vocab) {
@@ -53,7 +52,6 @@ pub async fn detokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Respo
         ))),
     };
     let tokens: Vec<u32> = list.iter().map(token).collect::<Result<_>>()?;
-    let content =
-        blocking(move || Ok(lease.model().tokenizer().decode_with_special(&tokens))).await?;
-    Ok(http::json(&json!({"model": model, "content": content})))
+    let content = compute(move || lease.model().tokenizer().decode_with_special(&tokens)).await?;
+    Ok(wire::json(&json!({"model": model, "content": content})))
 }

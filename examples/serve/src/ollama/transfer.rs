@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body};
 use crate::name::ModelName;
 use crate::registry::Progress;
+use crate::wire::{self, ApiError, Body, Result};
 
 use super::fields;
 
@@ -93,10 +92,10 @@ where
         while let Ok(line) = lines.try_recv() {
             last = line;
         }
-        return Ok(http::json(&last));
+        return Ok(wire::json(&last));
     }
     let state = Told { work: Some(work.boxed()), lines, failure: None };
-    Ok(http::ndjson(http::unfold(state, |mut told| async move {
+    Ok(wire::ndjson(wire::unfold(state, |mut told| async move {
         let line = told.next().await?;
         Some((line, told))
     })))

@@ -5,11 +5,10 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::answer::{self, Chat, Done, DoneReason, Step, Think};
+use crate::answer::{self, Chat, Done, DoneReason, Step};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body, Event};
 use crate::prompt::Message;
+use crate::wire::{self, ApiError, Body, Event, Result, Think};
 
 use super::error::AnthropicError;
 use super::shared::add_cut;
@@ -46,7 +45,7 @@ pub async fn messages(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
         return Ok(stream::send(answer, Events::new(head, prompt_tokens)).await?);
     }
     let (text, _, done) = answer.whole().await?;
-    Ok(http::json(&head.whole(&text, &done)))
+    Ok(wire::json(&head.whole(&text, &done)))
 }
 
 /// Reads a request.

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Asked, Chat, Done, Logprob, Step};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body, Event};
+use crate::wire::{self, ApiError, Body, Event, Result};
 
 use super::error::OpenAiError;
 use super::shared::{Head, add_cut, logprobs, usage};
@@ -48,7 +47,7 @@ pub async fn chat_completions(
         return Ok(stream::send(answer, Chunks::new(head, include_usage)).await?);
     }
     let (text, logprobs, done) = answer.whole().await?;
-    Ok(http::json(&whole(&head, &text, &logprobs, &done)))
+    Ok(wire::json(&whole(&head, &text, &logprobs, &done)))
 }
 
 /// Reads a request.

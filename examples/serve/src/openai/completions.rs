@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Done, Generate, Logprob, Step};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body, Event};
+use crate::wire::{self, ApiError, Body, Event, Result};
 
 use super::error::OpenAiError;
 use super::options;
@@ -41,7 +40,7 @@ pub async fn completions(State(app): State<Shared>, bytes: Bytes) -> Result<Resp
         return Ok(stream::send(answer, Chunks::new(head, include_usage)).await?);
     }
     let (text, logprobs, done) = answer.whole().await?;
-    Ok(http::json(&whole(&head, &text, &logprobs, &done)))
+    Ok(wire::json(&whole(&head, &text, &logprobs, &done)))
 }
 
 /// Reads a request.

@@ -3,9 +3,8 @@
 
 use serde_json::Value;
 
-use crate::error::{ApiError, Result};
-use crate::http::Body;
 use crate::prompt::Message;
+use crate::wire::{ApiError, Body, Result, go_type};
 
 use super::unsupported;
 
@@ -90,15 +89,4 @@ fn refuse(kind: &str) -> ApiError {
         ),
         None => format!("unknown type {kind:?} of a part of a message; \"text\" is supported"),
     })
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }

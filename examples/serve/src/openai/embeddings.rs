@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Embed, Embedded};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body};
+use crate::wire::{self, ApiError, Body, Result};
 
 use super::error::OpenAiError;
 use super::options;
@@ -32,7 +31,7 @@ pub struct Request {
 pub async fn embeddings(State(app): State<Shared>, bytes: Bytes) -> Result<Response, OpenAiError> {
     let Request { embed, base64 } = read(&bytes)?;
     let done = answer::embed(&app, embed).await?;
-    Ok(http::json(&list(done, base64)))
+    Ok(wire::json(&list(done, base64)))
 }
 
 /// Reads a request.

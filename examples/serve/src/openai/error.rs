@@ -4,8 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::error::ApiError;
-use crate::http::json_with;
+use crate::wire::{ApiError, json_with};
 
 use super::id;
 

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use crate::answer;
 use crate::app::Shared;
 use crate::catalog::{self, LocalModel};
-use crate::error::Result;
-use crate::http;
+use crate::wire::{self, Result};
 
 use super::error::OpenAiError;
 use super::id;
@@ -20,7 +19,7 @@ use super::id;
 pub async fn models(State(app): State<Shared>) -> Result<Response, OpenAiError> {
     let models = catalog::list(&app).await?;
     let data: Vec<_> = models.iter().map(|model| object(model, &model.name)).collect();
-    Ok(http::json(&json!({"object": "list", "data": data})))
+    Ok(wire::json(&json!({"object": "list", "data": data})))
 }
 
 /// One model. The name is the rest of the path: names have slashes.
@@ -32,7 +31,7 @@ pub async fn model(
     Path(name): Path<String>,
 ) -> Result<Response, OpenAiError> {
     let model = answer::find(&app, &name).await?;
-    Ok(http::json(&object(&model, &name)))
+    Ok(wire::json(&object(&model, &name)))
 }
 
 fn object(model: &LocalModel, name: &str) -> Value {

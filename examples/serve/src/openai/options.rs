@@ -3,10 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::answer::{Asked, Think};
-use crate::error::{ApiError, Result};
-use crate::http::Body;
-use crate::schedule::KeepAlive;
+use crate::answer::Asked;
+use crate::wire::{ApiError, Body, KeepAlive, Result, Think};
 
 /// What a field holds.
 #[derive(Clone, Copy)]
@@ -79,7 +77,7 @@ pub fn asked(body: &mut Body, fields: &[Field]) -> Result<Asked> {
     let think = think(body)?;
     Ok(Asked {
         options,
-        keep_alive: keep_alive(body)?,
+        keep_alive: KeepAlive::take(body)?,
         truncate: body.flag("truncate")?.unwrap_or(true),
         shift: body.flag("shift")?.unwrap_or(true),
         think,
@@ -114,42 +112,16 @@ fn texts(body: &mut Body, name: &str) -> Result<Option<Vec<String>>> {
     Ok(Some(list).filter(|list| !list.is_empty()))
 }
 
-/// How long the model stays in memory.
-///
-/// # Errors
-/// 400 with Go's text.
-pub fn keep_alive(body: &mut Body) -> Result<Option<KeepAlive>> {
-    let value = body.take("keep_alive");
-    value.map(|value| KeepAlive::from_json(&value)).transpose().map_err(ApiError::bad_request)
-}
-
 /// `think` as in Ollama's API, or an effort: `none` or more.
 fn think(body: &mut Body) -> Result<Option<Think>> {
-    let flag = match body.take("think") {
-        None => None,
-        Some(Value::Bool(true)) => Some(Think::Yes),
-        Some(Value::Bool(false)) => Some(Think::No),
-        Some(Value::String(level)) => Some(effort(&level)?),
-        Some(_) => return Err(ApiError::bad_request("think must be a boolean or a level")),
-    };
+    let flag = Think::take(body)?;
     let nested = body.object("reasoning")?.and_then(|mut map| map.shift_remove("effort"));
     let level = match body.take("reasoning_effort").or(nested) {
         None | Some(Value::Null) => return Ok(flag),
         Some(Value::String(level)) => level,
         Some(other) => return Err(body.wrong(&other, "reasoning_effort", "string")),
     };
-    effort(&level).map(Some)
-}
-
-fn effort(level: &str) -> Result<Think> {
-    match level {
-        "none" => Ok(Think::No),
-        "minimal" | "low" | "medium" | "high" | "xhigh" | "ultra" | "max" => Ok(Think::Yes),
-        _ => Err(ApiError::bad_request(format!(
-            "invalid reasoning value: '{level}' (must be \"high\", \"medium\", \"low\", \"max\", \
-             or \"none\")"
-        ))),
-    }
+    Think::from_effort(&level).map(Some)
 }
 
 /// How many alternatives of each token; 0 to 20.

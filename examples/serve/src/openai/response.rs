@@ -5,8 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::answer::{Done, DoneReason, Logprob, Step};
-use crate::error::ApiError;
-use crate::http::Event;
+use crate::wire::{ApiError, Event};
 
 use super::id;
 use super::shared::{add_cut, logprobs};

@@ -7,9 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{self, Asked, Chat};
 use crate::app::Shared;
-use crate::error::{ApiError, Result};
-use crate::http::{self, Body};
 use crate::prompt::Message;
+use crate::wire::{self, ApiError, Body, Result};
 
 use super::error::OpenAiError;
 use super::response::{Events, Head};
@@ -47,7 +46,7 @@ pub async fn responses(State(app): State<Shared>, bytes: Bytes) -> Result<Respon
         return Ok(stream::send(answer, Events::new(head)).await?);
     }
     let (text, logprobs, done) = answer.whole().await?;
-    Ok(http::json(&head.whole(&text, &logprobs, &done)))
+    Ok(wire::json(&head.whole(&text, &logprobs, &done)))
 }
 
 /// Reads a request.

@@ -4,8 +4,7 @@ use axum::response::Response;
 use futures_util::stream::{self, StreamExt};
 
 use crate::answer::{Answer, Step};
-use crate::error::{ApiError, Result, STOPPED};
-use crate::http::{self, Event};
+use crate::wire::{self, ApiError, Event, Result, STOPPED};
 
 /// How an API writes an answer.
 pub trait Writer: Send + 'static {
@@ -31,10 +30,10 @@ pub async fn send(mut answer: Answer, mut writer: impl Writer) -> Result<Respons
     };
     let mut start = writer.begin();
     start.extend(writer.step(first));
-    let rest = http::unfold((answer, writer), |(mut answer, mut writer)| async move {
+    let rest = wire::unfold((answer, writer), |(mut answer, mut writer)| async move {
         let step = answer.next().await?;
         Some((writer.step(step), (answer, writer)))
     });
     let events = stream::iter([start]).chain(rest).flat_map(stream::iter);
-    Ok(http::sse(events))
+    Ok(wire::sse(events))
 }

@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 
-use crate::error::{ApiError, Result};
-use crate::http::Body;
+use crate::wire::{ApiError, Body, Result};
 
 const TOOLS: &str = "tools are not supported yet: this server cannot call functions; leave tools \
     out or set tool_choice to \"none\"";

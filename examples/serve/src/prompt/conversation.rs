@@ -6,15 +6,48 @@ use std::borrow::Cow;
 use tramontane::template::PLAIN_TEXT_MARK;
 
 use super::go::{self, Map, Output, TemplateError, Value};
-use super::{Mark, Message, PromptTemplate};
+use super::template::{Mark, Message, PromptTemplate};
 
 type Result<T> = std::result::Result<T, TemplateError>;
+
+impl PromptTemplate {
+    /// The prompt of a conversation, up to where the answer begins; with marks, which
+    /// [`tramontane::template::strip_marks`] takes out for display.
+    ///
+    /// # Errors
+    /// What the template fails at, or that it goes past its limits.
+    pub fn render_chat(&self, messages: &[Message], mark: Mark<'_>) -> Result<String> {
+        chat(self, messages, mark)
+    }
+
+    /// The prompt of one turn, or of a gap between `prompt` and `suffix`; otherwise as
+    /// [`PromptTemplate::render_chat`].
+    ///
+    /// # Errors
+    /// What the template fails at, or that it goes past its limits.
+    pub fn render_generate(
+        &self,
+        system: &str,
+        prompt: &str,
+        suffix: &str,
+        mark: Mark<'_>,
+    ) -> Result<String> {
+        if !suffix.is_empty() {
+            return insert(self, prompt, suffix, mark);
+        }
+        let message =
+            |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let system = (!system.is_empty()).then(|| message("system", system));
+        let messages: Vec<_> = system.into_iter().chain([message("user", prompt)]).collect();
+        self.render_chat(&messages, mark)
+    }
+}
 
 /// The text of a conversation, up to where the answer begins.
 ///
 /// # Errors
 /// What the template fails at.
-pub fn chat(template: &PromptTemplate, messages: &[Message], mark: Mark<'_>) -> Result<String> {
+fn chat(template: &PromptTemplate, messages: &[Message], mark: Mark<'_>) -> Result<String> {
     let (system, messages) = collate(template, messages, mark);
     if template.variables().contains("messages") {
         let messages: Vec<_> = messages.iter().map(message).collect();
@@ -36,12 +69,7 @@ pub fn chat(template: &PromptTemplate, messages: &[Message], mark: Mark<'_>) -> 
 ///
 /// # Errors
 /// What the template fails at.
-pub fn insert(
-    template: &PromptTemplate,
-    prompt: &str,
-    suffix: &str,
-    mark: Mark<'_>,
-) -> Result<String> {
+fn insert(template: &PromptTemplate, prompt: &str, suffix: &str, mark: Mark<'_>) -> Result<String> {
     let dot = root(
         template,
         [

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, TryStreamExt};
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{Method, Response, StatusCode};
-use tokio::task::spawn_blocking;
 
 use crate::store::{Digest, Layer, Store};
+use crate::task::blocking;
 
 use super::partial::{Claim, Part, Partial};
 use super::retry::back_off;
@@ -112,8 +112,7 @@ async fn as_one_part(mut shared: Arc<Partial>) -> Result<Partial, RegistryError>
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
-    let joined = spawn_blocking(move || partial.join_parts().map(|()| partial));
-    joined.await.map_err(|error| RegistryError::Disk(error.to_string()))?
+    blocking(move || partial.join_parts().map(|()| partial)).await
 }
 
 async fn claim(
@@ -123,8 +122,7 @@ async fn claim(
     size: u64,
 ) -> Result<Claim, RegistryError> {
     let (store, options) = (store.clone(), session.registry.options.clone());
-    let claimed = spawn_blocking(move || Partial::claim(&store, &digest, size, &options)).await;
-    claimed.map_err(|error| RegistryError::Disk(error.to_string()))?
+    blocking(move || Partial::claim(&store, &digest, size, &options)).await
 }
 
 async fn all_parts(
@@ -259,11 +257,11 @@ async fn append(partial: &Arc<Partial>, n: usize, bytes: Vec<u8>) -> Result<(), 
         return Ok(());
     }
     let partial = partial.clone();
-    let written = spawn_blocking(move || {
+    blocking(move || {
         let part: &Part = &partial.parts[n];
         partial.append(part, &bytes)
-    });
-    written.await.map_err(|error| RegistryError::Disk(error.to_string()))?
+    })
+    .await
 }
 
 /// Looks at `Content-Range: bytes START-END/SIZE`; the size may be `*`.

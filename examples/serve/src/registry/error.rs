@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use crate::store::{Digest, StoreError};
+use crate::task::Panicked;
 
 /// One sentence, in Ollama's words where clients look at them.
 #[derive(Debug, thiserror::Error)]
@@ -111,5 +112,11 @@ impl RegistryError {
     /// Whether another try may help.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, RegistryError::Unreachable(_) | RegistryError::Idle(_)) || self.is_hiccup()
+    }
+}
+
+impl From<Panicked> for RegistryError {
+    fn from(panicked: Panicked) -> Self {
+        RegistryError::Disk(panicked.to_string())
     }
 }

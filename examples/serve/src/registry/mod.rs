@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::store::Digest;
+use crate::wire::USER_AGENT;
 
 pub use error::RegistryError;
 
@@ -128,7 +129,7 @@ impl Registry {
 
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .user_agent(concat!("ollama/0.32.0 (tramontane ", env!("CARGO_PKG_VERSION"), ")"))
+        .user_agent(USER_AGENT)
         // Redirects are followed by hand: a token must not go along.
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(Arc::new(address::Names))

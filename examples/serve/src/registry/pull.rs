@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
-use tokio::task::spawn_blocking;
 
 use crate::name::ModelName;
-use crate::store::{Digest, Layer, Manifest, Store, StoreError};
+use crate::store::{Digest, Layer, Manifest, Store, StoreError, media};
+use crate::task::blocking;
 
 use super::download::download;
 use super::partial::Partial;
@@ -16,14 +16,10 @@ use super::retry::retry;
 use super::session::{Call, Session};
 use super::{Progress, Registry, RegistryError};
 
-/// Docker's type of manifests.
-pub(super) const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Tries to get a manifest: somebody waits for the first line.
 const MANIFEST_TRIES: u32 = 3;
 /// Bytes of a blob at most.
 const LARGEST: u64 = 4 << 40;
-/// Layers of models that are no GGUF files.
-const TENSOR: &str = "application/vnd.ollama.image.tensor";
 
 impl Registry {
     /// Fetches a model into the store. Dropping the future ends it; what came stays for
@@ -84,8 +80,7 @@ pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce(&Store) -> Result<T, RegistryError> + Send + 'static,
 ) -> Result<T, RegistryError> {
     let store = store.clone();
-    let done = spawn_blocking(move || work(&store)).await;
-    done.map_err(|error| RegistryError::Disk(error.to_string()))?
+    blocking(move || work(&store)).await
 }
 
 async fn manifest(
@@ -93,7 +88,8 @@ async fn manifest(
     name: &ModelName,
 ) -> Result<(Vec<u8>, Manifest), RegistryError> {
     let url = session.url(&format!("manifests/{}", name.tag()))?;
-    let response = session.send(Call::new(Method::GET, url).header(ACCEPT, MANIFEST)).await?;
+    let response =
+        session.send(Call::new(Method::GET, url).header(ACCEPT, media::MANIFEST)).await?;
     match response.status() {
         status if status.is_success() => {}
         StatusCode::NOT_FOUND => return Err(RegistryError::NoModel),
@@ -107,7 +103,7 @@ async fn manifest(
     if manifest.layers.is_empty() {
         return Err(RegistryError::Nonsense("manifest: it has no layers".into()));
     }
-    if manifest.layers.iter().any(|layer| layer.media_type == TENSOR) {
+    if manifest.layers.iter().any(|layer| layer.media_type == media::TENSOR) {
         return Err(RegistryError::NotGguf);
     }
     Ok((bytes, manifest))

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode, Url};
-use tokio::task::spawn_blocking;
 
 use crate::name::ModelName;
-use crate::store::{Entry, Layer, Store, StoreError};
+use crate::store::{Entry, Layer, Store, StoreError, media};
+use crate::task::blocking;
 
-use super::pull::{MANIFEST, on_disk};
+use super::pull::on_disk;
 use super::retry::back_off;
 use super::session::{Call, Session, check_move};
 use super::{Progress, Registry, RegistryError};
@@ -42,7 +42,7 @@ impl Registry {
         }
         tell(Progress::status("pushing manifest"));
         let url = session.url(&format!("manifests/{}", name.tag()))?;
-        let mut call = Call::new(Method::PUT, url).header(CONTENT_TYPE, MANIFEST);
+        let mut call = Call::new(Method::PUT, url).header(CONTENT_TYPE, media::MANIFEST);
         call.body = Some(bytes);
         let response = session.send(call).await?;
         if !response.status().is_success() {
@@ -151,10 +151,10 @@ async fn open(store: &Store, layer: &Layer) -> Result<Arc<File>, RegistryError> 
 
 async fn read(file: &Arc<File>, at: u64, length: u64) -> Result<Vec<u8>, RegistryError> {
     let file = file.clone();
-    let reading = spawn_blocking(move || {
+    blocking(move || {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, at).map(|()| bytes)
-    });
-    let read = reading.await.map_err(|error| RegistryError::Disk(error.to_string()))?;
-    read.map_err(|error| RegistryError::Disk(error.to_string()))
+        let read = file.read_exact_at(&mut bytes, at).map(|()| bytes);
+        read.map_err(|error| RegistryError::Disk(error.to_string()))
+    })
+    .await
 }

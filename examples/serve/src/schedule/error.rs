@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::task::Panicked;
+
 /// One sentence, in Ollama's words where it has them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,4 +41,10 @@ pub enum ScheduleError {
 
 fn gib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1 << 30))
+}
+
+impl From<Panicked> for ScheduleError {
+    fn from(_: Panicked) -> Self {
+        ScheduleError::Cancelled
+    }
 }

@@ -38,9 +38,12 @@ impl Lease {
         self.load_duration
     }
 
-    /// Says that the engine has ended by itself: the next request gets a new one.
-    pub fn broken(&self) {
-        self.shared.broken(self.id);
+    /// Looks at what the engine failed with. If it has ended by itself, the next request
+    /// gets a new one.
+    pub fn note(&self, error: &tramontane::Error) {
+        if matches!(error, tramontane::Error::Closed) {
+            self.shared.broken(self.id);
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
 use tramontane::{Engine, EngineOptions, MemoryEstimate, Model, ModelOptions};
+
+use crate::task::blocking;
 
 use super::slot::Slot;
 use super::{Lease, ScheduleError, Scheduler, Shared, Source, Want};
@@ -128,22 +129,18 @@ impl Shared {
         let options = ModelOptions::default().with_threads(self.options.threads);
         let opening = {
             let source = source.clone();
-            spawn_blocking(move || match source {
-                Source::File(path) => Model::open_with(path, &options),
-                Source::Builtin => tramontane::builtin_with(&options),
+            blocking(move || {
+                let opened = match source {
+                    Source::File(path) => Model::open_with(path, &options),
+                    Source::Builtin => tramontane::builtin_with(&options),
+                };
+                opened.map_err(not_opened)
             })
         };
         let limit = self.options.load_timeout.unwrap_or(Duration::MAX);
         let opened = tokio::time::timeout(limit, opening).await;
         let opened = opened.map_err(|_| ScheduleError::Timeout(limit))?;
-        let model = opened.map_err(|_| ScheduleError::Cancelled)?.map_err(|error| match error {
-            tramontane::Error::Io { source, .. }
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                ScheduleError::NotFound
-            }
-            error => ScheduleError::Load(error),
-        })?;
+        let model = opened?;
         let default = self.options.num_ctx.min(model.context_length()).max(1);
         let estimate = MemoryEstimate::of(&model, &self.engine_options(default, None));
         let estimate = estimate.map_err(ScheduleError::Load)?;
@@ -217,9 +214,8 @@ impl Shared {
         let model = opened.model;
         let num_ctx = self.options.num_ctx.min(model.context_length()).max(1);
         let options = self.engine_options(num_ctx, Some(kv_bytes));
-        let starting = spawn_blocking(move || Engine::new(&model, &options));
-        let engine = starting.await.map_err(|_| ScheduleError::Cancelled)?;
-        let engine = Arc::new(engine.map_err(ScheduleError::Load)?);
+        let starting = blocking(move || Engine::new(&model, &options).map_err(ScheduleError::Load));
+        let engine = Arc::new(starting.await?);
         self.loads.fetch_add(1, Ordering::Relaxed);
         tracing::info!(name, "loaded");
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -237,5 +233,14 @@ impl Shared {
             last_used: Instant::now(),
         });
         Ok(())
+    }
+}
+
+fn not_opened(error: tramontane::Error) -> ScheduleError {
+    match error {
+        tramontane::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            ScheduleError::NotFound
+        }
+        error => ScheduleError::Load(error),
     }
 }

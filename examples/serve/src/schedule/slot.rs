@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tramontane::Engine;
 
-use super::{KeepAlive, Loaded, Source};
+use crate::wire::KeepAlive;
+
+use super::types::{Loaded, Source};
 
 /// A loaded model.
 pub(super) struct Slot {

@@ -1,7 +1,7 @@
 //! Writing blobs: under a temporary name until they are what they should be.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -39,7 +39,7 @@ impl Store {
         if got != size {
             return Err(StoreError::Size { digest: *digest, wanted: size, got });
         }
-        let hashed = hash_of(&mut file).at(path)?;
+        let hashed = Digest::of_reader(&mut file, |_| ()).at(path)?;
         if hashed != *digest {
             return Err(StoreError::Mismatch { wanted: *digest, got: hashed });
         }
@@ -60,18 +60,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-}
-
-/// The digest of what is still to be read.
-pub(super) fn hash_of(file: &mut impl Read) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest::from_hash(hash)),
-            read => hash.update(&buffer[..read]),
-        }
     }
 }
 

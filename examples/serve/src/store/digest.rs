@@ -1,6 +1,7 @@
 //! SHA-256 digests, the names of blobs.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -20,6 +21,29 @@ impl Digest {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Digest(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// Of all that is still to be read; `tell` gets the number of bytes of every piece.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(reader: &mut impl Read, mut tell: impl FnMut(u64)) -> io::Result<Self> {
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Digest::from_hash(hash)),
+                read => {
+                    hash.update(&buffer[..read]);
+                    tell(read as u64);
+                }
+            }
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Of what was hashed.

@@ -16,6 +16,7 @@ mod error;
 mod garbage;
 mod lock;
 mod manifest;
+pub mod media;
 mod verify;
 
 use std::fs;

@@ -8,9 +8,8 @@ use crate::support::{Server, server};
 use tramontane_serve::cli::args::Args;
 use tramontane_serve::cli::client::{Client, Splitter, base};
 use tramontane_serve::cli::repl::{Line, Reader, change};
-use tramontane_serve::cli::run::{Settings, figures};
 use tramontane_serve::cli::wrap::Wrap;
-use tramontane_serve::cli::{Screen, human, table, talk};
+use tramontane_serve::cli::{Screen, Settings, figures, human, table, talk, width};
 
 /// Runs a command as a script does; what it prints, or its error.
 async fn ollama(address: &str, words: &[&str]) -> Result<String, String> {
@@ -104,10 +103,26 @@ async fn a_session_of_commands() {
     assert_eq!(refused, "no FROM line");
 }
 
+#[test]
+fn lines_are_as_wide_as_the_terminal() {
+    for (set, terminal, wanted) in [
+        (None, None, 80),
+        (None, Some(132), 132),
+        (None, Some(0), 80),
+        (Some("100"), Some(132), 100),
+        (Some("0"), Some(132), 80),
+        (Some("wide"), Some(132), 132),
+    ] {
+        assert_eq!(width(set, terminal), wanted, "{set:?} {terminal:?}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_server_it_says_what_to_do() {
-    // Nobody listens on this port: it was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // The socket has a port and does not listen; nobody else can get the port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = socket.local_addr().unwrap();
     assert_eq!(
         ollama(&free.to_string(), &["list"]).await.unwrap_err(),
         "could not connect to ollama server, run 'ollama serve' to start it"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tramontane::KvType;
 
 use tramontane_serve::config::{Bind, Config, ServeArgs};
-use tramontane_serve::schedule::KeepAlive;
+use tramontane_serve::wire::KeepAlive;
 
 fn with(change: impl FnOnce(&mut ServeArgs)) -> Result<Config, String> {
     let mut args = ServeArgs { models: Some("/m".into()), ..ServeArgs::default() };
@@ -116,7 +116,6 @@ fn values_are_read() {
         args.origins = Some("*".into());
         args.num_threads = Some("3".into());
         args.max_time = Some("90s".into());
-        args.debug = Some("2".into());
     })
     .unwrap();
     assert_eq!(config.keep_alive, KeepAlive::Forever);
@@ -129,5 +128,13 @@ fn values_are_read() {
         config.registries.as_deref(),
         Some(&["registry.ollama.ai".into(), "hf.co".into()][..])
     );
-    assert_eq!((config.threads, config.debug), (Some(3), 2));
+    assert_eq!(config.threads, Some(3));
+}
+
+#[test]
+fn the_log_says_more_if_asked() {
+    for (text, level) in [("", 0), ("0", 0), ("false", 0), ("1", 1), ("yes", 1), ("2", 2)] {
+        let args = ServeArgs { debug: Some(text.into()), ..ServeArgs::default() };
+        assert_eq!(args.debug_level(), level, "{text:?}");
+    }
 }

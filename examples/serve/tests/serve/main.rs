@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the report")]
 #![allow(clippy::print_stderr, reason = "what could not run is said loudly")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod cli_tests;
 mod config_tests;
 mod go_tests;
 mod golden_tests;
 mod hostile_tests;
+mod log_tests;
 mod modelfile_tests;
 mod name_tests;
 mod openai_tests;
@@ -16,4 +20,3 @@ mod registry_tests;
 mod router_tests;
 mod schedule_tests;
 mod store_tests;
-mod support;

@@ -115,16 +115,23 @@ async fn who_hangs_up_is_worked_for_no_longer() {
             "POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut socket = TcpStream::connect(&address).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let start = Instant::now();
-        while server.app.scheduler.loaded()[0].stats.running == 0 {
-            assert!(start.elapsed() < Duration::from_secs(10));
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        // Other programs on the machine only ever add to it: the shortest time counts.
+        let mut shortest = Duration::MAX;
+        for _ in 0..5 {
+            let mut socket = TcpStream::connect(&address).await.unwrap();
+            socket.write_all(request.as_bytes()).await.unwrap();
+            let start = Instant::now();
+            while server.app.scheduler.loaded()[0].stats.running == 0 {
+                assert!(start.elapsed() < Duration::from_secs(10));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            drop(socket);
+            shortest = shortest.min(idle(&server).await);
+            if shortest < Duration::from_millis(250) {
+                break;
+            }
         }
-        drop(socket);
-        let took = idle(&server).await;
-        assert!(took < Duration::from_millis(250), "stream {stream}: {took:?}");
+        assert!(shortest < Duration::from_millis(250), "stream {stream}: {shortest:?}");
     }
     stop.send(()).unwrap();
 }
@@ -152,6 +159,14 @@ async fn metrics_count_what_was_done() {
     assert_eq!(value("loaded_models"), 1.0);
     assert!(value("models_bytes") > 4e6 && value("kv_cache_bytes") > 0.0);
     assert!(text.contains(r#"tramontane_requests_total{route="/api/generate",status="200"} 2"#));
+    assert!(value("resident_memory_bytes") > 4e6);
+    // What only grows is a counter: rates of gauges are wrong after a restart.
+    for (name, wanted) in
+        [("model_loads", 1.0), ("model_evictions", 0.0), ("refused_requests", 0.0)]
+    {
+        assert!(text.contains(&format!("# TYPE tramontane_{name} counter\n")), "{name}: {text}");
+        assert_eq!(value(&format!("{name}_total")), wanted);
+    }
     assert!(text.ends_with("# EOF\n"));
 }
 

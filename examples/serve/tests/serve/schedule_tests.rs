@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tramontane::{EngineOptions, GenerateOptions};
 
-use crate::store_tests::rand_numbers::Random;
-use tramontane_serve::schedule::{
-    KeepAlive, ScheduleError, Scheduler, SchedulerOptions, Source, Want,
-};
+use crate::support::random::Random;
+use tramontane_serve::schedule::{ScheduleError, Scheduler, SchedulerOptions, Source, Want};
+use tramontane_serve::wire::KeepAlive;
 
 fn options() -> SchedulerOptions {
     SchedulerOptions { threads: Some(1), num_ctx: 64, ..SchedulerOptions::default() }

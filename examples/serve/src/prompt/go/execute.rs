@@ -2,17 +2,33 @@
 
 use std::sync::Arc;
 
-use super::format::Sink;
-use super::function;
+use super::error::TemplateError;
 use super::node::{Branch, Command, Node, Pipe, Span, Term, TermKind};
+use super::output::{MAX_OUTPUT, Output, Sink};
+use super::template::Template;
 use super::value::Value;
-use super::{MAX_CALLS, MAX_DEPTH, MAX_OUTPUT, Output, Template, TemplateError, format};
+use super::{format, function};
+
+/// Templates that call each other, or themselves.
+const MAX_CALLS: usize = 64;
+/// Blocks, pipelines and calls within each other, while it runs.
+const MAX_DEPTH: usize = 512;
+
+impl Template {
+    /// Appends what it makes of `dot`. Needs room to recurse: see [`super::on_large_stack`].
+    ///
+    /// # Errors
+    /// What fails in Go, and what runs past the limits.
+    pub fn render(&self, dot: &Value, output: &mut Output) -> Result<(), TemplateError> {
+        execute(self, dot, output)
+    }
+}
 
 /// Appends to `output` what `template` makes of `dot`.
 ///
 /// # Errors
 /// What fails in Go, and what runs past the limits.
-pub fn execute(template: &Template, dot: &Value, output: &mut Output) -> Result<(), TemplateError> {
+fn execute(template: &Template, dot: &Value, output: &mut Output) -> Result<(), TemplateError> {
     let mut run = Run {
         template,
         name: "",

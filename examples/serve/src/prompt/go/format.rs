@@ -1,51 +1,9 @@
 //! Go's `fmt`: values as text, and `printf`.
 
-use super::MAX_OUTPUT;
 use super::json;
 use super::literal::quote;
+use super::output::Sink;
 use super::value::Value;
-
-/// A text that grows to 4 MiB at most.
-pub struct Sink {
-    text: String,
-    full: bool,
-}
-
-impl Default for Sink {
-    fn default() -> Self {
-        // Room for what most make: growing is much of the work of a template in a loop.
-        Sink { text: String::with_capacity(256), full: false }
-    }
-}
-
-impl Sink {
-    /// Appends a text.
-    pub fn push(&mut self, text: &str) {
-        if self.text.len() + text.len() > MAX_OUTPUT {
-            self.full = true;
-        } else {
-            self.text.push_str(text);
-        }
-    }
-
-    /// Appends a letter.
-    pub fn letter(&mut self, letter: char) {
-        self.push(letter.encode_utf8(&mut [0; 4]));
-    }
-
-    fn repeat(&mut self, letter: char, times: usize) {
-        if times > MAX_OUTPUT {
-            self.full = true;
-        } else {
-            self.push(&letter.to_string().repeat(times));
-        }
-    }
-
-    /// The text; none if there was more.
-    pub fn finish(self) -> Option<String> {
-        (!self.full).then_some(self.text)
-    }
-}
 
 /// How `%v` writes a value.
 pub fn shown(value: &Value) -> Sink {
@@ -120,7 +78,7 @@ pub fn printf(sink: &mut Sink, pattern: &str, values: &[Value]) {
             }
         }
         rest = letters.as_str();
-        if sink.full {
+        if sink.is_full() {
             return;
         }
     }
@@ -233,8 +191,10 @@ fn show(sink: &mut Sink, value: &Value, verb: &Verb) {
         (Value::List(_) | Value::Map(_), 'v' | 's') if prints_json(value) => {
             let mut inner = Sink::default();
             json::write(&mut inner, value);
-            sink.full |= inner.full;
-            pad(sink, &inner.text, verb);
+            match inner.finish() {
+                Some(text) => pad(sink, &text, verb),
+                None => sink.overflow(),
+            }
         }
         (Value::List(list), _) => {
             sink.letter('[');

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::format::{self, Sink};
+use super::format;
 use super::json;
+use super::output::Sink;
 use super::value::Value;
 
 /// What a function gives back: a text is still to be paid for.

@@ -1,7 +1,7 @@
 //! Values as JSON, as Go's `encoding/json` writes it: without spaces, and with `<`, `>`
 //! and `&` escaped.
 
-use super::format::Sink;
+use super::output::Sink;
 use super::value::Value;
 
 /// Writes `value`.

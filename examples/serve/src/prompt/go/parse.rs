@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::TemplateError;
+use super::error::TemplateError;
 use super::lex::{Keyword, Kind, Token, lex};
 use super::literal::unquote;
 use super::node::{Branch, Node, Span};

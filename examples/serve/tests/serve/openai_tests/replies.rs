@@ -10,11 +10,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use tramontane_serve::answer::{Done, DoneReason, Embedded, Logprob, Step, TopLogprob};
-use tramontane_serve::error::ApiError;
-use tramontane_serve::http::Event;
 use tramontane_serve::openai::shared::Head;
 use tramontane_serve::openai::stream::Writer;
 use tramontane_serve::openai::{anthropic, chat, completions, embeddings, response};
+use tramontane_serve::wire::{ApiError, Event};
 
 #[test]
 fn every_answer_is_written_as_its_route_does() {

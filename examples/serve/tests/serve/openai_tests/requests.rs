@@ -7,10 +7,9 @@
 use axum::body::Bytes;
 use serde_json::{Map, Value, json};
 
-use tramontane_serve::answer::{Asked, Chat, Think};
-use tramontane_serve::error::ApiError;
+use tramontane_serve::answer::{Asked, Chat};
 use tramontane_serve::openai::{anthropic, chat, completions, embeddings, responses};
-use tramontane_serve::schedule::KeepAlive;
+use tramontane_serve::wire::{ApiError, KeepAlive, Think};
 
 #[test]
 fn every_request_is_read_as_it_is_meant() {

@@ -3,8 +3,12 @@
 
 use std::process::Command;
 
-use super::mock::{Mock, honest};
-use super::*;
+use crate::support::registry::mock::{Mock, honest};
+
+use tramontane_serve::name::ModelName;
+
+use crate::ALONE;
+use crate::support::registry::{Model, name_at, pull, registry, store};
 
 const NAME: &str = "TRAMONTANE_TEST_PROXY_NAME";
 
@@ -21,7 +25,7 @@ async fn child() {
 /// Pulls `host/library/new` with this environment; whether that went well.
 async fn pulls(host: &str, variables: &[(&str, &str)]) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "registry_tests::proxies::child", "--ignored"]);
+    command.args(["--exact", "proxies::child", "--ignored"]);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
@@ -35,6 +39,7 @@ async fn pulls(host: &str, variables: &[(&str, &str)]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_used_for_others_only() {
+    let _alone = ALONE.lock().await;
     let model = || vec![("new", Model::new(1, 20_000))];
     let (proxy, here) = (Mock::start(model(), honest).await, Mock::start(model(), honest).await);
     let address = format!("http://{}", proxy.world().host);

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::body::Body;
+use super::error::ApiError;
+use super::json::go_type;
+
 /// How long a model stays after its last request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAlive {
@@ -19,17 +23,20 @@ impl KeepAlive {
     /// # Errors
     /// Go's text.
     pub fn from_json(value: &Value) -> Result<Self, String> {
-        let kind = match value {
-            Value::Number(number) => {
-                return Ok(Self::from_seconds(number.as_f64().unwrap_or_default()));
-            }
-            Value::String(text) => return Self::from_text(text),
-            Value::Bool(_) => "bool",
-            Value::Array(_) => "[]interface {}",
-            Value::Object(_) => "map[string]interface {}",
-            Value::Null => "nil",
-        };
-        Err(format!("Unsupported type: '{kind}'"))
+        match value {
+            Value::Number(number) => Ok(Self::from_seconds(number.as_f64().unwrap_or_default())),
+            Value::String(text) => Self::from_text(text),
+            other => Err(format!("Unsupported type: '{}'", go_type(other))),
+        }
+    }
+
+    /// Takes the field `keep_alive` out of a request.
+    ///
+    /// # Errors
+    /// 400 with Go's text.
+    pub fn take(body: &mut Body) -> super::error::Result<Option<Self>> {
+        let value = body.take("keep_alive");
+        value.map(|value| Self::from_json(&value)).transpose().map_err(ApiError::bad_request)
     }
 
     /// A duration of Go: `5m`, `1h30m`, `-1s`.

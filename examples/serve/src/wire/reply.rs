@@ -1,4 +1,4 @@
-//! Writes replies as Go does: compact JSON, `<`, `>` and `&` escaped; NDJSON; SSE.
+//! Replies: one JSON object, NDJSON, server-sent events.
 
 use std::convert::Infallible;
 
@@ -8,29 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 
-/// Compact JSON in Go's form.
-pub fn go_json(value: &impl Serialize) -> String {
-    // These characters stand only inside strings; outside there is nothing to escape.
-    let json = serde_json::to_string(value).unwrap_or_else(|error| {
-        tracing::error!(%error, "a reply is no JSON");
-        r#"{"error":"the reply could not be written"}"#.into()
-    });
-    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return json;
-    }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        match c {
-            '<' => escaped.push_str("\\u003c"),
-            '>' => escaped.push_str("\\u003e"),
-            '&' => escaped.push_str("\\u0026"),
-            '\u{2028}' => escaped.push_str("\\u2028"),
-            '\u{2029}' => escaped.push_str("\\u2029"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
+use super::json::go_json;
 
 /// One JSON object.
 pub fn json(value: &impl Serialize) -> Response {

@@ -1,4 +1,10 @@
-//! A server without a socket, with a store of its own.
+//! What the tests share: a server without a socket, with a store of its own; stores and
+//! registries.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod random;
+pub mod registry;
+pub mod store;
 
 use std::sync::Arc;
 use std::time::Duration;

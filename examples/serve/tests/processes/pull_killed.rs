@@ -1,11 +1,18 @@
 //! Processes that pull and are killed at any moment.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::mock::{Ask, Mock, What, World, slow};
-use super::*;
+use crate::support::registry::mock::{Ask, Mock, What, World, slow};
+
+use tramontane_serve::name::ModelName;
+use tramontane_serve::registry::{Registry, RegistryOptions};
+use tramontane_serve::store::{Digest, Store};
+
+use crate::ALONE;
+use crate::support::registry::{Model, Random, assert_clean, files, options, records, store};
 
 const KILLS: usize = 200;
 const WEIGHTS: usize = 160_000;
@@ -27,7 +34,7 @@ async fn child() {
 
 fn start(store: &Store, name: &ModelName) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "registry_tests::kill::child", "--ignored", "--test-threads=1"])
+        .args(["--exact", "pull_killed::child", "--ignored", "--test-threads=1"])
         .env(STORE, store.root())
         .env(NAME, name.full())
         // No certificates to read: it starts sooner.
@@ -163,6 +170,7 @@ impl Victim {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_any_moment() {
+    let _alone = ALONE.lock().await;
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     eprintln!("seed {seed}");
     // Each waits for the disk most of the time.
@@ -202,6 +210,7 @@ async fn overlapping() -> Mock {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_at_the_same_time() {
+    let _alone = ALONE.lock().await;
     let mock = overlapping().await;
     for round in 0..4 {
         let (store, _folder) = store();
@@ -225,6 +234,7 @@ async fn two_processes_at_the_same_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_two_processes_is_killed() {
+    let _alone = ALONE.lock().await;
     let mock = overlapping().await;
     for round in 0..4u64 {
         let (store, _folder) = store();

@@ -1,9 +1,15 @@
 //! Against a real registry: Debian's `docker-registry`, a process of its own.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use super::*;
+use tramontane_serve::registry::{Progress, Registry, RegistryOptions};
+use tramontane_serve::store::Digest;
+
+use crate::support::registry::{Model, assert_clean, files, name_at, options, pull, store};
+use crate::{ALONE, not_run};
 
 /// The registry; it ends when this is dropped.
 struct Process {
@@ -62,11 +68,9 @@ impl Drop for Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_pushed_is_pulled() {
+    let _alone = ALONE.lock().await;
     let Some(process) = Process::start() else {
-        eprintln!(
-            "NOT RUN: docker-registry is not installed (apt-get install docker-registry): \
-             no push and pull with a real registry"
-        );
+        not_run("push and pull with a real registry (apt-get install docker-registry)");
         return;
     };
     let (store, _folder) = store();

@@ -1,9 +1,15 @@
 //! A disk that fills up while a model comes.
 
+use std::fs;
 use std::process::Command;
 
-use super::mock::{Mock, What, honest};
-use super::*;
+use crate::support::registry::mock::{Mock, What, honest};
+
+use tramontane_serve::name::ModelName;
+use tramontane_serve::store::Store;
+
+use crate::support::registry::{Model, assert_clean, pull, registry};
+use crate::{ALONE, not_run};
 
 const STORE: &str = "TRAMONTANE_TEST_FULL_STORE";
 const NAME: &str = "TRAMONTANE_TEST_FULL_NAME";
@@ -36,11 +42,12 @@ async fn child() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_goes_on_when_there_is_room_again() {
+    let _alone = ALONE.lock().await;
     let mock = Mock::start(vec![("new", Model::new(1, 1_400_000))], honest).await;
     let folder = tempfile::tempdir().unwrap();
     let script = format!(
         "mount -t tmpfs -o size=2m none {} && echo mounted && \
-         exec {} --exact registry_tests::full_disk::child --ignored --nocapture",
+         exec {} --exact pull_full_disk::child --ignored --nocapture",
         folder.path().display(),
         std::env::current_exe().unwrap().display()
     );
@@ -50,12 +57,12 @@ async fn it_goes_on_when_there_is_room_again() {
     let ran = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
     let output = match ran {
         Ok(output) => output,
-        Err(error) => return eprintln!("NOT RUN: a full disk (unshare: {error})"),
+        Err(error) => return not_run(&format!("pulls to a full disk (unshare: {error})")),
     };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let inside = String::from_utf8_lossy(&output.stdout).into_owned();
     if !inside.starts_with("mounted") {
-        return eprintln!("NOT RUN: a full disk ({})", said.trim());
+        return not_run(&format!("pulls to a full disk ({})", said.trim()));
     }
     assert!(output.status.success(), "{inside}{said}");
     // What was there when the disk was full was not fetched again.

@@ -4,7 +4,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::http::go_json;
+use crate::task::Panicked;
+
+use super::json::go_json;
 
 /// An answer that is an error: a status and one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +71,12 @@ impl From<tramontane::Error> for ApiError {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         ApiError::new(status, error.to_string())
+    }
+}
+
+impl From<Panicked> for ApiError {
+    fn from(panicked: Panicked) -> Self {
+        ApiError::internal(panicked.to_string())
     }
 }
 

@@ -4,7 +4,8 @@
 use axum::body::Bytes;
 use serde_json::{Map, Value};
 
-use crate::error::{ApiError, Result};
+use super::error::{ApiError, Result};
+use super::json::go_kind;
 
 /// A request's JSON object, for reading field by field.
 #[derive(Debug, Clone)]
@@ -147,18 +148,6 @@ impl Body {
             go_kind(value),
             self.kind
         ))
-    }
-}
-
-/// Go's word for the kind of a JSON value.
-pub fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 
