@@ -2,7 +2,7 @@
 //! `TRAMONTANE_BENCH_COPIER` names a model that quotes (see `benches/copying`).
 //! `TRAMONTANE_BENCH_MODEL` names a file; default: a synthesized one, as for the bench
 //! `model`. Lengths that a model's context has no room for are cut, and the rows say so.
-//! `cargo bench --bench engine -- streams chat` for parts; `--help` lists the rest.
+//! `cargo bench -p tramontane-benches --bench engine -- streams chat` for parts; `--help` lists the rest.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks")]
 #![allow(clippy::unwrap_used, reason = "a bench may fail")]
 

@@ -1,6 +1,6 @@
 //! Matrix products (format × instruction set × rows of activations) and attention
 //! (type of keys and values × instruction set × depth), beside what the machine can
-//! do. `cargo bench --bench kernels -- Q4_K/avx512`, or `attention/I16`, for a part.
+//! do. `cargo bench -p tramontane-benches --bench kernels -- Q4_K/avx512`, or `attention/I16`, for a part.
 #![allow(missing_docs, reason = "criterion's entry points")]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench talks and may fail")]
 

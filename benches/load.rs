@@ -8,7 +8,7 @@ use tramontane::{Model, SessionOptions};
 
 fn load(c: &mut Criterion) {
     let path = std::env::var("TRAMONTANE_BENCH_MODEL").unwrap_or_else(|_| {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/models/storyteller-q4_k_m.gguf").into()
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../models/storyteller-q4_k_m.gguf").into()
     });
     let mut group = c.benchmark_group("load");
     group.sample_size(10);

@@ -2,7 +2,7 @@
 //! `TRAMONTANE_BENCH_MODEL` names a file. Default: a synthesized one in the shape
 //! of Mistral 7B where disk and memory have room for it, else of Llama 1B; it stays
 //! under `target/tmp/`. Lengths beyond a model's context are left out.
-//! `cargo bench --bench model -- prompt/512` for a part.
+//! `cargo bench -p tramontane-benches --bench model -- prompt/512` for a part.
 #![allow(missing_docs, reason = "criterion's entry points")]
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "a bench talks and may fail")]
 

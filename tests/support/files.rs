@@ -21,7 +21,10 @@ mod quantize;
 
 /// The path of a file of `tests/data`; what is not stored as it is lies in `target/tmp`.
 pub fn data(name: &str) -> PathBuf {
-    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    // The benches' package lies one folder deeper.
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = package.ancestors().map(|at| at.join("tests/data")).find(|at| at.is_dir());
+    let stored = folder.expect("tests/data is there").join(name);
     if stored.exists() {
         return stored;
     }
