@@ -301,7 +301,7 @@ async fn draining_waits_and_then_cuts_off() {
     let mut cut = scheduler.cut_off();
     let draining = {
         let scheduler = scheduler.clone();
-        tokio::spawn(async move { scheduler.drain(Duration::from_millis(100)).await })
+        tokio::spawn(async move { scheduler.drain(Duration::from_secs(1)).await })
     };
     soon("it drains", || scheduler.is_draining()).await;
     let refused = scheduler.acquire("a", &Source::Builtin, Want::default()).await;
