@@ -29,7 +29,7 @@ struct Args {
     #[arg(long, default_value_t = 128, value_name = "N")]
     chunk: usize,
     /// How keys and values are stored
-    #[arg(long, default_value = "f16", value_parser = common::kv_type)]
+    #[arg(long, default_value = "f16")]
     kv: KvType,
 }
 

@@ -30,7 +30,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     chunks: Option<usize>,
     /// How keys and values are stored
-    #[arg(long, default_value = "f16", value_parser = common::kv_type)]
+    #[arg(long, default_value = "f16")]
     kv: KvType,
 }
 

@@ -74,7 +74,7 @@ struct Args {
     #[arg(long, value_name = "GIB", value_parser = gib)]
     kv_gib: Option<usize>,
     /// How keys and values are stored
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = common::kv_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv: KvType,
     /// Lines worked on at the same time at most
     #[arg(long, value_name = "N", default_value_t = 32)]

@@ -52,7 +52,7 @@ struct Args {
     #[arg(short, long, value_name = "N", default_value = "3", value_parser = positive)]
     repetitions: usize,
     /// How keys and values are stored: i16 (or f16), q8_0 or f32
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = common::kv_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv: KvType,
     /// Sliding window for files that name none (Mistral 7B v0.1: 4096)
     #[arg(short, long, value_name = "POSITIONS")]

@@ -97,13 +97,3 @@ pub fn figures(model: &Model, timings: &Timings) -> String {
         model.isa(),
     )
 }
-
-/// Parses `i16`, `q8_0` or `f32`; `f16` is what other engines call their 16 bits.
-pub fn kv_type(name: &str) -> std::result::Result<tramontane::KvType, String> {
-    match name {
-        "i16" | "f16" => Ok(tramontane::KvType::I16),
-        "q8_0" => Ok(tramontane::KvType::Q8_0),
-        "f32" => Ok(tramontane::KvType::F32),
-        _ => Err("i16 (or f16), q8_0 and f32 are possible".into()),
-    }
-}
