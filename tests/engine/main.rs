@@ -7,6 +7,7 @@ mod company;
 mod load;
 mod mixes;
 mod prefixes;
+mod replies;
 mod speculation;
 #[path = "../support/mod.rs"]
 mod support;
