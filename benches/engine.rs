@@ -1,4 +1,4 @@
-//! The engine: streams together, a long chat, guesses, a prompt among streams.
+//! The engine: streams together, a long chat, drafts, a prompt among streams.
 //! `TRAMONTANE_BENCH_COPIER` names a model that quotes (see `benches/copying`).
 //! `TRAMONTANE_BENCH_MODEL` names a file; default: a synthesized one, as for the bench
 //! `model`. Lengths that a model's context has no room for are cut, and the rows say so.
@@ -27,13 +27,13 @@ struct Args {
     /// Streams together
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,4,8")]
     streams: Vec<usize>,
-    /// Tokens generated per stream, and per text with and without guesses
+    /// Tokens generated per stream, and per text with and without drafts
     #[arg(long, value_name = "N", default_value_t = 96)]
     tokens: usize,
     /// The prompt that arrives among streams
     #[arg(long, value_name = "TOKENS", default_value_t = 4096)]
     prompt: usize,
-    /// Texts are generated so many times with and without guesses, in alternation
+    /// Texts are generated so many times with and without drafts, in alternation
     #[arg(long, value_name = "N", default_value_t = 3)]
     repetitions: usize,
     /// Passed by cargo
@@ -141,7 +141,7 @@ fn bandwidth(model: &Model) -> f64 {
 fn streams(model: &Model, args: &Args) {
     /// Rounds before the clock runs.
     const WARM: usize = 4;
-    println!("\nstreams together, greedy, no guesses, prompts of 32 tokens");
+    println!("\nstreams together, greedy, no drafts, prompts of 32 tokens");
     let tokens = args.tokens.min(model.context_length() - 32 - 2 * WARM);
     let weights = cost::Cost::new(model, None).weight_bytes as f64;
     let mut first = None;
@@ -213,14 +213,14 @@ fn chat(model: &Model) {
     println!("turn {TURNS} / turn 2: {:.2}", times[TURNS - 1] / times[1]);
 }
 
-/// Texts with and without guesses: the same tokens, in another time.
+/// Texts with and without drafts: the same tokens, in another time.
 fn speculation(model: &Model, args: &Args) {
-    println!("\nguesses: tok/s without → with, medians of {} in alternation", args.repetitions);
+    println!("\ndrafts: tok/s without → with, medians of {} in alternation", args.repetitions);
     let prompt = noise(model, 7, 32);
     let tokens = args.tokens.min(model.context_length() - prompt.len());
-    // The text `t t t …`: by force, so that every guess is right.
+    // The text `t t t …`: by force, so that every draft is right.
     let forced = SamplerOptions::greedy().with_logit_bias(vec![(5, 1e6)]);
-    compare(model, "every guess right (one token forced)", &prompt, tokens, forced, args);
+    compare(model, "every draft right (one token forced)", &prompt, tokens, forced, args);
     // What a model of random weights says falls into a loop, or does not: see the share.
     compare(model, "greedy", &prompt, tokens, SamplerOptions::greedy(), args);
     compare(model, "temperature 1", &prompt, tokens, lively(), args);
@@ -292,13 +292,13 @@ fn compare(
             timings = Some(summary.timings);
         }
     }
-    assert!(texts.iter().all(|text| *text == texts[0]), "guesses changed the text");
+    assert!(texts.iter().all(|text| *text == texts[0]), "drafts changed the text");
     let [without, with] = rates.map(median);
     let timings = timings.unwrap_or_default();
     let (right, guessed) = (timings.accepted_tokens, timings.drafted_tokens);
     println!(
         "{name}: {without:.2} → {with:.2}, × {:.2} · {tokens} tokens, {right} of {guessed} \
-         guesses right",
+         drafts right",
         with / without
     );
 }

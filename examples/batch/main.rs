@@ -85,7 +85,7 @@ struct Args {
     /// Compute every prompt whole, even if another began with the same text
     #[arg(long)]
     no_reuse: bool,
-    /// Do not guess ahead (the answers are the same)
+    /// No speculative decoding (the answers are the same)
     #[arg(long)]
     no_speculation: bool,
 }
@@ -188,7 +188,7 @@ fn figures(model: &Model, engine: &Engine, done: &Progress, seconds: f64) -> Str
     let (computed, reused) = (stats.prompt_tokens, stats.reused_tokens);
     format!(
         "[{} lines answered, {} with errors, {} skipped · prompts: {computed} tokens computed, \
-         {reused} reused · generated {} tokens, {:.1} tok/s · {seconds:.1} s · {} of {} guesses \
+         {reused} reused · generated {} tokens, {:.1} tok/s · {seconds:.1} s · {} of {} drafted tokens \
          right · {} threads, {}]",
         done.answered,
         done.errors,
