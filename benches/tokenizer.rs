@@ -1,6 +1,6 @@
 //! Encoding and decoding: bytes of text per second, by vocabulary.
 #![allow(missing_docs, reason = "criterion's entry points")]
-#![allow(clippy::unwrap_used, reason = "a bench may fail")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench may fail")]
 
 #[path = "../tests/support/files.rs"]
 mod files;

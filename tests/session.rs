@@ -236,7 +236,7 @@ fn a_window_is_what_was_asked_for() {
     assert_eq!(storyteller().sliding_window(), Some(128));
     let narrow = open(24).unwrap();
     assert_eq!(narrow.sliding_window(), Some(24));
-    let tokens = vec![441; 40];
+    let tokens = [441; 40];
     let logits = |model: &Model| {
         let mut session = model.session(&SessionOptions::default()).unwrap();
         session.feed(&tokens[..1]).unwrap();
@@ -384,7 +384,7 @@ fn a_system_message_that_moves_is_computed_again_and_counted() {
         (timings.reused_tokens, all)
     };
     let (user, system) = (Message::user("Tell me a story."), Message::system("Be brief."));
-    let (found, all) = reused(&[user.clone()]);
+    let (found, all) = reused(std::slice::from_ref(&user));
     assert!(found > all / 2, "{found} of {all}");
     let (found, all) = reused(&[system, user]);
     assert!(found < all / 4, "{found} of {all}");

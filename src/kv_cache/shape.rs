@@ -17,7 +17,7 @@ impl KvLayer {
     /// Bytes of one page; `usize::MAX` if the number does not fit.
     pub(super) fn page_bytes(&self, kv_type: KvType) -> usize {
         let head = HeadShape { head_dim: self.head_dim, kv_type };
-        self.kv_heads.checked_mul(head.bytes()).unwrap_or(usize::MAX)
+        self.kv_heads.saturating_mul(head.bytes())
     }
 }
 
@@ -63,7 +63,7 @@ impl KvShape {
 
     /// Bytes of a block of layer `layer`; `usize::MAX` if the number does not fit.
     pub fn block_bytes(&self, layer: usize) -> usize {
-        self.page_bytes(layer).checked_mul(self.pages).unwrap_or(usize::MAX)
+        self.page_bytes(layer).saturating_mul(self.pages)
     }
 
     /// Pages of a block.

@@ -28,20 +28,19 @@ struct Running {
 impl Running {
     fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut before = Vec::new();
-        loop {
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Running { child, log, address: String::new(), before: Vec::new() };
+        while server.address.is_empty() {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended: {before:?}");
-            let from = line.find("127.0.0.1:").filter(|_| line.contains("listening"));
-            before.push(line.clone());
-            if let Some(from) = from {
+            assert!(server.log.read_line(&mut line).unwrap() > 0, "it ended: {:?}", server.before);
+            if let Some(from) = line.find("127.0.0.1:").filter(|_| line.contains("listening")) {
                 let rest = &line[from..];
                 let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
-                let address = rest[..end.unwrap_or(rest.len())].to_owned();
-                return Running { child, log, address, before };
+                server.address = rest[..end.unwrap_or(rest.len())].to_owned();
             }
+            server.before.push(line);
         }
+        server
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> String {

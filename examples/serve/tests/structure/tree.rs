@@ -189,7 +189,7 @@ fn without_texts(code: &str) -> String {
     for c in code.chars() {
         match c {
             // `'"'` is a character.
-            '"' if !escaped && !(before == '\'' && !inside) => inside = !inside,
+            '"' if !escaped && (inside || before != '\'') => inside = !inside,
             c if !inside => out.push(c),
             _ => {}
         }
