@@ -124,7 +124,7 @@ fn mistral_chat() {
         let tokenizer = if prompt["version"] == "v1" { &v1 } else { &v3 };
         let [template, conversation, text] =
             ["template", "conversation", "prompt"].map(|key| prompt[key].as_str().unwrap());
-        let found = tokenizer.encode_chat(&Prompt::from_marked(&*text));
+        let found = tokenizer.encode_chat(&Prompt::from_marked(text));
         let expected = reference(prompt);
         let difference = differs(template, conversation);
         if (found != expected) != difference.is_some() {
@@ -144,7 +144,7 @@ fn chat_prompts_have_one_bos_and_no_control_tokens_from_marked_text() {
         assert_eq!(tokenizer.encode_chat(&Prompt::from_marked("")), bos, "{file}");
         for id in &bos {
             let text = tokenizer.piece(*id).unwrap();
-            assert_eq!(tokenizer.encode_chat(&Prompt::from_marked(&*text)), bos, "{file}");
+            assert_eq!(tokenizer.encode_chat(&Prompt::from_marked(text)), bos, "{file}");
         }
         for piece in tokenizer.control_pieces() {
             let plain = tokenizer.encode(piece, EncodeOptions::default());
