@@ -226,7 +226,7 @@ fn speculation(model: &Model, args: &Args) {
     compare(model, "temperature 1", &prompt, tokens, lively(), args);
 
     // A trained model that goes on with its own story, which its prompt has twice.
-    let trained = tramontane::builtin().unwrap();
+    let trained = common::builtin();
     let start = trained.tokenizer().encode("Once upon a time", EncodeOptions::default());
     let options = exactly(48, SamplerOptions::greedy());
     let teller = engine(&trained, false);

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> common::Result {
     let file = match &args.model {
         Some(path) => Gguf::open(path).map_err(common::in_file(path))?,
-        None => tramontane::builtin()?.file().clone(),
+        None => Gguf::from_bytes(common::BUILTIN)?,
     };
     let tokenizer = Tokenizer::from_gguf(file.metadata())?;
     if let Some(path) = &args.chat {

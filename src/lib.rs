@@ -49,7 +49,7 @@
 //! | look into a file | [`Gguf`] |
 //! | tell errors apart | [`Error`] |
 //!
-//! Features: `builtin` (default) has the small model of [`builtin()`] in the program;
+//! Features: `chat-template` (default) renders the chat templates of model files;
 //! `futures` makes [`Reply`] a `futures_core::Stream`.
 //!
 //! # How it is built
@@ -105,8 +105,6 @@ pub use error::{Bounded, Error, Place, Result};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;
 pub use model::{Model, ModelOptions};
-#[cfg(feature = "builtin")]
-pub use model::{builtin, builtin_bytes, builtin_with};
 pub use quant::Format;
 pub use sampler::SamplerOptions;
 pub use session::{

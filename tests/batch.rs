@@ -49,7 +49,7 @@ fn file(name: &str) -> PathBuf {
 
 fn engine() -> Engine {
     let options = EngineOptions::default().with_max_running(3).with_max_queue(4);
-    Engine::new(&tramontane::builtin().unwrap(), &options).unwrap()
+    Engine::new(&common::builtin(&Default::default()).unwrap(), &options).unwrap()
 }
 
 fn plan(ordered: bool) -> Plan {

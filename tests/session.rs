@@ -231,7 +231,7 @@ fn a_fork_goes_its_own_way_and_truncating_takes_back() {
 fn a_window_is_what_was_asked_for() {
     let open = |window: usize| {
         let options = ModelOptions::default().with_sliding_window(window);
-        tramontane::builtin_with(&options)
+        Model::open_with(support::data("../../models/storyteller-q4_k_m.gguf"), &options)
     };
     assert_eq!(storyteller().sliding_window(), Some(128));
     let narrow = open(24).unwrap();
@@ -302,7 +302,7 @@ fn chat_computes_only_what_is_new() {
 
 /// The built-in model with another chat template.
 fn with_template(source: &str) -> Model {
-    let mut bytes = tramontane::builtin_bytes().to_vec();
+    let mut bytes = std::fs::read(support::data("../../models/storyteller-q4_k_m.gguf")).unwrap();
     let key = b"tokenizer.chat_template";
     let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 12;
     let old = storyteller().chat_template().unwrap().source().len();

@@ -104,7 +104,7 @@ fn stories260k_likelihood_of_every_token() {
 fn storyteller(kind: &str) -> Model {
     match kind {
         "f16" => Way::whole().model("storyteller/twin-f16.gguf"),
-        _ => tramontane::builtin_with(&Way::whole().options()).unwrap(),
+        _ => Way::whole().model("../../models/storyteller-q4_k_m.gguf"),
     }
 }
 

@@ -20,11 +20,17 @@ pub fn quick() -> bool {
     !has("--bench") || has("--test")
 }
 
+/// The small trained model of the repository.
+pub fn builtin() -> Model {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Model::open(folder.join("../models/storyteller-q4_k_m.gguf")).unwrap()
+}
+
 /// The model to be measured; in a hurry the built-in one.
 pub fn open() -> Model {
     match std::env::var_os("TRAMONTANE_BENCH_MODEL") {
         Some(path) => Model::open(path).unwrap(),
-        None if quick() => tramontane::builtin().unwrap(),
+        None if quick() => builtin(),
         None => Model::open(synthesized()).unwrap(),
     }
 }

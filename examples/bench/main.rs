@@ -85,7 +85,7 @@ impl Args {
             .with_sliding_window(self.window);
         Ok(match &self.model {
             Some(path) => Model::open_with(path, &options).map_err(common::in_file(path))?,
-            None => tramontane::builtin_with(&options)?,
+            None => common::builtin(&options)?,
         })
     }
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tramontane::{Error, Model, ModelOptions, Timings};
+use tramontane::{Error, Gguf, Model, ModelOptions, Timings};
 
 /// Any error, as one sentence.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -52,9 +52,18 @@ impl ModelArgs {
             ModelOptions::default().with_threads(self.threads).with_sliding_window(self.window);
         Ok(match &self.model {
             Some(path) => Model::open_with(path, &options).map_err(in_file(path))?,
-            None => tramontane::builtin_with(&options)?,
+            None => builtin(&options)?,
         })
     }
+}
+
+/// The GGUF file of the small model that comes with the repository: it writes short English
+/// stories.
+pub static BUILTIN: &[u8] = include_bytes!("../../models/storyteller-q4_k_m.gguf");
+
+/// That model.
+pub fn builtin(options: &ModelOptions) -> tramontane::Result<Model> {
+    Model::from_gguf(Gguf::from_bytes(BUILTIN)?, options)
 }
 
 /// Names the file where an error only says what is wrong inside it.

@@ -94,15 +94,13 @@ impl Model {
     /// not depend on what else is computed with it.
     ///
     /// ```
-    /// # #[cfg(feature = "builtin")] {
     /// use tramontane::EncodeOptions;
-    /// let model = tramontane::builtin()?;
+    /// let model = tramontane::Model::open("models/storyteller-q4_k_m.gguf")?;
     /// let encode = |text| model.tokenizer().encode(text, EncodeOptions::default());
     /// let inputs = [encode("The cat slept."), encode("A kitten was sleeping.")];
     /// let both = model.embed(&inputs, &Default::default())?;
     /// let cosine: f32 = both[0].vector.iter().zip(&both[1].vector).map(|(a, b)| a * b).sum();
     /// assert!(cosine > 0.0 && cosine < 1.0);
-    /// # }
     /// # Ok::<(), tramontane::Error>(())
     /// ```
     ///

@@ -17,14 +17,12 @@ use super::EngineOptions;
 /// what is computed here comes as work comes.
 ///
 /// ```
-/// # #[cfg(feature = "builtin")] {
 /// use tramontane::{Gguf, MemoryEstimate};
-/// // Gguf::open("model.gguf")? needs neither vocabulary nor threads.
-/// let file = Gguf::from_bytes(tramontane::builtin_bytes())?;
+/// // Needs neither vocabulary nor threads.
+/// let file = Gguf::open("models/storyteller-q4_k_m.gguf")?;
 /// let estimate = MemoryEstimate::of_file(&file, &Default::default(), &Default::default())?;
 /// assert_eq!(estimate.kv, 4 * estimate.kv_per_conversation);
 /// assert!(estimate.weights > 0 && estimate.total() < 200_000_000);
-/// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -138,9 +138,8 @@ struct Parts {
 /// [`Error::Closed`].
 ///
 /// ```
-/// # #[cfg(feature = "builtin")] {
 /// use tramontane::{Engine, GenerateOptions};
-/// let engine = Engine::new(&tramontane::builtin()?, &Default::default())?;
+/// let engine = Engine::new(&tramontane::Model::open("models/storyteller-q4_k_m.gguf")?, &Default::default())?;
 /// let options = GenerateOptions::default().with_num_predict(8);
 /// let mut first = engine.generate("Once upon a time", &options)?;
 /// let second = engine.generate("One day", &options)?;
@@ -151,7 +150,6 @@ struct Parts {
 /// // The other as a whole:
 /// let completion = second.wait()?;
 /// println!("{} {:?}", completion.text, completion.summary.finish_reason);
-/// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
 #[derive(Clone)]

@@ -71,8 +71,7 @@ impl Reply {
     ///
     /// Works with any executor:
     /// ```
-    /// # #[cfg(feature = "builtin")] {
-    /// # let engine = tramontane::Engine::new(&tramontane::builtin()?, &Default::default())?;
+    /// # let engine = tramontane::Engine::new(&tramontane::Model::open("models/storyteller-q4_k_m.gguf")?, &Default::default())?;
     /// # let options = tramontane::GenerateOptions::default().with_num_predict(4);
     /// # let work = async {
     /// let mut reply = engine.generate("Once upon a time", &options)?;
@@ -82,7 +81,6 @@ impl Reply {
     /// # Ok::<(), tramontane::Error>(())
     /// # };
     /// # pollster::block_on(work)?;
-    /// # }
     /// # Ok::<(), tramontane::Error>(())
     /// ```
     pub async fn next(&mut self) -> Option<Result<Piece>> {

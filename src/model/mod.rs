@@ -49,16 +49,14 @@ impl ModelOptions {
 /// A model ready to run. Cheap to clone; clones share the mapping and the threads.
 ///
 /// ```
-/// # #[cfg(feature = "builtin")] {
 /// use tramontane::{Model, SessionOptions, GenerateOptions};
-/// let model = tramontane::builtin()?; // or Model::open("mistral-7b-instruct-v0.3.Q4_K_M.gguf")?
+/// let model = Model::open("models/storyteller-q4_k_m.gguf")?;
 /// let mut session = model.session(&SessionOptions::default())?;
 /// let mut story = String::new();
 /// for piece in session.generate("Once upon a time", &GenerateOptions::default())?.take(8) {
 ///     story += &piece?.text;
 /// }
 /// assert!(!story.is_empty());
-/// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -212,25 +210,4 @@ impl Model {
     pub fn load_time(&self) -> Duration {
         self.0.load_time
     }
-}
-
-/// The small model that comes with the crate: it writes short English stories.
-///
-/// # Errors
-/// None in practice: the bytes are part of the program and tested.
-#[cfg(feature = "builtin")]
-pub fn builtin() -> Result<Model> {
-    builtin_with(&ModelOptions::default())
-}
-
-/// [`builtin`] with options.
-#[cfg(feature = "builtin")]
-pub fn builtin_with(options: &ModelOptions) -> Result<Model> {
-    Model::from_gguf(Gguf::from_bytes(builtin_bytes())?, options)
-}
-
-/// The GGUF file of [`builtin`], to write it somewhere.
-#[cfg(feature = "builtin")]
-pub fn builtin_bytes() -> &'static [u8] {
-    include_bytes!("../../models/storyteller-q4_k_m.gguf")
 }

@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// later work has a canceller of its own.
 ///
 /// ```
-/// # #[cfg(feature = "builtin")] {
 /// use tramontane::{FinishReason, GenerateOptions};
-/// let mut session = tramontane::builtin()?.session(&Default::default())?;
+/// let mut session = tramontane::Model::open("models/storyteller-q4_k_m.gguf")?.session(&Default::default())?;
 /// let mut generation = session.generate("Once upon a time", &GenerateOptions::default())?;
 /// let canceller = generation.canceller();
 /// std::thread::spawn(move || canceller.cancel());
@@ -22,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// }
 /// let reason = generation.summary().finish_reason;
 /// assert!(matches!(reason, Some(FinishReason::Cancelled | FinishReason::EndOfText)));
-/// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
 #[derive(Clone, Default)]

@@ -266,11 +266,10 @@ impl Session {
     /// model's weights, about a second per 2 GB and thread.
     ///
     /// ```
-    /// # #[cfg(feature = "builtin")] {
     /// # let folder = std::env::temp_dir().join(format!("tramontane-doc-{}", std::process::id()));
     /// # std::fs::create_dir_all(&folder).unwrap();
     /// # let path = folder.join("prefix");
-    /// let model = tramontane::builtin()?;
+    /// let model = tramontane::Model::open("models/storyteller-q4_k_m.gguf")?;
     /// let mut session = model.session(&Default::default())?;
     /// session.feed(&[1, 441, 455, 263])?;
     /// session.save(&path)?;
@@ -278,7 +277,6 @@ impl Session {
     /// later.restore(&path)?;
     /// assert_eq!(later.tokens(), [1, 441, 455, 263]);
     /// # std::fs::remove_dir_all(&folder).unwrap();
-    /// # }
     /// # Ok::<(), tramontane::Error>(())
     /// ```
     ///

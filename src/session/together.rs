@@ -14,12 +14,10 @@ use super::Session;
 /// has more tokens than the first session's `num_batch`, or one per session.
 ///
 /// ```
-/// # #[cfg(feature = "builtin")] {
-/// let model = tramontane::builtin()?;
+/// let model = tramontane::Model::open("models/storyteller-q4_k_m.gguf")?;
 /// let (mut a, mut b) = (model.session(&Default::default())?, model.session(&Default::default())?);
 /// let logits = tramontane::internal::feed_together(&mut [(&mut a, &[1, 5]), (&mut b, &[1])])?;
 /// assert_eq!(logits.len(), 2);
-/// # }
 /// # Ok::<(), tramontane::Error>(())
 /// ```
 ///

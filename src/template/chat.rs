@@ -7,9 +7,9 @@ use super::message::{Message, Tool};
 /// A conversation: messages, tools, and what else a template may look at.
 ///
 /// ```
-/// # #[cfg(feature = "builtin")] {
+/// # #[cfg(feature = "chat-template")] {
 /// use tramontane::{Chat, GenerateOptions, Message};
-/// let mut session = tramontane::builtin()?.session(&Default::default())?;
+/// let mut session = tramontane::Model::open("models/storyteller-q4_k_m.gguf")?.session(&Default::default())?;
 /// let mut chat = Chat::new([Message::user("Tell me a story about a dog.")]);
 /// let options = GenerateOptions::default().with_num_predict(20);
 /// let answer = session.chat(&chat, &options)?.wait()?;
@@ -86,10 +86,5 @@ impl Chat {
             Ending::ContinueLast => true,
             Ending::GenerationPrompt | Ending::Closed => false,
         }
-    }
-
-    /// The template's `add_generation_prompt`.
-    pub(super) fn opens_answer(&self) -> bool {
-        matches!(self.ending, Ending::Auto | Ending::GenerationPrompt) && !self.continues_last()
     }
 }

@@ -34,44 +34,28 @@
 //! print as lists, integers beyond 64 bits in messages become floats, and
 //! ordering values of different types is no error.
 
-mod bounds;
 mod chat;
-mod clock;
-mod environment;
-mod guard;
-mod input;
+#[cfg(feature = "chat-template")]
+mod jinja;
+#[cfg(not(feature = "chat-template"))]
+#[path = "absent.rs"]
+mod jinja;
 mod marks;
 mod message;
-mod methods;
-mod python;
-mod scan;
 
 use std::fmt;
-use std::io::{self, Write};
-
-use minijinja::{Environment, ErrorKind};
 
 pub use self::chat::{Chat, Ending};
+use self::jinja::Jinja;
 pub(crate) use self::marks::mark;
 pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
 pub use self::message::{Message, Tool, ToolCall};
-use crate::error::{Bounded, Error, Result};
+use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::tokenizer::{Prompt, Tokenizer};
 
 /// The key of the template in a GGUF file.
 const KEY: &str = "tokenizer.chat_template";
-/// Bytes of a template's source.
-const MAX_SOURCE: usize = 256 << 10;
-/// Steps of one rendering; a step also pays for 64 bytes of data.
-const FUEL: u64 = 1_000_000;
-/// Bytes of one rendering.
-const MAX_OUTPUT: usize = 4 << 20;
-/// Stack for parsing and rendering, whatever the caller's thread has left.
-/// Reserved address space; untouched pages cost nothing.
-const STACK: usize = 64 << 20;
-/// The engine's name for the one template.
-const NAME: &str = "chat";
 /// Stands at the end of a message that is to be continued, so that the rendering can be
 /// cut there. A noncharacter, so no text needs it.
 const CUT: char = '\u{FDD1}';
@@ -85,7 +69,7 @@ pub struct ChatTemplate {
     tokens: Vec<(&'static str, String)>,
     /// Texts that must never arise from messages, tools or variables.
     control_pieces: Vec<String>,
-    env: Environment<'static>,
+    jinja: Jinja,
 }
 
 impl ChatTemplate {
@@ -112,14 +96,11 @@ impl ChatTemplate {
         eos_token: Option<&str>,
         control_pieces: Vec<String>,
     ) -> Result<Self> {
-        scan::check("bytes of a chat template", source.len(), MAX_SOURCE)?;
-        let guarded = guard::guarded(source, &scan::scan(source)?);
-        let mut env = environment::environment();
-        on_large_stack(|| env.add_template_owned(NAME, guarded).map_err(|e| template_error(&e)))?;
+        let jinja = Jinja::new(source)?;
         let tokens = [("bos_token", bos_token), ("eos_token", eos_token)];
         let tokens = tokens.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
         let (source, tokens) = (source.to_owned(), tokens.collect());
-        Ok(ChatTemplate { source, tokens, control_pieces, env })
+        Ok(ChatTemplate { source, tokens, control_pieces, jinja })
     }
 
     /// The template of a GGUF file, key `tokenizer.chat_template`; `None` if
@@ -135,7 +116,7 @@ impl ChatTemplate {
     /// Stops the clock of `strftime_now` at `unix_seconds` since 1970, for
     /// prompts that are to be the same every day.
     pub fn with_time(mut self, unix_seconds: u64) -> Self {
-        environment::set_clock(&mut self.env, Some(unix_seconds));
+        self.jinja.set_clock(unix_seconds);
         self
     }
 
@@ -164,15 +145,7 @@ impl ChatTemplate {
     }
 
     fn text(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
-        let variables = input::variables(chat, &self.tokens, control_pieces)?;
-        let mut text = on_large_stack(move || {
-            let template = self.env.get_template(NAME).map_err(|e| template_error(&e))?;
-            let mut output = Output { bytes: Vec::new(), wanted: 0 };
-            let rendered = template.render_captured_to(variables, &mut output).map(drop);
-            scan::check("bytes of a rendered chat", output.wanted, MAX_OUTPUT)?;
-            rendered.map_err(|e| template_error(&e))?;
-            String::from_utf8(output.bytes).map_err(|e| Error::Template(e.to_string()))
-        })?;
+        let mut text = self.jinja.render(chat, &self.tokens, control_pieces)?;
         if chat.continues_last() {
             let end = text.rfind(CUT).ok_or_else(|| {
                 let problem = "it does not show the last message, which is to be continued";
@@ -187,57 +160,5 @@ impl ChatTemplate {
 impl fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
-    }
-}
-
-/// A writer that stops at [`MAX_OUTPUT`].
-struct Output {
-    bytes: Vec<u8>,
-    wanted: usize,
-}
-
-impl Write for Output {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.wanted = self.bytes.len() + text.len();
-        if self.wanted > MAX_OUTPUT {
-            return Err(io::Error::other("the output is too long"));
-        }
-        self.bytes.extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Runs `work` where there is room to recurse. A panic in the engine becomes
-/// an error.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("chat template".to_owned())
-            .stack_size(STACK)
-            .spawn_scoped(scope, work)
-            .map_err(|e| Error::Template(format!("no thread to run it on: {e}")))?;
-        thread.join().unwrap_or_else(|_| Err(Error::Template("the engine failed".to_owned())))
-    })
-}
-
-fn template_error(error: &minijinja::Error) -> Error {
-    if error.kind() == ErrorKind::OutOfFuel {
-        return Error::Limit {
-            what: Bounded::Template("steps of a chat template"),
-            needed: FUEL + 1,
-            allowed: FUEL,
-        };
-    }
-    let mut text = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    if text.len() > 4096 {
-        text.truncate(text.floor_char_boundary(4096));
-    }
-    match error.line() {
-        Some(line) => Error::Template(format!("{text} (line {line})")),
-        None => Error::Template(text),
     }
 }

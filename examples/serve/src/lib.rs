@@ -27,6 +27,8 @@ pub mod log;
 
 pub mod record;
 
+pub mod builtin;
+
 pub mod registry;
 
 pub mod schedule;

@@ -45,7 +45,7 @@ impl Facts {
     pub fn read(source: &Source) -> Result<Self> {
         let opened = match source {
             Source::File(path) => Gguf::open(path),
-            Source::Builtin => tramontane::builtin().map(|model| model.file().clone()),
+            Source::Builtin => crate::builtin::file(),
         };
         opened.map(Facts).map_err(|error| ApiError::internal(error.to_string()))
     }

@@ -102,7 +102,7 @@ impl LocalModel {
             parts: ModelName::parse(BUILTIN).ok(),
             source: Source::Builtin,
             digest: Digest::of(BUILTIN.as_bytes()).hex(),
-            size: tramontane::builtin_bytes().len() as u64,
+            size: crate::builtin::BYTES.len() as u64,
             modified: built(),
             entry: None,
         }

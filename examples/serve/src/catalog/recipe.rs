@@ -139,7 +139,7 @@ impl Making<'_> {
         let copied = match source {
             Source::File(path) => std::fs::File::open(path)
                 .and_then(|mut file| std::io::copy(&mut file, &mut blob).map(drop)),
-            Source::Builtin => blob.write_all(tramontane::builtin_bytes()),
+            Source::Builtin => blob.write_all(crate::builtin::BYTES),
         };
         copied.map_err(|error| ApiError::internal(error.to_string()))?;
         let (digest, _) = blob.finish(None, None).map_err(failed)?;

@@ -132,7 +132,7 @@ impl Shared {
             blocking(move || {
                 let opened = match source {
                     Source::File(path) => Model::open_with(path, &options),
-                    Source::Builtin => tramontane::builtin_with(&options),
+                    Source::Builtin => crate::builtin::model(&options),
                 };
                 opened.map_err(not_opened)
             })

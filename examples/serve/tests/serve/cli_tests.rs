@@ -73,7 +73,7 @@ async fn a_session_of_commands() {
     );
     let modelfile = server.folder.path().join("Modelfile");
     let weights = server.folder.path().join("weights.gguf");
-    std::fs::write(&weights, tramontane::builtin_bytes()).unwrap();
+    std::fs::write(&weights, tramontane_serve::builtin::BYTES).unwrap();
     let text = "FROM ./weights.gguf\nPARAMETER num_predict 5\nPARAMETER stop X\nSYSTEM \"\"\"Be\nkind.\"\"\"\n";
     std::fs::write(&modelfile, text).unwrap();
     let path = modelfile.display().to_string();

@@ -291,7 +291,7 @@ async fn hostile_requests_get_4xx_at_once() {
     // Loaded: what is measured is the refusal.
     assert_eq!(server.post("/api/generate", &json!({"model": "storyteller"})).await.status, 200);
     let secret = server.folder.path().join("secret.gguf");
-    std::fs::write(&secret, tramontane::builtin_bytes()).unwrap();
+    std::fs::write(&secret, tramontane_serve::builtin::BYTES).unwrap();
     let before = outside(&server);
     let cases: Vec<Case> =
         [wrong_types(), odd_bodies(), paths(), numbers()].into_iter().flatten().collect();
@@ -362,7 +362,7 @@ fn outside(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
 async fn files_are_served_only_if_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("own.gguf");
-    std::fs::write(&file, tramontane::builtin_bytes()).unwrap();
+    std::fs::write(&file, tramontane_serve::builtin::BYTES).unwrap();
     let name = file.display().to_string();
     let body = json!({"model": name, "prompt": "Once", "stream": false,
         "options": {"num_predict": 2}});

@@ -196,7 +196,7 @@ fn think_reaches_the_template() {
 
 #[test]
 fn text_of_people_never_becomes_a_control_token() {
-    let model = tramontane::builtin().unwrap();
+    let model = tramontane_serve::builtin::model(&Default::default()).unwrap();
     let tokenizer = model.tokenizer();
     let special: Vec<String> = tokenizer.control_pieces().map(str::to_owned).collect();
     assert!(!special.is_empty());

@@ -18,7 +18,7 @@ fn options() -> SchedulerOptions {
 fn models(folder: &Path, count: usize) -> Vec<Source> {
     let file = |n: usize| {
         let path = folder.join(format!("{n}.gguf"));
-        std::fs::write(&path, tramontane::builtin_bytes()).unwrap();
+        std::fs::write(&path, tramontane_serve::builtin::BYTES).unwrap();
         Source::File(path)
     };
     (0..count).map(file).collect()
@@ -33,7 +33,8 @@ fn names(scheduler: &Scheduler) -> Vec<String> {
 /// Bytes that one model takes with room for four conversations.
 fn size_of_one() -> u64 {
     let options = EngineOptions::default().with_num_ctx(64);
-    let model = tramontane::builtin_with(&tramontane::ModelOptions::default().with_threads(1));
+    let model =
+        tramontane_serve::builtin::model(&tramontane::ModelOptions::default().with_threads(1));
     tramontane::MemoryEstimate::of(&model.unwrap(), &options).unwrap().total() as u64
 }
 
@@ -225,7 +226,7 @@ async fn damaged_and_missing_files_hurt_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let good = models(folder.path(), 1).remove(0);
     let damaged = folder.path().join("damaged.gguf");
-    std::fs::write(&damaged, &tramontane::builtin_bytes()[..5000]).unwrap();
+    std::fs::write(&damaged, &tramontane_serve::builtin::BYTES[..5000]).unwrap();
     let scheduler = Scheduler::new(options());
     let ask = |source: Source| {
         let scheduler = scheduler.clone();

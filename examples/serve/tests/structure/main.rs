@@ -6,7 +6,7 @@ mod tree;
 use tree::{Tree, code};
 
 /// The modules from the bottom up; each may use those before it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "task",
     "wire",
     "name",
@@ -15,6 +15,7 @@ const ORDER: [&str; 19] = [
     "config",
     "log",
     "record",
+    "builtin",
     "registry",
     "schedule",
     "metrics",

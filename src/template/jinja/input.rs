@@ -3,11 +3,11 @@
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
-use super::marks::Marker;
-use super::message::{Message, Tool};
 use super::scan::check;
-use super::{CUT, Chat};
 use crate::error::Result;
+use crate::template::marks::Marker;
+use crate::template::message::{Message, Tool};
+use crate::template::{CUT, Chat, Ending};
 
 /// Bytes of a conversation: its text, and 32 for each value.
 const MAX_INPUT: usize = 8 << 20;
@@ -80,7 +80,9 @@ pub(super) fn variables(
     };
     all.push((Value::from("tools"), tools));
     all.push((Value::from("messages"), messages(&mut input, chat)?));
-    all.push((Value::from("add_generation_prompt"), Value::from(chat.opens_answer())));
+    let opens = matches!(chat.ending, Ending::Auto | Ending::GenerationPrompt);
+    let opens = opens && !chat.continues_last();
+    all.push((Value::from("add_generation_prompt"), Value::from(opens)));
     Ok(Value::from_pairs(all))
 }
 

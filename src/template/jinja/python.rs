@@ -8,7 +8,7 @@ use minijinja::value::{ObjectRepr, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
 use super::bounds::{Text, refuse};
-use super::marks::PLAIN_TEXT_MARK;
+use crate::template::marks::PLAIN_TEXT_MARK;
 
 /// Levels of lists and maps in one value.
 const MAX_DEPTH: usize = 256;
