@@ -4,7 +4,7 @@
 //! `model`. Lengths that a model's context has no room for are cut, and the rows say so.
 //! `cargo bench -p tramontane-benches --bench engine -- streams chat` for parts; `--help` lists the rest.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks")]
-#![allow(clippy::unwrap_used, reason = "a bench may fail")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench may fail")]
 
 mod common;
 #[path = "../examples/bench/cost.rs"]

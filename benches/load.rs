@@ -1,7 +1,7 @@
 //! Opening a model, and opening it up to the first token.
 //! `TRAMONTANE_BENCH_MODEL` names a file; default: a small one of the tests.
 #![allow(missing_docs, reason = "criterion's entry points")]
-#![allow(clippy::unwrap_used, reason = "a bench may fail")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench may fail")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tramontane::{Model, SessionOptions};
