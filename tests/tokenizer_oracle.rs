@@ -94,7 +94,7 @@ fn reference(metadata: &Metadata, patterns: &[&str], ignore_merges: bool) -> Ref
 
 impl Pair {
     fn check(&self, text: &str) {
-        let ours = self.ours.encode(text, EncodeOptions { bos: false, special: false });
+        let ours = self.ours.encode(text, EncodeOptions::default().with_bos(false));
         let expected = self.reference.encode(text, false).unwrap();
         if ours != expected.get_ids() {
             let at = ours.iter().zip(expected.get_ids()).take_while(|(a, b)| a == b).count();

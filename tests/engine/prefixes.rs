@@ -38,7 +38,7 @@ fn every_turn_of_a_chat_computes_its_new_tokens() {
     let options = greedy(12).with_ignore_eos(false);
     let (mut messages, mut held) = (Vec::new(), Vec::new());
     for turn in 0..10 {
-        messages.push(Message::user(&format!("Tell me about the {turn} dogs.")));
+        messages.push(Message::user(format!("Tell me about the {turn} dogs.")));
         let chat = Chat::new(messages.clone());
         let prompt = model.chat_tokens(&chat).unwrap();
         // The token that was sampled last was not computed.

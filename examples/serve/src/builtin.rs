@@ -16,7 +16,7 @@ pub fn file() -> tramontane::Result<Gguf> {
 /// Opens the model.
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn model(options: &ModelOptions) -> tramontane::Result<Model> {
     Model::from_gguf(file()?, options)
 }
