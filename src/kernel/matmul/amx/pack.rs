@@ -16,7 +16,7 @@
 //! loaded from `sums32` has half of `sums16` in it; the weights are 0 there, and whatever
 //! stands in these places is finite, since only [`halves`] writes them.
 //!
-//! They are ordered `[256 columns][tile]`: while these columns of a strip of weights stay in
+//! They are ordered `[256 columns][tile]`: while these columns of a row panel stay in
 //! the nearest cache, all rows pass by in one stream.
 
 use crate::kernel::pool::Team;

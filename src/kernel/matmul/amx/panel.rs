@@ -1,4 +1,4 @@
-//! 256 columns of a strip of a super-block format, unpacked for [`super::amx_tile`].
+//! 256 columns of a row panel of a super-block format, unpacked for [`super::tile`].
 //!
 //! A tile multiplies bytes, and 64 columns at once, so the integer scales must be in the
 //! weights. Their products with the codes fit 16 bits, that is two bytes:

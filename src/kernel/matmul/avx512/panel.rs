@@ -12,7 +12,7 @@
 //! floats  [blocks][2][d, dmin][16 rows] f32
 //! ```
 //! Of super-blocks two columns of four codes stand side by side, 32 apart, for two
-//! sub-blocks (see [`threes`](super::pack)). Their rows are `4q + 2h` and the
+//! sub-blocks (see `pack/threes.rs`). Their rows are `4q + 2h` and the
 //! next of a half, which `packssdw` of h = 0 and 1 brings back into order.
 //!
 //! It holds [`STEP`](super::pack::STEP) columns at a time, 18 KiB, which stay in

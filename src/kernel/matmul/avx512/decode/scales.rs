@@ -47,7 +47,7 @@ pub(in crate::kernel::matmul) trait SuperScales: SuperCodes {
 
     /// Scales, and minimums if the format has them, of 16 rows: register p holds two
     /// numbers of each row as a pair of i16, in the order of
-    /// [`threes`](crate::simd::threes). 128 / SUB registers count.
+    /// `pack/threes.rs`. 128 / SUB registers count.
     fn pairs(simd: Avx512, heads: &[Self::Head; 4]) -> ([__m512i; 8], [__m512i; 8]);
 }
 

@@ -32,7 +32,7 @@ use crate::simd::avx512::{AHEAD, Avx512, Line, NEAR, dpwssd};
 
 /// Groups of four blocks of a row before the next row follows: 4,096 columns. Of longer
 /// rows half as many for more than four rows of activations, which would be read from the
-/// L2 cache for every strip otherwise.
+/// L2 cache for every row panel otherwise.
 const GROUPS: usize = 4;
 
 /// The sums of a weight row with four rows of activations, `Q` times.

@@ -9,7 +9,7 @@
 //! isum  = the sum of its lanes          four blocks at a time
 //! t     = fma(isum, d, −(msum · dmin))
 //! ```
-//! The values t of a strip are kept, and the sums `acc = fma(t, d8, acc)` run
+//! The values t of a row panel are kept, and the sums `acc = fma(t, d8, acc)` run
 //! afterwards with 16 weight rows in the lanes: a chain of dependent operations
 //! per 16 rows instead of one per row.
 //!
