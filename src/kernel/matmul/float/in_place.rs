@@ -5,10 +5,12 @@
 //! precision is half the bytes from every cache. Tiles of rows × activation rows
 //! share the loads and hide the latency of the chains.
 
+use std::marker::PhantomData;
+
 use super::weights::{FloatRowPanel, Floats};
 use crate::kernel::math::padded;
 use crate::kernel::matmul::row_panel::RowPanel;
-use crate::simd::Simd;
+use crate::simd::{Simd, Task};
 
 /// Rows of activations per tile.
 const TILE: usize = 4;
@@ -43,19 +45,36 @@ impl FloatRowPanel<'_> {
         }
     }
 
-    /// All rows, `R` at once, times `M` activation rows. A function of its own on ARM, as
-    /// the panel's.
-    #[cfg_attr(target_arch = "aarch64", inline(never))]
-    #[cfg_attr(not(target_arch = "aarch64"), inline(always))]
+    /// All rows, `R` at once, times `M` activation rows. A function of its own for each
+    /// pair: within one function the compiler spills the sums of the wider pairs.
+    #[inline(always)]
     fn rows<S: Simd, F: Floats, const R: usize, const M: usize>(
         &self,
         simd: S,
         x: &[f32],
         out: &mut [f32],
     ) {
-        let x = std::array::from_fn(|m| &x[m * self.cols..][..self.cols]);
-        let len = self.cols * F::BYTES;
-        let (groups, rest) = self.bytes.split_at(self.rows / R * R * len);
+        simd.apart(Rows::<F, R, M> { weights: self, x, out, format: PhantomData });
+    }
+}
+
+/// The work of [`FloatRowPanel::rows`].
+struct Rows<'a, F, const R: usize, const M: usize> {
+    weights: &'a FloatRowPanel<'a>,
+    x: &'a [f32],
+    out: &'a mut [f32],
+    format: PhantomData<F>,
+}
+
+impl<F: Floats, const R: usize, const M: usize> Task for Rows<'_, F, R, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Rows { weights, x, out, .. } = self;
+        let x = std::array::from_fn(|m| &x[m * weights.cols..][..weights.cols]);
+        let len = weights.cols * F::BYTES;
+        let (groups, rest) = weights.bytes.split_at(weights.rows / R * R * len);
         let mut n = 0;
         for w in groups.chunks_exact(R * len) {
             let w = std::array::from_fn(|i| &w[i * len..][..len]);
