@@ -246,7 +246,7 @@ proptest! {
 
     /// Any text survives, except that SentencePiece writes a space as U+2581.
     #[test]
-    fn any_text_round_trips(text in any::<String>(), special in any::<bool>()) {
+    fn any_text_round_trips(text in prop::collection::vec(any::<char>(), 0..32).prop_map(String::from_iter), special in any::<bool>()) {
         for tokenizer in [&*SPM, &*BPE] {
             tokenizer.encode(&text, EncodeOptions::default().with_special(special));
             tokenizer.encode_chat(&Prompt::from_marked(&*text));

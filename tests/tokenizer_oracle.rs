@@ -176,9 +176,12 @@ fn adversarial_strings() {
 /// patterns tell apart close together.
 #[test]
 fn random_text() {
-    let mixed =
-        "[ \n\r\taAzZſ'’sStTlLmMdDrReEvV019½Ⅷéñǅʰ字のأ\u{301}\u{903}\u{a0}\u{2028}!/$`<_€👍]{0,40}";
-    let texts = prop_oneof![any::<String>(), mixed, "\\PC{0,60}"];
+    let mixed = " \n\r\taAzZſ'’sStTlLmMdDrReEvV019½Ⅷéñǅʰ字のأ\u{301}\u{903}\u{a0}\u{2028}!/$`<_€👍";
+    let mixed = prop::sample::select(mixed.chars().collect::<Vec<_>>());
+    let texts = prop_oneof![
+        prop::collection::vec(any::<char>(), 0..61).prop_map(String::from_iter),
+        prop::collection::vec(mixed, 0..41).prop_map(String::from_iter),
+    ];
     TestRunner::new(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })
         .run(&texts, |text| {
             PAIRS.iter().for_each(|pair| pair.check(&text));

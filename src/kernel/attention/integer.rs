@@ -308,7 +308,7 @@ fn over_page<S: Simd>(
     let codes = &queries.codes[tile * queries.steps..][..queries.steps];
     let mut scores = [[simd.zero_i32(); 4]; TILE];
     let pairs = |step: usize| codes.get(step).map(|codes| std::array::from_fn(|q| codes[q]));
-    if S::TILE == 4 {
+    if const { S::TILE == 4 } {
         scores = product::<S, 4>(simd, page.keys, 4, 0, ahead, pairs);
     } else {
         #[allow(clippy::needless_range_loop, reason = "v indexes the inner arrays")]
@@ -354,7 +354,7 @@ fn over_page<S: Simd>(
     };
     let mut at = 0;
     while at < width {
-        if S::TILE == 4 && width - at >= 4 {
+        if const { S::TILE == 4 } && width - at >= 4 {
             let sums = product::<S, 4>(simd, page.values, width, at, ahead, pairs);
             add_up(simd, &sums, slots, (&powers, &steps), acc, at);
             at += 4;

@@ -31,7 +31,7 @@ impl FloatRowPanel<'_> {
         let tiles = x.chunks(TILE * self.cols);
         for (x, out) in tiles.zip(out.chunks_mut(TILE * RowPanel::ROWS)) {
             match x.len() / self.cols {
-                TILE if S::TILE == TILE => self.rows::<S, F, 4, 4>(simd, x, out),
+                TILE if const { S::TILE == TILE } => self.rows::<S, F, 4, 4>(simd, x, out),
                 TILE => {
                     // 16 registers: the chains of two rows and two activation rows.
                     let (first, second) = x.split_at(2 * self.cols);
@@ -84,9 +84,11 @@ impl<F: Floats, const R: usize, const M: usize> Task for Rows<'_, F, R, M> {
             }
             n += R;
         }
+        // A few rows at the end: each in all places of a tile, so that one shape is enough.
         for w in rest.chunks_exact(len) {
-            for (m, [sum]) in tile::<S, F, 1, M>(simd, [w], x).into_iter().enumerate() {
-                out[m * RowPanel::ROWS + n] = sum;
+            let sums = tile::<S, F, R, M>(simd, [w; R], x);
+            for (m, sums) in sums.iter().enumerate() {
+                out[m * RowPanel::ROWS + n] = sums[0];
             }
             n += 1;
         }

@@ -184,7 +184,7 @@ impl Block<'_> {
     /// Adds the products to `lanes`; after the last block their sums are `out[m, n]`.
     #[inline(always)]
     fn multiply<S: Simd>(&self, simd: S, lanes: &mut [[Lanes; W]; X], out: &mut [f32]) {
-        if S::TILE == 4 {
+        if const { S::TILE == 4 } {
             match self.rows {
                 1 => self.part::<S, W, 1>(simd, [0, 0], lanes, out),
                 2 => self.part::<S, W, 2>(simd, [0, 0], lanes, out),
