@@ -13,15 +13,15 @@ use super::sequence::{Draft, Next, Sequence, Task};
 use super::stats::EngineStats;
 use super::worker::Worker;
 
-/// Passes of more rows than this are given up when a request is cancelled; the one after
-/// such a pass has no more rows than this and is not, so there is always progress.
+/// A pass of more rows than this ends early when a request is cancelled. The pass after it
+/// has at most so many rows of prompts and does not end early, so there is always progress.
 const SHORT: usize = 8;
 
 /// In a pass of up to this many rows weights are multiplied where they lie, so that
 /// drafts are cheap.
 const CHEAP: usize = 8;
 
-/// Slabs made ready before a pass at most: a few milliseconds each.
+/// Blocks of memory made ready before a pass at most: a few milliseconds each.
 const PREPARED: usize = 6;
 
 /// What of a sequence is in a pass.

@@ -11,7 +11,6 @@
 //! Threads go through the weight rows in panels of 32, as [`Shares`] hands them out.
 //! What becomes of a product (bias, residual sum, gate) is done panel by panel, or by the
 //! few panels that a tier multiplies together, while it is in a near cache.
-
 //!
 //! | file | what |
 //! |---|---|

@@ -13,7 +13,7 @@ use crate::kernel::pool::part;
 /// The panels of one matrix that are still to be done.
 pub(super) struct Shares {
     left: Vec<Left>,
-    /// Strips that are multiplied together: a thread takes multiples of its own.
+    /// Row panels that are multiplied together: a thread takes multiples of its own.
     at_once: u32,
 }
 
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Strips that are multiplied together stay together: only the last ones are fewer.
+    /// Row panels that are multiplied together stay together: only the last ones are fewer.
     #[test]
     fn own_panels_come_in_multiples() {
         for panels in [0, 1, 5, 8, 9, 28, 224] {

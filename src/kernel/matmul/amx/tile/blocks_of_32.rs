@@ -1,4 +1,4 @@
-//! Strips of 32-wide formats times many rows of activations, by the tile multiplier.
+//! Row panels of 32-wide formats times many rows of activations, by the tile multiplier.
 //!
 //! ```text
 //! c[n, m]   = Σ code[n][k] · a[m][k]           over 32 columns, in tiles, exact in i32

@@ -1,4 +1,4 @@
-//! Strips of super-block formats times many rows of activations, by the tile multiplier.
+//! Row panels of super-block formats times many rows of activations, by the tile multiplier.
 //!
 //! ```text
 //! c[n, m, 0]  = Σ low[n][k] · a[m][k],  c[n, m, 1] = Σ high[n][k] · a[m][k]
