@@ -68,7 +68,8 @@ fn run(args: Args) -> common::Result {
     if let Some(path) = &args.file {
         texts.extend(common::read_text(Some(path))?.lines().map(str::to_owned));
     }
-    let encode = |text: &String| model.tokenizer().encode(text, EncodeOptions::default());
+    let encode =
+        |text: &String| model.tokenizer().encode(text, EncodeOptions::default().with_eos(true));
     let inputs: Vec<Vec<u32>> = texts.iter().map(encode).collect();
     let options = EmbedOptions::default()
         .with_pooling(args.pooling.map(Pooling::from))
@@ -105,8 +106,9 @@ fn compare(texts: &[String], embeddings: &[Embedding]) {
     }
 }
 
-/// The cosine of the angle between two vectors.
+/// The cosine of the angle between two vectors; 0 if one is all zeros.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
 }

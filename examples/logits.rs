@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tramontane::{KvType, SessionOptions};
+use tramontane::{KvType, Session, SessionOptions};
 
 /// Writes logits as little-endian f32, positions × vocabulary.
 #[derive(Parser)]
@@ -44,6 +44,16 @@ fn run(args: Args) -> common::Result {
     let model = args.model.open()?;
     let options = SessionOptions::default().with_num_ctx(args.ids.len()).with_kv_type(args.kv);
     let mut session = model.session(&options)?;
+    if let Err(error) = write(&mut session, &args) {
+        // Nobody should take a part for the whole.
+        let _ = std::fs::remove_file(&args.out);
+        return Err(error);
+    }
+    println!("{} positions × {} logits → {}", args.ids.len(), model.n_vocab(), args.out.display());
+    Ok(())
+}
+
+fn write(session: &mut Session, args: &Args) -> common::Result {
     let io = |error| format!("{}: {error}", args.out.display());
     let mut out = BufWriter::new(File::create(&args.out).map_err(io)?);
     for chunk in args.ids.chunks(args.chunk) {
@@ -52,6 +62,5 @@ fn run(args: Args) -> common::Result {
         }
     }
     out.flush().map_err(io)?;
-    println!("{} positions × {} logits → {}", args.ids.len(), model.n_vocab(), args.out.display());
     Ok(())
 }

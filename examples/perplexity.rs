@@ -76,6 +76,13 @@ fn run(args: Args) -> common::Result {
     }
     bar.finish_and_clear();
     let (perplexity, error) = total.perplexity();
+    if !perplexity.is_finite() {
+        return Err(
+            "the perplexity is not finite: the model finds a token of the text impossible; \
+                    its file is probably damaged"
+                .into(),
+        );
+    }
     println!(
         "perplexity = {perplexity:.4} ± {error:.5} ({} tokens, {chunks} chunks of {})",
         total.count, args.ctx

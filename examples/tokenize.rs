@@ -30,7 +30,7 @@ struct Args {
     /// One JSON string per line in, one JSON array per line out
     #[arg(long, conflicts_with = "chat")]
     json_lines: bool,
-    /// Leave out the vocabulary's BOS (and EOS)
+    /// Leave out the vocabulary's BOS
     #[arg(long)]
     no_bos: bool,
     /// Control tokens in the text are control tokens, not text
@@ -56,6 +56,7 @@ fn run(args: Args) -> common::Result {
         None => Gguf::from_bytes(common::BUILTIN)?,
     };
     let tokenizer = Tokenizer::from_gguf(file.metadata())?;
+    common::warn(tokenizer.warnings());
     if let Some(path) = &args.chat {
         println!("{}", chat(&args, &file, &tokenizer, path)?);
         return Ok(());

@@ -151,6 +151,29 @@ impl fmt::Display for Place {
     }
 }
 
+/// Something in a model file that is odd, or not understood, and did not keep the model from
+/// being opened: what was assumed instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warning {
+    /// Where in the file.
+    pub at: Place,
+    /// What is odd there, and what was assumed.
+    pub problem: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.problem)
+    }
+}
+
+impl Warning {
+    pub(crate) fn key(key: &str, problem: impl Into<String>) -> Self {
+        Warning { at: Place::Key(key.to_owned()), problem: problem.into() }
+    }
+}
+
 /// At most 80 characters of `name`, so that a hostile name cannot flood a log.
 fn shorten(name: &str) -> String {
     match name.char_indices().nth(80) {

@@ -101,7 +101,7 @@ pub mod internal;
 
 pub use engine::{EmbedOptions, Embedding, Pooling};
 pub use engine::{Engine, EngineOptions, EngineStats, MemoryEstimate, Pending, Reply, Request};
-pub use error::{Bounded, Error, Place, Result};
+pub use error::{Bounded, Error, Place, Result, Warning};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;
 pub use model::{Model, ModelOptions};

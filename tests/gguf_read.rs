@@ -161,8 +161,10 @@ fn getters_name_the_key_and_the_types() {
     assert_eq!(metadata.opt_bool("yes").unwrap(), Some(true));
     assert_eq!(metadata.str("text").unwrap(), "a\u{1F32C}");
     assert_eq!(metadata.strings("texts").unwrap().iter().collect::<Vec<_>>(), ["a", "", "b"]);
-    assert_eq!(metadata.opt_f32s("floats").unwrap(), Some(&[1.0, f32::INFINITY][..]));
-    assert_eq!(metadata.opt_i32s("ints").unwrap(), Some(&[-1, 1][..]));
+    assert_eq!(*metadata.opt_f32s("floats").unwrap().unwrap(), [1.0, f32::INFINITY]);
+    assert_eq!(*metadata.opt_i32s("ints").unwrap().unwrap(), [-1, 1]);
+    assert_eq!(*metadata.opt_f32s("ints").unwrap().unwrap(), [-1.0, 1.0]);
+    assert_eq!((metadata.f32("n").unwrap(), metadata.f32("minus").unwrap()), (7.0, -1.0));
     assert_eq!(metadata.opt_u32("absent").unwrap(), None);
     assert_eq!(metadata.opt_strings("absent").unwrap(), None);
 
@@ -177,21 +179,79 @@ fn getters_name_the_key_and_the_types() {
             r#"key "big": is 1099511627776, outside 0..=4294967295"#,
         ),
         (metadata.u32("x").unwrap_err(), r#"key "x": should be an integer, but is f64"#),
-        (metadata.u32("ints").unwrap_err(), r#"key "ints": should be an integer, but is array"#),
-        (metadata.f32("n").unwrap_err(), r#"key "n": should be float, but is u16"#),
-        (metadata.str("ints").unwrap_err(), r#"key "ints": should be string, but is array of i32"#),
+        (
+            metadata.u32("ints").unwrap_err(),
+            r#"key "ints": should be an integer, but is an array of i32 with different values"#,
+        ),
+        (metadata.f32("yes").unwrap_err(), r#"key "yes": should be a number, but is bool"#),
+        (
+            metadata.str("texts").unwrap_err(),
+            r#"key "texts": should be a string, but is an array of string"#,
+        ),
         (
             metadata.strings("text").unwrap_err(),
-            r#"key "text": should be array of strings, but is string"#,
+            r#"key "text": should be an array of strings, but is string"#,
         ),
         (
-            metadata.opt_f32s("ints").unwrap_err(),
-            r#"key "ints": should be array of f32, but is array of i32"#,
+            metadata.opt_f32s("texts").map(drop).unwrap_err(),
+            r#"key "texts": should be an array of numbers, but is an array of string"#,
         ),
-        (metadata.opt_bool("n").unwrap_err(), r#"key "n": should be bool, but is u16"#),
+        (metadata.opt_bool("n").unwrap_err(), r#"key "n": should be a boolean, but is u16"#),
     ] {
         assert_eq!(error.to_string(), sentence);
         assert!(matches!(error, Error::File { at: Place::Key(_), .. }));
+    }
+}
+
+/// Converters write one key in several types; what it says is the same.
+#[test]
+fn a_number_is_read_from_any_type_that_holds_it() {
+    let seven = [
+        Value::U8(7),
+        Value::I8(7),
+        Value::U16(7),
+        Value::I16(7),
+        Value::U32(7),
+        Value::I32(7),
+        Value::U64(7),
+        Value::I64(7),
+        Value::F32(7.0),
+        Value::F64(7.0),
+        Value::Array(Array::U16(vec![7; 3])),
+        Value::Array(Array::I64(vec![7])),
+        Value::Array(Array::F32(vec![7.0; 2])),
+    ];
+    for value in seven {
+        let mut metadata = Metadata::new();
+        metadata.push("x", value).unwrap();
+        assert_eq!((metadata.u32("x").unwrap(), metadata.f32("x").unwrap()), (7, 7.0));
+        assert!(metadata.opt_integers("x").unwrap().unwrap().iter().all(|&number| number == 7));
+    }
+    let truths =
+        [Value::Bool(true), Value::U8(1), Value::I32(1), Value::Array(Array::Bool(vec![true; 4]))];
+    for value in truths {
+        let mut metadata = Metadata::new();
+        metadata.push("x", value).unwrap();
+        assert_eq!(metadata.opt_bool("x").unwrap(), Some(true));
+    }
+    let lists = [
+        Array::U8(vec![1, 2]),
+        Array::U32(vec![1, 2]),
+        Array::I64(vec![1, 2]),
+        Array::F64(vec![1.0, 2.0]),
+    ];
+    for list in lists {
+        let mut metadata = Metadata::new();
+        metadata.push("x", Value::Array(list)).unwrap();
+        assert_eq!(*metadata.opt_i32s("x").unwrap().unwrap(), [1, 2]);
+        assert_eq!(*metadata.opt_f32s("x").unwrap().unwrap(), [1.0, 2.0]);
+        assert_eq!(metadata.opt_integers("x").unwrap().unwrap(), [1, 2]);
+        assert!(metadata.u32("x").is_err(), "two values are not one");
+    }
+    for value in [Value::F32(0.5), Value::Array(Array::U32(vec![])), Value::String("7".into())] {
+        let mut metadata = Metadata::new();
+        metadata.push("x", value).unwrap();
+        assert!(metadata.u32("x").is_err());
     }
 }
 
@@ -263,7 +323,7 @@ fn writer_refuses_what_the_reader_would_refuse() {
         let error = Writer::new(Vec::new(), &Metadata::new(), &specs).unwrap_err();
         assert!(matches!(error, Error::Misuse(_)) && error.to_string().contains(part), "{error}");
     }
-    for alignment in [Value::U32(0), Value::U32(24), Value::U64(32)] {
+    for alignment in [Value::U32(0), Value::U32(24), Value::String("32".into())] {
         let mut metadata = Metadata::new();
         metadata.push("general.alignment", alignment).unwrap();
         let error = Writer::new(Vec::new(), &metadata, &[]).unwrap_err();

@@ -88,10 +88,71 @@ fn a_seed_repeats_a_lively_text_and_logprobs_are_probabilities() {
         let piece = piece.unwrap();
         let own = piece.logprob.unwrap();
         assert!(own.token == piece.token && own.logprob <= 0.0);
-        assert_eq!(own.bytes, session_tokenizer.token_bytes(own.token));
+        assert_eq!(own.bytes, session_tokenizer.token_bytes_with_special(own.token));
         assert_eq!(piece.top_logprobs.len(), 3);
         assert!(piece.top_logprobs.windows(2).all(|p| p[0].logprob >= p[1].logprob));
     }
+}
+
+/// SentencePiece's space stands at the start of a conversation, and nowhere else.
+#[test]
+fn text_goes_on_where_the_last_one_ended() {
+    let none = greedy().with_num_predict(0);
+    let add = |session: &mut Session, text: &str| {
+        session.generate(text, &none).unwrap().for_each(|piece| drop(piece.unwrap()));
+    };
+    let text = |session: &Session| session.model().tokenizer().decode(session.tokens());
+    let begun = || {
+        let mut session = session(64);
+        add(&mut session, "Once upon a ti");
+        session
+    };
+    let mut whole = begun();
+    add(&mut whole, "me there was");
+    assert_eq!(text(&whole), "Once upon a time there was");
+
+    let mut fork = begun().fork();
+    add(&mut fork, "me there was");
+    assert_eq!(fork.tokens(), whole.tokens());
+
+    let path = std::env::temp_dir().join(format!("tramontane-joint-{}", std::process::id()));
+    begun().save(&path).unwrap();
+    let mut restored = session(64);
+    restored.restore(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    add(&mut restored, "me there was");
+    assert_eq!(restored.tokens(), whole.tokens());
+
+    let mut cut = begun();
+    add(&mut cut, "me there was a dog");
+    cut.truncate(begun().tokens().len()).unwrap();
+    add(&mut cut, "me there was");
+    assert_eq!(cut.tokens(), whole.tokens());
+
+    // What was generated last is not computed yet, but it is there.
+    let mut generated = session(64);
+    let one = greedy().with_num_predict(1);
+    generated.generate("Once upon a time", &one).unwrap().for_each(|piece| drop(piece.unwrap()));
+    add(&mut generated, "there was");
+    assert_eq!(text(&generated), "Once upon a time,there was");
+
+    // A shift drops the start, not the place in the text.
+    let mut shifted = session(20);
+    let long = greedy()
+        .with_context_full(ContextFull::Shift { num_keep: 0 })
+        .with_ignore_eos(true)
+        .with_num_predict(30);
+    shifted.generate("Once", &long).unwrap().for_each(|piece| drop(piece.unwrap()));
+    let before = text(&shifted);
+    shifted.truncate(8).unwrap();
+    let before = (before, text(&shifted));
+    add(&mut shifted, "xyz");
+    assert_eq!(text(&shifted), before.1.clone() + "xyz", "{before:?}");
+
+    // After a reset it is a start again.
+    whole.clear();
+    add(&mut whole, "Once upon a ti");
+    assert_eq!(whole.tokens(), begun().tokens());
 }
 
 #[test]

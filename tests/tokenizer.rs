@@ -306,6 +306,7 @@ fn from(model: &str, change: impl FnOnce(&mut Metadata)) -> Result<Tokenizer, Er
     let types = vec![2, 3, 3, 6, 1, 1, 1, 1];
     metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(types))).unwrap();
     metadata.set("tokenizer.ggml.merges", strings(&["a b"])).unwrap();
+    metadata.set("tokenizer.ggml.pre", Value::String("default".into())).unwrap();
     change(&mut metadata);
     Tokenizer::from_gguf(&metadata)
 }
@@ -338,17 +339,22 @@ fn damaged_vocabularies_are_refused() {
         for key in
             ["bos_token_id", "eos_token_id", "unknown_token_id", "eot_token_id", "eom_token_id"]
         {
-            for id in [8, u32::MAX - 1] {
-                let bad = problem(model, key, Value::U32(id));
-                assert!(bad.contains(key) && bad.contains(&id.to_string()), "{bad}");
-            }
-            // −1 is how writers say "none".
             let key = format!("tokenizer.ggml.{key}");
-            assert!(
-                from(model, |metadata| metadata.set(key, Value::U32(u32::MAX)).unwrap()).is_ok()
-            );
+            let with = |value: Value| {
+                from(model, |metadata| metadata.set(key.as_str(), value).unwrap()).unwrap()
+            };
+            for id in [8, u32::MAX - 1] {
+                let odd = with(Value::U32(id));
+                let said = odd.warnings()[0].to_string();
+                assert!(said.contains(&key) && said.contains(&id.to_string()), "{said}");
+            }
+            assert!(with(Value::String("two".into())).warnings()[0].to_string().contains(&key));
+            // −1 is how writers say "none".
+            for none in [Value::U32(u32::MAX), Value::I32(-1), Value::U64(u64::MAX)] {
+                assert!(with(none).warnings().is_empty());
+            }
         }
-        assert!(problem(model, "add_bos_token", Value::U32(1)).contains("bool"));
+        assert!(problem(model, "add_bos_token", Value::U32(2)).contains("boolean"));
     }
     assert!(problem("llama", "scores", f32s(&[0.0; 9])).contains("9 elements"));
     for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -384,7 +390,187 @@ fn damaged_merges_are_refused() {
         }
         *metadata = without;
     });
-    assert!(none.unwrap_err().to_string().contains("missing"));
+    let none = none.unwrap();
+    assert_eq!(none.encode("ab", *PLAIN), [4, 5]);
+    assert!(none.warnings()[0].to_string().contains("merges\": is missing"));
+}
+
+fn set(metadata: &mut Metadata, key: &str, value: Value) {
+    metadata.set(format!("tokenizer.ggml.{key}"), value).unwrap();
+}
+
+/// An id that is none leaves what the vocabulary has by itself.
+#[test]
+fn a_wrong_id_is_none_and_scores_may_be_missing() {
+    let odd = from("llama", |metadata| {
+        set(metadata, "eos_token_id", Value::U32(8));
+        set(metadata, "bos_token_id", Value::I64(1));
+        set(metadata, "unknown_token_id", Value::U8(0));
+        set(metadata, "add_bos_token", Value::U8(1));
+        let types = vec![2, 3, 3, 6, 1, 1, 1, 1];
+        set(metadata, "token_type", Value::Array(Array::U32(types)));
+        metadata.remove("tokenizer.ggml.scores");
+    });
+    let odd = odd.unwrap();
+    assert_eq!((odd.bos(), odd.eos(), odd.unknown()), (Some(1), Some(2), Some(0)));
+    let said: Vec<String> = odd.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("eos_token_id") && said[1].contains("scores"), "{said:?}");
+    assert_eq!(odd.encode("ab", *PLAIN), [0, 6]);
+    let whole = from("llama", |metadata| {
+        set(metadata, "scores", Value::Array(Array::I32(vec![0; 8])));
+    });
+    assert!(whole.unwrap().warnings().is_empty());
+}
+
+/// A vocabulary of `pieces`, all ordinary text, changed by `change`.
+fn vocabulary(pieces: &[&str], change: impl FnOnce(&mut Metadata)) -> Tokenizer {
+    let result = from("llama", |metadata| {
+        set(metadata, "tokens", strings(pieces));
+        set(metadata, "scores", Value::Array(Array::F32(vec![0.0; pieces.len()])));
+        set(metadata, "token_type", Value::Array(Array::I32(vec![1; pieces.len()])));
+        change(metadata);
+    });
+    result.unwrap()
+}
+
+fn ends(tokenizer: &Tokenizer) -> Vec<&str> {
+    let all = (0..tokenizer.n_vocab() as u32).filter(|&id| tokenizer.is_end_of_generation(id));
+    all.filter_map(|id| tokenizer.piece(id)).collect()
+}
+
+/// Texts that end an answer whatever the file says about them.
+#[test]
+fn ends_are_known_by_their_text() {
+    let texts = [
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|flush|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "</s>",
+        "<|eom_id|>",
+        "<EOT>",
+        "▁<EOT>",
+        "_<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<|end_of_text|>",
+        "<end_of_utterance>",
+        "<eos>",
+        "<turn|>",
+        "<｜end▁of▁sentence｜>",
+    ];
+    let all = vocabulary(&[&texts[..], &["a", "<|im_start|>"]].concat(), |_| {});
+    assert_eq!(ends(&all), texts);
+    for text in texts {
+        let id = all.id(text).unwrap();
+        assert!(all.is_control(id) && !all.encode(text, *PLAIN).contains(&id), "{text}");
+    }
+    // A user may write what ends a file of a code model.
+    let files = ["<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<fim_pad>", "<reponame>"];
+    let all = vocabulary(&files, |_| {});
+    assert_eq!(ends(&all), files);
+    assert!(!all.is_control(0));
+    // Not the end of the answer where others are: gpt-oss, Solar, Gemma 4.
+    let harmony = ["<|end|>", "<|return|>", "<|call|>"];
+    assert_eq!(ends(&vocabulary(&harmony, |_| {})), harmony[1..]);
+    let solar = ["<|end|>", "<|flush|>", "<|calls|>"];
+    assert_eq!(ends(&vocabulary(&solar, |_| {})), solar[1..]);
+    let gemma = ["</s>", "<|tool_response>", "<turn|>"];
+    let named = vocabulary(&gemma, |metadata| set(metadata, "eos_token_id", Value::U32(2)));
+    assert_eq!(ends(&named), gemma[1..]);
+}
+
+/// Keys name one token or several.
+#[test]
+fn ends_are_known_by_their_keys() {
+    let pieces = ["a", "b", "c", "d", "e", "f"];
+    let list = |ids: &[i32]| Value::Array(Array::I32(ids.to_vec()));
+    let all = vocabulary(&pieces, |metadata| {
+        set(metadata, "eos_token_id", list(&[1, 2]));
+        set(metadata, "eot_token_id", Value::U32(3));
+        set(metadata, "fim_pad_token_id", Value::U32(5));
+        set(metadata, "eos_token_ids", Value::Array(Array::U32(vec![2, 4, 77])));
+    });
+    assert_eq!(ends(&all), pieces[1..]);
+    assert_eq!((all.eos(), all.eot()), (Some(1), Some(3)));
+    let said = all.warnings()[0].to_string();
+    assert!(all.warnings().len() == 1 && said.contains("eos_token_ids"), "{said}");
+    let several = vocabulary(&pieces, |metadata| set(metadata, "eos_token_ids", list(&[4, 5])));
+    assert_eq!((several.eos(), ends(&several)), (Some(4), vec!["e", "f"]));
+}
+
+/// What starts and what ends a sequence is added where it belongs, and once.
+#[test]
+fn a_sequence_starts_and_ends_once() {
+    let file = |bos: bool, eos: bool| {
+        vocabulary(&["<unk>", "<s>", "</s>", "▁", "a", "▁a"], |metadata| {
+            let types = vec![2, 3, 3, 1, 1, 1];
+            set(metadata, "token_type", Value::Array(Array::I32(types)));
+            set(metadata, "add_bos_token", Value::Bool(bos));
+            set(metadata, "add_eos_token", Value::Bool(eos));
+        })
+    };
+    let (both, none) = (file(true, true), file(false, false));
+    let whole = EncodeOptions::default().with_special(true);
+    let vector = EncodeOptions::default().with_eos(true);
+    assert_eq!(both.encode("a", EncodeOptions::default()), [1, 5], "to be continued");
+    assert_eq!(both.encode("a", vector), [1, 5, 2]);
+    assert_eq!(both.encode("<s>a", whole), [1, 5]);
+    assert_eq!(both.encode("<s><s>a", whole), [1, 1, 5], "what was written stays");
+    assert_eq!(both.encode("a</s>", whole.with_eos(true)), [1, 5, 2]);
+    assert_eq!(none.encode("a", vector), [5]);
+    assert_eq!(both.encode_chat(&Prompt::from_marked("<s>a")), [1, 5]);
+
+    // In the middle nothing is added, behind a control token its space.
+    assert_eq!(both.encode_after(&[], "a"), [1, 5]);
+    assert_eq!(both.encode_after(&[1], "a"), [5]);
+    assert_eq!(both.encode_after(&[1, 5], "a"), [4]);
+    assert_eq!(both.encode_after(&[1, 5], " a"), [5]);
+    assert_eq!(none.encode_after(&[5, 2], "a"), [5]);
+}
+
+/// What a file does not say about its pre-tokenizer is guessed, and said.
+#[test]
+fn a_missing_pre_tokenizer_is_a_warning() {
+    let gguf = Gguf::open(data("vocab/ggml-vocab-llama-bpe.gguf")).unwrap();
+    let named = Tokenizer::from_gguf(gguf.metadata()).unwrap();
+    assert!(named.warnings().is_empty());
+    let mut metadata = gguf.metadata().clone();
+    metadata.remove("tokenizer.ggml.pre");
+    let old = Tokenizer::from_gguf(&metadata).unwrap();
+    assert!(old.warnings()[0].to_string().contains("pre\": is missing; \"llama-bpe\""));
+    let text = "(really)!!\n\n  ok 3333+777?";
+    assert_eq!(old.encode(text, *PLAIN), named.encode(text, *PLAIN));
+
+    let unknown = from("gpt2", |metadata| drop(metadata.remove("tokenizer.ggml.pre"))).unwrap();
+    let said = unknown.warnings()[0].to_string();
+    assert!(said.contains("is missing; \"default\""), "{said}");
+    let default = |architecture: &str| {
+        from("gpt2", |metadata| {
+            metadata.set("general.architecture", Value::String(architecture.into())).unwrap();
+            set(metadata, "pre", Value::String("default".into()));
+        })
+        .unwrap()
+    };
+    assert!(default("llama").warnings().is_empty());
+    assert!(default("mistral3").warnings()[0].to_string().contains("\"tekken\" is used"));
+}
+
+#[test]
+fn keys_that_would_change_tokens_are_said() {
+    let odd = from("llama", |metadata| {
+        set(metadata, "remove_extra_whitespaces", Value::Bool(true));
+        set(metadata, "add_sep_token", Value::Bool(false));
+        set(metadata, "precompiled_charsmap", Value::Array(Array::U8(vec![1])));
+    });
+    let odd = odd.unwrap();
+    let said: Vec<String> = odd.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("white space") && said[1].contains("charsmap"), "{said:?}");
 }
 
 #[test]

@@ -66,7 +66,8 @@ impl Question {
         generate.sampler.seed.get_or_insert(seed);
         let (tokens, own_text) = match &self.text {
             Text::Embed(text) => {
-                let tokens = engine.model().tokenizer().encode(text, EncodeOptions::default());
+                let encoding = EncodeOptions::default().with_eos(true);
+                let tokens = engine.model().tokenizer().encode(text, encoding);
                 let options = EmbedOptions::default().with_num_ctx(num_ctx);
                 return Ok(Work::Vector(engine.embed(&tokens, &options)?));
             }

@@ -83,10 +83,12 @@ impl Args {
             .with_threads(threads)
             .with_isa(isa)
             .with_sliding_window(self.window);
-        Ok(match &self.model {
+        let model = match &self.model {
             Some(path) => Model::open_with(path, &options).map_err(common::in_file(path))?,
             None => common::builtin(&options)?,
-        })
+        };
+        common::warn(model.warnings());
+        Ok(model)
     }
 
     fn thread_counts(&self) -> Vec<Option<usize>> {

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tramontane::{Error, Gguf, Model, ModelOptions, Timings};
+use tramontane::{Error, Gguf, Model, ModelOptions, Timings, Warning};
 
 /// Any error, as one sentence.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -50,10 +50,19 @@ impl ModelArgs {
     pub fn open(&self) -> Result<Model> {
         let options =
             ModelOptions::default().with_threads(self.threads).with_sliding_window(self.window);
-        Ok(match &self.model {
+        let model = match &self.model {
             Some(path) => Model::open_with(path, &options).map_err(in_file(path))?,
             None => builtin(&options)?,
-        })
+        };
+        warn(model.warnings());
+        Ok(model)
+    }
+}
+
+/// Says what is odd about a model's file, one line each.
+pub fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
     }
 }
 

@@ -89,14 +89,16 @@ struct Running<'a> {
 
 impl Model {
     /// The vectors of `inputs`, token ids each (encode text with the vocabulary's
-    /// [`encode`](crate::Tokenizer::encode)), in their order. The hidden states are
+    /// [`encode`](crate::Tokenizer::encode), with
+    /// [`eos`](crate::EncodeOptions::eos)), in their order. The hidden states are
     /// those behind the final norm, which the output matrix would see. A vector does
     /// not depend on what else is computed with it.
     ///
     /// ```
     /// use tramontane::EncodeOptions;
     /// let model = tramontane::Model::open("models/storyteller-q4_k_m.gguf")?;
-    /// let encode = |text| model.tokenizer().encode(text, EncodeOptions::default());
+    /// let options = EncodeOptions::default().with_eos(true);
+    /// let encode = |text| model.tokenizer().encode(text, options);
     /// let inputs = [encode("The cat slept."), encode("A kitten was sleeping.")];
     /// let both = model.embed(&inputs, &Default::default())?;
     /// let cosine: f32 = both[0].vector.iter().zip(&both[1].vector).map(|(a, b)| a * b).sum();

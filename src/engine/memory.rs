@@ -55,7 +55,7 @@ impl MemoryEstimate {
     /// # Errors
     /// As [`Model::from_gguf`] for the network, and [`Engine::new`](super::Engine::new).
     pub fn of_file(file: &Gguf, model: &ModelOptions, options: &EngineOptions) -> Result<Self> {
-        let Network { plan, context_length } = Transformer::read(file, model)?;
+        let Network { plan, context_length, .. } = Transformer::read(file, model)?;
         let threads = model.threads.unwrap_or_else(default_threads);
         let size = dimensions(context_length, options)?;
         Ok(MemoryEstimate::new(file, &plan, size, threads, options))

@@ -244,8 +244,7 @@ impl Engine {
     /// # Errors
     /// As [`submit`](Engine::submit).
     pub fn generate(&self, prompt: &str, options: &GenerateOptions) -> Result<Reply> {
-        let encoding = EncodeOptions { bos: true, special: false };
-        let tokens = self.model().tokenizer().encode(prompt, encoding);
+        let tokens = self.model().tokenizer().encode(prompt, EncodeOptions::default());
         self.submit(Request::new(tokens, options.clone()))
     }
 

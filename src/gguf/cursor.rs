@@ -8,7 +8,24 @@ use std::fmt::Display;
 
 use crate::error::{Error, Place, Result};
 use crate::gguf::limit;
-use crate::gguf::metadata::{Array, Strings, Value};
+use crate::gguf::value::{Array, Strings, Unreadable, Value};
+
+/// How deep arrays of arrays may be nested to be skipped.
+const DEPTH: usize = 8;
+
+/// Why a value is not what its type says.
+enum Flaw {
+    /// It breaks a rule, but its end is known.
+    Value(String),
+    /// Nothing behind it can be read.
+    File(Error),
+}
+
+impl From<Error> for Flaw {
+    fn from(error: Error) -> Self {
+        Flaw::File(error)
+    }
+}
 
 /// Reads the front of a file. Errors name the byte offset; [`within`] adds
 /// whose bytes they are.
@@ -102,13 +119,13 @@ impl<'a> Cursor<'a> {
         self.take(len, what)
     }
 
-    fn text(&mut self, what: &str, cap: u64) -> Result<Box<str>> {
+    fn text(&mut self, what: &str, cap: u64) -> Result<Box<str>, Flaw> {
         let text = self.text_bytes(what, cap)?.to_vec();
         match String::from_utf8(text) {
             Ok(text) => Ok(text.into_boxed_str()),
             Err(error) => {
                 let bad = self.position - error.as_bytes().len() + error.utf8_error().valid_up_to();
-                Err(Error::file(Place::Offset(bad as u64), format!("the {what} is not UTF-8")))
+                Err(Flaw::Value(format!("the {what} is not UTF-8 (at byte {bad})")))
             }
         }
     }
@@ -116,17 +133,33 @@ impl<'a> Cursor<'a> {
     /// A key or tensor name: a string that is not empty and has no NUL.
     pub fn name(&mut self, what: &str) -> Result<Box<str>> {
         let start = Place::Offset(self.position as u64);
-        let name = self.text(what, limit::NAME)?;
+        let name = self.text(what, limit::NAME).map_err(|flaw| match flaw {
+            Flaw::Value(problem) => Error::file(start.clone(), problem),
+            Flaw::File(error) => error,
+        })?;
         if name.is_empty() || name.contains('\0') {
             return Err(Error::file(start, format!("the {what} is empty or contains a NUL")));
         }
         Ok(name)
     }
 
-    /// A value type and the value.
+    /// A value type and the value; one that breaks a rule of its type is kept as it is.
     pub fn value(&mut self) -> Result<Value> {
+        let id = self.u32("value type")?;
+        let start = self.position;
+        match self.value_of(id) {
+            Ok(value) => Ok(value),
+            Err(Flaw::File(error)) => Err(error),
+            Err(Flaw::Value(problem)) => {
+                let (bytes, problem) = (self.bytes[start..self.position].into(), problem.into());
+                Ok(Value::Unreadable(Unreadable { id, bytes, problem }))
+            }
+        }
+    }
+
+    fn value_of(&mut self, id: u32) -> Result<Value, Flaw> {
         let what = "value";
-        Ok(match self.u32("value type")? {
+        Ok(match id {
             0 => Value::U8(self.array::<1>(what)?[0]),
             1 => Value::I8(i8::from_le_bytes(self.array(what)?)),
             2 => Value::U16(u16::from_le_bytes(self.array(what)?)),
@@ -136,18 +169,18 @@ impl<'a> Cursor<'a> {
             6 => Value::F32(f32::from_le_bytes(self.array(what)?)),
             7 => match self.array::<1>(what)?[0] {
                 byte @ 0..=1 => Value::Bool(byte == 1),
-                byte => return Err(self.not_a_boolean(byte)),
+                byte => return Err(not_a_boolean(byte)),
             },
             8 => Value::String(self.text("string", limit::STRING)?),
             9 => Value::Array(self.array_value()?),
             10 => Value::U64(self.u64(what)?),
             11 => Value::I64(i64::from_le_bytes(self.array(what)?)),
             12 => Value::F64(f64::from_le_bytes(self.array(what)?)),
-            id => return Err(self.error(format!("value type {id} does not exist"))),
+            id => return Err(self.error(format!("value type {id} does not exist")).into()),
         })
     }
 
-    fn array_value(&mut self) -> Result<Array> {
+    fn array_value(&mut self) -> Result<Array, Flaw> {
         let element = self.u32("array element type")?;
         let count = self.u64("array length")?;
         Ok(match element {
@@ -160,11 +193,14 @@ impl<'a> Cursor<'a> {
             6 => Array::F32(self.elements(count, f32::from_le_bytes)?),
             7 => Array::Bool(self.booleans(count)?),
             8 => Array::String(self.strings(count)?),
-            9 => return Err(self.unsupported("arrays of arrays are not supported")),
+            9 => {
+                self.skip_arrays(count)?;
+                return Err(Flaw::Value("arrays of arrays are not supported".into()));
+            }
             10 => Array::U64(self.elements(count, u64::from_le_bytes)?),
             11 => Array::I64(self.elements(count, i64::from_le_bytes)?),
             12 => Array::F64(self.elements(count, f64::from_le_bytes)?),
-            id => return Err(self.error(format!("array element type {id} does not exist"))),
+            id => return Err(self.no_such_element(id).into()),
         })
     }
 
@@ -178,21 +214,60 @@ impl<'a> Cursor<'a> {
         Ok(bytes.as_chunks::<N>().0.iter().map(|chunk| decode(*chunk)).collect())
     }
 
-    fn booleans(&mut self, count: u64) -> Result<Vec<bool>> {
+    fn booleans(&mut self, count: u64) -> Result<Vec<bool>, Flaw> {
         let bytes = self.elements(count, |b: [u8; 1]| b[0])?;
         match bytes.iter().find(|&&byte| byte > 1) {
-            Some(&byte) => Err(self.not_a_boolean(byte)),
+            Some(&byte) => Err(not_a_boolean(byte)),
             None => Ok(bytes.into_iter().map(|byte| byte == 1).collect()),
         }
     }
 
-    fn not_a_boolean(&self, byte: u8) -> Error {
-        self.error(format!("a boolean is {byte}; 0 and 1 are possible"))
+    /// Moves behind `count` arrays, without a call for each level.
+    fn skip_arrays(&mut self, count: u64) -> Result<()> {
+        // The smallest array: element type and count.
+        const SMALLEST: u64 = 12;
+        let what = "array elements";
+        // Arrays left to skip, of each level.
+        let mut left = vec![self.bounded(what, count, SMALLEST, limit::ELEMENTS)?];
+        while let Some(last) = left.last_mut() {
+            if *last == 0 {
+                left.pop();
+                continue;
+            }
+            *last -= 1;
+            let element = self.u32("array element type")?;
+            let count = self.u64("array length")?;
+            let width = match element {
+                0 | 1 | 7 => 1,
+                2 | 3 => 2,
+                4..=6 => 4,
+                10..=12 => 8,
+                8 => {
+                    for _ in 0..self.bounded(what, count, 8, limit::ELEMENTS)? {
+                        self.text_bytes("string", limit::STRING)?;
+                    }
+                    continue;
+                }
+                9 if left.len() < DEPTH => {
+                    left.push(self.bounded(what, count, SMALLEST, limit::ELEMENTS)?);
+                    continue;
+                }
+                9 => return Err(self.unsupported(format!("arrays nested more than {DEPTH} deep"))),
+                id => return Err(self.no_such_element(id)),
+            };
+            let count = self.bounded(what, count, width, limit::ELEMENTS)?;
+            self.take(count * width as usize, "array")?;
+        }
+        Ok(())
+    }
+
+    fn no_such_element(&self, id: u32) -> Error {
+        self.error(format!("array element type {id} does not exist"))
     }
 
     /// Walks the strings twice: once to know their size, once to copy them into
     /// exactly that much memory.
-    fn strings(&mut self, count: u64) -> Result<Strings> {
+    fn strings(&mut self, count: u64) -> Result<Strings, Flaw> {
         let what = "string";
         // A string takes 8 bytes in the file even when empty; here it takes 4.
         let count = self.bounded("array elements", count, 8, limit::ELEMENTS)?;
@@ -209,8 +284,12 @@ impl<'a> Cursor<'a> {
             ends.push(text.len() as u32); // fits: `limit::FRONT` is less
         }
         Strings::from_parts(text, ends)
-            .map_err(|index| self.error(format!("string {index} of the array is not UTF-8")))
+            .map_err(|index| Flaw::Value(format!("string {index} of the array is not UTF-8")))
     }
+}
+
+fn not_a_boolean(byte: u8) -> Flaw {
+    Flaw::Value(format!("a boolean is {byte}; 0 and 1 are possible"))
 }
 
 /// `error`, which names an offset, as an error of `place`: it keeps the offset

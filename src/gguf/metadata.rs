@@ -1,221 +1,10 @@
 //! The key/value section of a GGUF file, and typed getters that name the key.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use crate::error::{Bounded, Error, Result};
+use crate::error::{Error, Result};
 use crate::gguf::limit;
-
-/// One metadata value: GGUF's 13 types.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "the variants are GGUF's own type names")]
-pub enum Value {
-    U8(u8),
-    I8(i8),
-    U16(u16),
-    I16(i16),
-    U32(u32),
-    I32(i32),
-    F32(f32),
-    Bool(bool),
-    String(Box<str>),
-    Array(Array),
-    U64(u64),
-    I64(i64),
-    F64(f64),
-}
-
-/// An array value. Arrays of arrays are refused at parse time: no model uses
-/// them, and nesting is how a small file makes a reader recurse or allocate.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "the variants are GGUF's own type names")]
-pub enum Array {
-    U8(Vec<u8>),
-    I8(Vec<i8>),
-    U16(Vec<u16>),
-    I16(Vec<i16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    Bool(Vec<bool>),
-    String(Strings),
-    U64(Vec<u64>),
-    I64(Vec<i64>),
-    F64(Vec<f64>),
-}
-
-/// An array of strings in two allocations: a vocabulary has 150,000 of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Strings {
-    text: String,
-    /// End of each string in `text`.
-    ends: Vec<u32>,
-}
-
-impl Strings {
-    /// All strings one after the other, and where each ends. The ends ascend.
-    /// `Err` is the index of the first string that is not UTF-8.
-    pub(crate) fn from_parts(text: Vec<u8>, ends: Vec<u32>) -> Result<Self, usize> {
-        let holding = |byte: usize| ends.partition_point(|&end| end as usize <= byte);
-        match String::from_utf8(text) {
-            // Valid as a whole, but a character might lie across two strings.
-            Ok(text) => match ends.iter().position(|&end| !text.is_char_boundary(end as usize)) {
-                Some(index) => Err(index),
-                None => Ok(Strings { text, ends }),
-            },
-            Err(error) => Err(holding(error.utf8_error().valid_up_to())),
-        }
-    }
-
-    /// Appends `string`. Fails when the array would exceed 4 GiB of text.
-    pub fn push(&mut self, string: &str) -> Result<()> {
-        let needed = self.text.len() as u64 + string.len() as u64;
-        let end = u32::try_from(needed).map_err(|_| Error::Limit {
-            what: Bounded::File("bytes in one array of strings"),
-            needed,
-            allowed: u32::MAX.into(),
-        })?;
-        self.text.push_str(string);
-        self.ends.push(end);
-        Ok(())
-    }
-
-    /// Number of strings.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// String `index`.
-    pub fn get(&self, index: usize) -> Option<&str> {
-        let end = *self.ends.get(index)? as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        self.text.get(start..end)
-    }
-
-    /// The strings in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        (0..self.len()).map(|index| self.get(index).unwrap_or_default())
-    }
-}
-
-impl<'a> FromIterator<&'a str> for Strings {
-    /// Collects strings; those past 4 GiB of text are left out.
-    fn from_iter<T: IntoIterator<Item = &'a str>>(strings: T) -> Self {
-        let mut all = Strings::default();
-        for string in strings {
-            if all.push(string).is_err() {
-                break;
-            }
-        }
-        all
-    }
-}
-
-impl Array {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Array::U8(v) => v.len(),
-            Array::I8(v) => v.len(),
-            Array::U16(v) => v.len(),
-            Array::I16(v) => v.len(),
-            Array::U32(v) => v.len(),
-            Array::I32(v) => v.len(),
-            Array::F32(v) => v.len(),
-            Array::Bool(v) => v.len(),
-            Array::String(v) => v.len(),
-            Array::U64(v) => v.len(),
-            Array::I64(v) => v.len(),
-            Array::F64(v) => v.len(),
-        }
-    }
-
-    /// Whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// GGUF's name of the element type.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Array::U8(_) => "u8",
-            Array::I8(_) => "i8",
-            Array::U16(_) => "u16",
-            Array::I16(_) => "i16",
-            Array::U32(_) => "u32",
-            Array::I32(_) => "i32",
-            Array::F32(_) => "f32",
-            Array::Bool(_) => "bool",
-            Array::String(_) => "string",
-            Array::U64(_) => "u64",
-            Array::I64(_) => "i64",
-            Array::F64(_) => "f64",
-        }
-    }
-}
-
-impl Value {
-    /// GGUF's name of the type.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Value::U8(_) => "u8",
-            Value::I8(_) => "i8",
-            Value::U16(_) => "u16",
-            Value::I16(_) => "i16",
-            Value::U32(_) => "u32",
-            Value::I32(_) => "i32",
-            Value::F32(_) => "f32",
-            Value::Bool(_) => "bool",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::U64(_) => "u64",
-            Value::I64(_) => "i64",
-            Value::F64(_) => "f64",
-        }
-    }
-
-    /// The value as an integer, whatever its width; `None` for other types.
-    pub fn as_integer(&self) -> Option<i128> {
-        Some(match *self {
-            Value::U8(v) => v.into(),
-            Value::I8(v) => v.into(),
-            Value::U16(v) => v.into(),
-            Value::I16(v) => v.into(),
-            Value::U32(v) => v.into(),
-            Value::I32(v) => v.into(),
-            Value::U64(v) => v.into(),
-            Value::I64(v) => v.into(),
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Value {
-    /// Scalars and strings in full, arrays as their type and length.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::U8(v) => v.fmt(f),
-            Value::I8(v) => v.fmt(f),
-            Value::U16(v) => v.fmt(f),
-            Value::I16(v) => v.fmt(f),
-            Value::U32(v) => v.fmt(f),
-            Value::I32(v) => v.fmt(f),
-            Value::F32(v) => v.fmt(f),
-            Value::Bool(v) => v.fmt(f),
-            Value::String(v) => v.fmt(f),
-            Value::Array(v) => write!(f, "{} × {}", v.len(), v.type_name()),
-            Value::U64(v) => v.fmt(f),
-            Value::I64(v) => v.fmt(f),
-            Value::F64(v) => v.fmt(f),
-        }
-    }
-}
+use crate::gguf::value::{Array, Number, Strings, Value};
 
 /// All key/value pairs of a file, in file order, each key once.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -312,7 +101,7 @@ impl Metadata {
 
     /// The string at `key`, or `None` when there is no such key.
     pub fn opt_str(&self, key: &str) -> Result<Option<&str>> {
-        self.typed(key, "string", |value| match value {
+        self.typed(key, "a string", |value| match value {
             Value::String(text) => Some(&**text),
             _ => None,
         })
@@ -323,47 +112,45 @@ impl Metadata {
         required(key, self.opt_str(key)?)
     }
 
-    /// The integer at `key`, of any width that fits a `u32`.
+    /// The integer at `key`, of any type that holds one; also what all elements of an
+    /// array are.
+    pub fn opt_integer(&self, key: &str) -> Result<Option<i128>> {
+        self.typed(key, "an integer", |value| value.number().and_then(Number::integer))
+    }
+
+    /// The integer at `key`, if it fits a `u32`: see [`opt_integer`](Self::opt_integer).
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let wide =
-            value.as_integer().ok_or_else(|| wrong_type(key, "an integer", value.type_name()))?;
+        let Some(wide) = self.opt_integer(key)? else { return Ok(None) };
         match u32::try_from(wide) {
             Ok(value) => Ok(Some(value)),
             Err(_) => Err(Error::key(key, format!("is {wide}, outside 0..={}", u32::MAX))),
         }
     }
 
-    /// The integer at `key`, of any width that fits a `u32`.
+    /// The integer at `key`, if it fits a `u32`: see [`opt_integer`](Self::opt_integer).
     pub fn u32(&self, key: &str) -> Result<u32> {
         required(key, self.opt_u32(key)?)
     }
 
-    /// The float at `key` (f32 or f64).
+    /// The number at `key`, of any type; also what all elements of an array are.
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>> {
-        self.typed(key, "float", |value| match *value {
-            Value::F32(v) => Some(v),
-            Value::F64(v) => Some(v as f32),
-            _ => None,
-        })
+        self.typed(key, "a number", |value| value.number().and_then(Number::float))
     }
 
-    /// The float at `key` (f32 or f64).
+    /// The number at `key`: see [`opt_f32`](Self::opt_f32).
     pub fn f32(&self, key: &str) -> Result<f32> {
         required(key, self.opt_f32(key)?)
     }
 
-    /// The boolean at `key`.
+    /// The boolean at `key`, also as an integer 0 or 1; also what all elements of an array
+    /// are.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "bool", |value| match *value {
-            Value::Bool(v) => Some(v),
-            _ => None,
-        })
+        self.typed(key, "a boolean", |value| value.number().and_then(Number::boolean))
     }
 
     /// The strings at `key`.
     pub fn opt_strings(&self, key: &str) -> Result<Option<&Strings>> {
-        self.typed(key, "array of strings", |value| match value {
+        self.typed(key, "an array of strings", |value| match value {
             Value::Array(Array::String(v)) => Some(v),
             _ => None,
         })
@@ -374,18 +161,37 @@ impl Metadata {
         required(key, self.opt_strings(key)?)
     }
 
-    /// The f32 array at `key`.
-    pub fn opt_f32s(&self, key: &str) -> Result<Option<&[f32]>> {
-        self.typed(key, "array of f32", |value| match value {
-            Value::Array(Array::F32(v)) => Some(&**v),
+    /// The array of numbers at `key`, of any type.
+    pub fn opt_f32s(&self, key: &str) -> Result<Option<Cow<'_, [f32]>>> {
+        self.typed(key, "an array of numbers", |value| match value {
+            Value::Array(Array::F32(v)) => Some(Cow::Borrowed(&**v)),
+            Value::Array(array) => converted(array, Number::float),
             _ => None,
         })
     }
 
-    /// The i32 array at `key`.
-    pub fn opt_i32s(&self, key: &str) -> Result<Option<&[i32]>> {
-        self.typed(key, "array of i32", |value| match value {
-            Value::Array(Array::I32(v)) => Some(&**v),
+    /// The array of integers at `key`, of any type whose values fit an `i32`.
+    pub fn opt_i32s(&self, key: &str) -> Result<Option<Cow<'_, [i32]>>> {
+        let convert = |number: Number| i32::try_from(number.integer()?).ok();
+        self.typed(key, "an array of integers", |value| match value {
+            Value::Array(Array::I32(v)) => Some(Cow::Borrowed(&**v)),
+            Value::Array(array) => converted(array, convert),
+            _ => None,
+        })
+    }
+
+    /// The integers at `key`: one, or an array of any integer type.
+    pub fn opt_integers(&self, key: &str) -> Result<Option<Vec<i128>>> {
+        self.typed(key, "an integer, or an array of integers", |value| match value {
+            Value::Array(array) => converted(array, Number::integer).map(Cow::into_owned),
+            scalar => Some(vec![scalar.number()?.integer()?]),
+        })
+    }
+
+    /// The values that could not be read, with their keys.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter_map(|(key, value)| match value {
+            Value::Unreadable(value) => Some((key, value.problem())),
             _ => None,
         })
     }
@@ -399,11 +205,27 @@ impl Metadata {
     ) -> Result<Option<T>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let found = match value {
-            Value::Array(array) => format!("array of {}", array.type_name()),
+            Value::Unreadable(value) => return Err(Error::key(key, value.problem())),
+            Value::Array(array) if array.numbers().next().is_some() && value.number().is_none() => {
+                format!("an array of {} with different values", array.type_name())
+            }
+            Value::Array(array) => format!("an array of {}", array.type_name()),
             scalar => scalar.type_name().to_owned(),
         };
-        pick(value).map(Some).ok_or_else(|| wrong_type(key, expected, &found))
+        let wrong = || Error::key(key, format!("should be {expected}, but is {found}"));
+        pick(value).map(Some).ok_or_else(wrong)
     }
+}
+
+/// All numbers of an array, if each can be converted.
+fn converted<'a, T: Clone>(
+    array: &Array,
+    convert: impl Fn(Number) -> Option<T>,
+) -> Option<Cow<'a, [T]>> {
+    if matches!(array, Array::String(_)) {
+        return None;
+    }
+    array.numbers().map(convert).collect::<Option<Vec<T>>>().map(Cow::Owned)
 }
 
 /// Refuses a key or tensor name that a reader would refuse.
@@ -423,8 +245,4 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
 
 fn required<T>(key: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::key(key, "is missing; the file is not a complete model"))
-}
-
-fn wrong_type(key: &str, expected: &str, found: &str) -> Error {
-    Error::key(key, format!("should be {expected}, but is {found}"))
 }

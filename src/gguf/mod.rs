@@ -16,13 +16,15 @@ mod cursor;
 mod metadata;
 pub(crate) mod parse;
 mod split;
+mod value;
 mod write;
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use metadata::{Array, Metadata, Strings, Value};
+pub use metadata::Metadata;
+pub use value::{Array, Strings, Unreadable, Value};
 pub use write::{TensorSpec, Writer};
 
 use crate::error::{Error, Result};

@@ -16,7 +16,7 @@
 use crate::error::{Error, Place, Result};
 use crate::gguf::cursor::{Cursor, within};
 use crate::gguf::limit;
-use crate::gguf::metadata::{Metadata, Value};
+use crate::gguf::metadata::Metadata;
 use crate::quant::Format;
 use crate::tensor::{MAX_DIMS, TensorRecord};
 
@@ -115,14 +115,7 @@ pub(super) fn not_gguf(file: &[u8]) -> Error {
 }
 
 pub(super) fn alignment(metadata: &Metadata) -> Result<u32> {
-    let alignment = match metadata.get(ALIGNMENT_KEY) {
-        None => return Ok(DEFAULT_ALIGNMENT),
-        Some(Value::U32(value)) => *value,
-        Some(other) => {
-            let problem = format!("should be u32, but is {}", other.type_name());
-            return Err(Error::key(ALIGNMENT_KEY, problem));
-        }
-    };
+    let Some(alignment) = metadata.opt_u32(ALIGNMENT_KEY)? else { return Ok(DEFAULT_ALIGNMENT) };
     if !alignment.is_power_of_two() || alignment > limit::ALIGNMENT {
         let problem =
             format!("is {alignment}; a power of two up to {} is needed", limit::ALIGNMENT);

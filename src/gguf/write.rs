@@ -339,6 +339,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         Value::U64(v) => put(10, &v.to_le_bytes()),
         Value::I64(v) => put(11, &v.to_le_bytes()),
         Value::F64(v) => put(12, &v.to_le_bytes()),
+        Value::Unreadable(v) => put(v.id, &v.bytes),
     }
 }
 

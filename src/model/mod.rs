@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warning};
 use crate::gguf::{Gguf, Metadata};
 use crate::simd::Isa;
 use crate::template::{Chat, ChatTemplate, mark};
@@ -71,6 +71,7 @@ pub(crate) struct Parts {
     /// For [`Model::mark`].
     control_pieces: OnceLock<Vec<String>>,
     file: Gguf,
+    warnings: Vec<Warning>,
     load_time: Duration,
     /// Computed when it is asked for.
     digest: OnceLock<[u8; 32]>,
@@ -115,12 +116,28 @@ impl Model {
             return Err(Error::key("tokenizer.ggml.tokens", problem));
         }
         let template = ChatTemplate::from_gguf(metadata, &tokenizer).transpose();
+        let warnings = warnings(metadata, &transformer, &tokenizer, &template);
         let load_time = start.elapsed();
         let digest = OnceLock::new();
         let control_pieces = OnceLock::new();
-        let parts =
-            Parts { transformer, tokenizer, template, control_pieces, file, load_time, digest };
+        let parts = Parts {
+            transformer,
+            tokenizer,
+            template,
+            control_pieces,
+            file,
+            warnings,
+            load_time,
+            digest,
+        };
         Ok(Model(Arc::new(parts)))
+    }
+
+    /// What is odd about the file, and what was assumed: keys that are not understood, ids
+    /// that are no tokens, a chat template that does not compile. Nothing of it keeps the
+    /// model from running; show it to who chose the file.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.0.warnings
     }
 
     pub(crate) fn transformer(&self) -> &Transformer {
@@ -210,4 +227,21 @@ impl Model {
     pub fn load_time(&self) -> Duration {
         self.0.load_time
     }
+}
+
+/// What all parts found odd.
+fn warnings(
+    metadata: &Metadata,
+    transformer: &Transformer,
+    tokenizer: &Tokenizer,
+    template: &Option<Result<ChatTemplate>>,
+) -> Vec<Warning> {
+    let mut all = [&*transformer.warnings, tokenizer.warnings()].concat();
+    for (key, problem) in metadata.unreadable() {
+        all.push(Warning::key(key, format!("is ignored: {problem}")));
+    }
+    if let Some(Err(error)) = template {
+        all.push(Warning::key("tokenizer.chat_template", format!("is not used: {error}")));
+    }
+    all
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Result, Warning};
 use crate::gguf::Gguf;
 use crate::kernel::pool::Pool;
 use crate::kernel::threads::default_threads;
@@ -19,16 +19,18 @@ pub(crate) struct Transformer {
     pub plan: Plan,
     /// Positions that the model was trained for.
     pub context_length: usize,
+    /// What is odd about the file's keys of the network.
+    pub warnings: Vec<Warning>,
     pub pool: Pool,
     pub isa: Isa,
 }
 
 impl Transformer {
     pub fn new(file: &Gguf, options: &ModelOptions) -> Result<Self> {
-        let Network { plan, context_length } = Transformer::read(file, options)?;
+        let Network { plan, context_length, warnings } = Transformer::read(file, options)?;
         let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
         let pool = Pool::new(options.threads.unwrap_or_else(default_threads))?;
-        Ok(Transformer { plan, context_length, pool, isa })
+        Ok(Transformer { plan, context_length, warnings, pool, isa })
     }
 
     /// What the file and the options say of the network.

@@ -8,6 +8,9 @@ use crate::tokenizer::DecodeStream;
 use super::stop::StopGate;
 use super::{FinishReason, GenerateOptions, Logprob, Piece};
 
+/// Added to the logit of a token that is never wanted.
+const NEVER: f32 = f32::MIN;
+
 /// A text being generated: everything about it but the network.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -29,7 +32,11 @@ impl Answer {
         decoder: DecodeStream,
         options: &GenerateOptions,
     ) -> Result<Self> {
-        let sampler = Sampler::new(options.sampler.clone(), model.n_vocab())?;
+        let mut sampling = options.sampler.clone();
+        let suppressed = model.tokenizer().suppressed().iter();
+        sampling.logit_bias.extend(suppressed.map(|&token| (token, NEVER)));
+        let sampler = Sampler::new(sampling, model.n_vocab())?;
+        let decoder = if options.special { decoder.with_special() } else { decoder };
         let (stop, options) = (StopGate::new(&options.stop), options.clone());
         let mut answer = Answer { sampler, decoder, stop, options, generated: 0 };
         answer.read(before);
@@ -78,6 +85,9 @@ impl Answer {
         let ends = tokenizer.is_end_of_generation(token) && !self.options.ignore_eos;
         let decoded = if ends { String::new() } else { self.decoder.push(tokenizer, token) };
         let mut text = self.stop.push(&decoded);
+        if !ends && !self.options.special && tokenizer.is_control(token) {
+            text += &self.stop.push_hidden(tokenizer.piece(token).unwrap_or_default());
+        }
         let reason = self.reason(ends, full);
         if reason.is_some() {
             // The last piece brings what was held back, unless a stop string cut it.

@@ -24,10 +24,14 @@ pub struct GenerateOptions {
     pub sampler: SamplerOptions,
     /// Tokens to generate at most. Default: no limit but the context.
     pub num_predict: Option<usize>,
-    /// Ends before any of these strings; they are not part of the text. Default: none.
+    /// Ends before any of these strings; they are not part of the text. Control tokens are
+    /// found by their text, though it is not shown. Default: none.
     pub stop: Vec<String>,
     /// What to do when the context is full. Default: end.
     pub context_full: ContextFull,
+    /// Shows control tokens as their text; those that end the answer stay hidden. Default:
+    /// false.
+    pub special: bool,
     /// Goes on after the model's end-of-text token: for benchmarks. Default: false.
     pub ignore_eos: bool,
 }
@@ -37,6 +41,7 @@ impl GenerateOptions {
         with_sampler(sampler: SamplerOptions);
         with_num_predict(num_predict: impl Into<Option<usize>>);
         with_context_full(context_full: ContextFull);
+        with_special(special: bool);
         with_ignore_eos(ignore_eos: bool);
     }
 
@@ -107,7 +112,8 @@ pub struct Piece {
 pub struct Logprob {
     /// The token.
     pub token: u32,
-    /// The bytes of its text: none for control tokens, possibly a part of a character.
+    /// The bytes of its text, possibly a part of a character. A control token has some here,
+    /// but none in [`Piece::text`], unless [`GenerateOptions::special`] asks for it.
     pub bytes: Vec<u8>,
     /// Natural logarithm of its probability, before penalties and filters.
     pub logprob: f32,
@@ -115,7 +121,7 @@ pub struct Logprob {
 
 impl Logprob {
     pub(crate) fn new(tokenizer: &Tokenizer, token: u32, logprob: f32) -> Self {
-        Logprob { token, bytes: tokenizer.token_bytes(token), logprob }
+        Logprob { token, bytes: tokenizer.token_bytes_with_special(token), logprob }
     }
 
     /// The token's text; a part of a character shows as U+FFFD.
@@ -255,7 +261,7 @@ impl<'s> Generation<'s> {
             self.session.clear();
         }
         let before = self.session.tokens.len() + if prompt.start_again { 0 } else { pending };
-        let result = self.session.feed_cancellable(&prompt.tokens, &self.canceller).map(|_| ());
+        let result = self.session.compute(&prompt.tokens, &self.canceller);
         let timings = &mut self.summary.timings;
         timings.prompt = Session::lap(&mut self.clock);
         timings.prompt_tokens = self.session.tokens.len().saturating_sub(before);
@@ -271,10 +277,10 @@ impl<'s> Generation<'s> {
             if let Some(kept) = full.shift(&tokens, self.session.num_ctx()) {
                 self.summary.dropped_tokens += kept.dropped;
                 self.session.clear();
-                return self.session.feed_cancellable(&kept.tokens, &self.canceller).map(|_| ());
+                return self.session.compute(&kept.tokens, &self.canceller);
             }
         }
-        self.session.feed_cancellable(&[], &self.canceller).map(|_| ())
+        self.session.compute(&[], &self.canceller)
     }
 
     fn is_full(&self) -> bool {

@@ -32,7 +32,7 @@ use crate::kv_cache::{KvBudget, KvCache, KvType};
 use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
 use crate::template::Chat;
-use crate::tokenizer::{DecodeStream, EncodeOptions};
+use crate::tokenizer::DecodeStream;
 
 /// The default context length: Ollama's on CPUs.
 const DEFAULT_NUM_CTX: usize = 4096;
@@ -106,6 +106,17 @@ pub(crate) fn num_batch(asked: Option<usize>) -> Result<usize> {
     at_least_1("num_batch", asked.unwrap_or(512))
 }
 
+/// # Errors
+/// [`Error::NonFinite`] for logits that are no result. (−∞ masks a token.)
+fn finite(logits: &[f32]) -> Result<&[f32]> {
+    match logits.iter().any(|&logit| logit.is_nan() || logit == f32::INFINITY) {
+        false => Ok(logits),
+        true => Err(Error::NonFinite(
+            "the model computed NaN or infinity; its file is probably damaged".into(),
+        )),
+    }
+}
+
 fn at_least_1(name: &str, value: usize) -> Result<usize> {
     match value {
         0 => Err(Error::misuse(format!("option \"{name}\" must be at least 1"))),
@@ -163,6 +174,7 @@ impl Session {
     /// # Errors
     /// [`Error::Misuse`] for no tokens or one outside the vocabulary,
     /// [`Error::Limit`] if they do not fit the context. Nothing is fed then.
+    /// [`Error::NonFinite`] if the model computes NaN or infinity.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         self.feed_cancellable(tokens, &Canceller::new())
     }
@@ -173,6 +185,12 @@ impl Session {
     /// As [`feed`](Session::feed), and [`Error::Cancelled`]: the tokens of finished batches
     /// stay fed.
     pub fn feed_cancellable(&mut self, tokens: &[u32], canceller: &Canceller) -> Result<&[f32]> {
+        self.compute(tokens, canceller)?;
+        finite(&self.state.logits)
+    }
+
+    /// Appends `tokens`, after the one that is pending.
+    fn compute(&mut self, tokens: &[u32], canceller: &Canceller) -> Result<()> {
         let tokens = self.with_pending(tokens)?;
         let mut rest = &*tokens;
         while !rest.is_empty() {
@@ -181,7 +199,7 @@ impl Session {
             self.step(batch, wanted, canceller)?;
             rest = after;
         }
-        Ok(&self.state.logits)
+        Ok(())
     }
 
     /// Appends `tokens` in one forward pass and returns the logits after each,
@@ -193,7 +211,7 @@ impl Session {
     pub fn evaluate(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         let tokens = self.with_pending(tokens)?;
         self.step(&tokens, Wanted::All, &Canceller::new())?;
-        Ok(&self.state.logits)
+        finite(&self.state.logits)
     }
 
     /// The pending token, then `tokens`; checked against what the vocabulary has
@@ -314,20 +332,20 @@ impl Session {
     }
 
     /// Appends `prompt` as plain text (control tokens in it are text) and
-    /// generates. At the start of a conversation the vocabulary's BOS is added;
-    /// after a generation an empty prompt goes on where that one ended.
+    /// generates. At the start of a conversation the vocabulary's BOS is added, and
+    /// SentencePiece's space; later the text goes on where the one before ended, as it does
+    /// with an empty prompt after a generation.
     ///
     /// # Errors
     /// [`Error::Misuse`] for an empty prompt or impossible options, [`Error::Limit`] for a
     /// prompt that does not fit the context, unless [`ContextFull`] says to cut it. Nothing
     /// is changed then.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
-        let bos = self.tokens.is_empty();
         if prompt.is_empty() && self.pending.is_none() {
             return Err(Error::misuse("the prompt is empty; give some text to continue"));
         }
-        let encoding = EncodeOptions { bos, special: false };
-        let tokens = self.model.tokenizer().encode(prompt, encoding);
+        let before = [&self.tokens, self.pending.as_slice()].concat();
+        let tokens = self.model.tokenizer().encode_after(&before, prompt);
         self.generate_from(&tokens, options)
     }
 

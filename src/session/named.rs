@@ -9,7 +9,7 @@ use super::{GenerateOptions, SessionOptions};
 impl GenerateOptions {
     /// Sets an option by its name in Ollama's API; whether there is one of that name.
     ///
-    /// Names: `temperature`, `top_k`, `top_p`, `min_p`, `typical_p`, `seed` (−1: from
+    /// Names: `special`, `temperature`, `top_k`, `top_p`, `min_p`, `typical_p`, `seed` (−1: from
     /// entropy), `num_predict` (negative: no limit), `stop` (an array of strings),
     /// `repeat_last_n`, `repeat_penalty`, `presence_penalty`, `frequency_penalty`,
     /// `logit_bias` (an object: token ids and what is added), `logprobs`, `top_logprobs`.
@@ -48,6 +48,7 @@ impl GenerateOptions {
             }
             "num_predict" => self.num_predict = usize::try_from(integer(name, value)?).ok(),
             "stop" => self.stop = strings(name, value)?,
+            "special" => self.special = value.as_bool().ok_or_else(|| wrong(name, "bool"))?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -152,6 +153,7 @@ mod tests {
             ("top_logprobs", json!(3)),
             ("num_predict", json!(10)),
             ("stop", json!(["a", "b"])),
+            ("special", json!(true)),
         ] {
             assert!(options.set(name, &value).unwrap(), "{name}");
         }
@@ -171,7 +173,7 @@ mod tests {
             logprobs: true,
         };
         let expected = GenerateOptions::default().with_sampler(sampler).with_num_predict(10);
-        assert_eq!(options, expected.with_stop(["a", "b"]));
+        assert_eq!(options, expected.with_stop(["a", "b"]).with_special(true));
         options.set("seed", &json!(-1)).unwrap();
         options.set("num_predict", &json!(-1)).unwrap();
         assert_eq!((options.sampler.seed, options.num_predict), (None, None));

@@ -3,12 +3,16 @@
 //! Text is released as soon as it cannot be part of a stop string any more: a
 //! tail that is a proper beginning of one is held back until it is decided.
 
+use std::ops::Range;
+
 /// Cuts streamed text at the first stop string.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StopGate {
     stops: Vec<String>,
     /// Text that may be the beginning of a stop string.
     held: String,
+    /// Parts of it that are matched as a whole and never shown. Ascending.
+    hidden: Vec<Range<usize>>,
     stopped: bool,
 }
 
@@ -16,7 +20,7 @@ impl StopGate {
     /// Empty strings are ignored: they would stop everything at once.
     pub fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        StopGate { stops, held: String::new(), stopped: false }
+        StopGate { stops, ..StopGate::default() }
     }
 
     /// Adds `text`; returns what may be shown. After a match nothing more is.
@@ -25,14 +29,19 @@ impl StopGate {
             return String::new();
         }
         self.held.push_str(text);
-        if let Some(at) = first_complete(&self.held, &self.stops) {
-            self.stopped = true;
-            self.held.truncate(at);
-            return self.finish();
+        self.decide()
+    }
+
+    /// Adds the text of a control token, which a stop string may have, but which is not
+    /// shown. A stop string matches all of it or nothing.
+    pub fn push_hidden(&mut self, text: &str) -> String {
+        if self.stopped || self.stops.is_empty() {
+            return String::new();
         }
-        let undecided = self.undecided();
-        let tail = self.held.split_off(undecided);
-        std::mem::replace(&mut self.held, tail)
+        let start = self.held.len();
+        self.held.push_str(text);
+        self.hidden.push(start..self.held.len());
+        self.decide()
     }
 
     /// Whether a stop string was found.
@@ -42,7 +51,40 @@ impl StopGate {
 
     /// The text still held back: at the end of generation it is no stop string.
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+        self.release(self.held.len())
+    }
+
+    fn decide(&mut self) -> String {
+        let end = match self.first_complete() {
+            Some(at) => {
+                self.stopped = true;
+                self.held.truncate(at);
+                self.hidden.retain(|hidden| hidden.end <= at);
+                at
+            }
+            None => self.undecided(),
+        };
+        self.release(end)
+    }
+
+    /// Takes the first `end` bytes of what is held, and gives what of it is shown.
+    fn release(&mut self, end: usize) -> String {
+        let tail = self.held.split_off(end);
+        let text = std::mem::replace(&mut self.held, tail);
+        if self.hidden.is_empty() {
+            return text;
+        }
+        let (mut shown, mut from) = (String::new(), 0);
+        for hidden in self.hidden.iter().filter(|hidden| hidden.end <= end) {
+            shown += &text[from..hidden.start];
+            from = hidden.end;
+        }
+        shown += &text[from..];
+        self.hidden.retain(|hidden| hidden.start >= end);
+        for hidden in &mut self.hidden {
+            *hidden = hidden.start - end..hidden.end - end;
+        }
+        shown
     }
 
     /// Where the longest tail of `held` starts that begins a stop string.
@@ -51,23 +93,33 @@ impl StopGate {
         let from = self.held.len().saturating_sub(longest);
         let starts = self.held.char_indices().map(|(at, _)| at).filter(|&at| at >= from);
         let held = &self.held;
-        let begins = |at: &usize| self.stops.iter().any(|stop| stop.starts_with(&held[*at..]));
+        let begins = |at: &usize| {
+            !self.cuts(*at) && self.stops.iter().any(|stop| stop.starts_with(&held[*at..]))
+        };
         starts.into_iter().find(begins).unwrap_or(self.held.len())
     }
-}
 
-/// Where the stop string begins that is complete first (of two that end together,
-/// the longer). That it ends first, not that it begins first, is what makes the
-/// result the same however the text is cut into tokens.
-fn first_complete(text: &str, stops: &[String]) -> Option<usize> {
-    let span = |stop: &String| text.find(stop.as_str()).map(|at| (at + stop.len(), at));
-    stops.iter().filter_map(span).min().map(|(_, at)| at)
+    /// Where the stop string begins that is complete first (of two that end together,
+    /// the longer). That it ends first, not that it begins first, is what makes the
+    /// result the same however the text is cut into tokens.
+    fn first_complete(&self) -> Option<usize> {
+        let held = &self.held;
+        let span = |stop: &String| {
+            let places = held.char_indices().map(|(at, _)| (at + stop.len(), at));
+            let mut found = places.filter(|(_, at)| held[*at..].starts_with(stop.as_str()));
+            found.find(|&(end, at)| !self.cuts(at) && !self.cuts(end))
+        };
+        self.stops.iter().filter_map(span).min().map(|(_, at)| at)
+    }
+
+    /// Whether `at` lies inside a part that is hidden.
+    fn cuts(&self, at: usize) -> bool {
+        self.hidden.iter().any(|hidden| hidden.start < at && at < hidden.end)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-
     use super::*;
     use proptest::prelude::*;
 
@@ -92,6 +144,20 @@ mod tests {
         let mut gate = StopGate::new(&["aab".to_owned()]);
         assert_eq!(gate.push("aaa"), "a");
         assert_eq!(gate.push("c"), "aac");
+    }
+
+    #[test]
+    fn a_control_token_is_matched_as_a_whole_and_never_shown() {
+        let stops = ["[INST]".to_owned(), "a<b>c".to_owned(), "[".to_owned()];
+        let mut gate = StopGate::new(&stops);
+        assert_eq!(gate.push("x") + &gate.push_hidden("[OTHER]") + &gate.push("y"), "xy");
+        assert_eq!(gate.push("a") + &gate.push_hidden("<b>"), "", "undecided");
+        assert_eq!(gate.push("d"), "ad");
+        assert_eq!(gate.push("za") + &gate.push_hidden("<b>") + &gate.push("c!"), "z");
+        assert!(gate.stopped());
+        let mut gate = StopGate::new(&stops);
+        assert_eq!(gate.push("one ") + &gate.push_hidden("[INST]") + &gate.push("two"), "one ");
+        assert!(gate.stopped());
     }
 
     fn letters(len: Range<usize>) -> impl Strategy<Value = String> {

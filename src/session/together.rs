@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::error::{Error, Result};
 use crate::model::forward::{Feed, Wanted};
 
-use super::Session;
+use super::{Session, finite};
 
 /// Appends tokens to several sessions of one model and returns the logits after
 /// the last token of each, `[n_vocab]`, in their order: the same bits as
@@ -61,6 +61,7 @@ pub fn feed_together(feeds: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32
     if let Some((first, _)) = feeds.first_mut() {
         first.state = state;
     }
+    logits.iter().try_for_each(|logits| finite(logits).map(|_| ()))?;
     Ok(logits)
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::error::{Bounded, Error, Result};
+use crate::error::{Bounded, Error, Result, Warning};
 use crate::gguf::Metadata;
 
 use super::merge::{Join, Merger, Symbol};
@@ -24,9 +24,18 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    pub fn parse(metadata: &Metadata, vocab: &Vocab, family: &'static Family) -> Result<Self> {
+    pub fn parse(
+        metadata: &Metadata,
+        vocab: &Vocab,
+        family: &'static Family,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Self> {
         let token = |c: char| (c, text_id(vocab, c.encode_utf8(&mut [0; 4])));
-        Ok(Bpe { family, alphabet: alphabet().map(token), merges: merges(metadata, vocab)? })
+        Ok(Bpe {
+            family,
+            alphabet: alphabet().map(token),
+            merges: merges(metadata, vocab, warnings)?,
+        })
     }
 
     /// Appends the ids of `text`. Bytes that the vocabulary lacks are left out.
@@ -65,8 +74,15 @@ fn text_id(vocab: &Vocab, piece: &str) -> Option<u32> {
 
 /// The merges, ranked by their place in the list. Each must be two pieces
 /// whose joined text is a piece.
-fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<HashMap<(u32, u32), Join, RandomState>> {
-    let lines = metadata.strings(MERGES)?;
+fn merges(
+    metadata: &Metadata,
+    vocab: &Vocab,
+    warnings: &mut Vec<Warning>,
+) -> Result<HashMap<(u32, u32), Join, RandomState>> {
+    let Some(lines) = metadata.opt_strings(MERGES)? else {
+        warnings.push(Warning::key(MERGES, "is missing; text is spelled byte by byte"));
+        return Ok(HashMap::default());
+    };
     if u32::try_from(lines.len()).is_err() {
         return Err(Error::Limit {
             what: Bounded::File("merges of the vocabulary"),
@@ -188,8 +204,10 @@ mod tests {
             metadata.set("tokenizer.ggml.tokens", strings(&pieces)).unwrap();
             metadata.set("tokenizer.ggml.pre", Value::String("gpt-2".into())).unwrap();
             metadata.set(MERGES, strings(&lines)).unwrap();
-            let vocab = Vocab::parse(&metadata, false, false).unwrap();
-            let bpe = Bpe::parse(&metadata, &vocab, Family::of(&metadata).unwrap()).unwrap();
+            let none = &mut Vec::new();
+            let vocab = Vocab::parse(&metadata, false, false, none).unwrap();
+            let family = Family::of(&metadata, none).unwrap();
+            let bpe = Bpe::parse(&metadata, &vocab, family, none).unwrap();
             let mut ids = Vec::new();
             bpe.encode(&vocab, &text, &mut ids);
             let found: Vec<&str> = ids.iter().filter_map(|&id| vocab.piece(id)).collect();

@@ -38,27 +38,50 @@ pub(super) const BLANK: Class = 1 << 12;
 /// `\p{L}`
 pub(super) const LETTER: Class = UPPER | LOWER | CASELESS;
 
-/// A set of characters: in one of the classes `any`, in none of `but`.
+/// Characters from the first to the last.
+type Ranges = &'static [(char, char)];
+
+/// A set of characters: in one of the classes `any` or of the ranges `plus`, in none of
+/// `but` and of `minus`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Set {
     any: Class,
     but: Class,
+    plus: Ranges,
+    minus: Ranges,
 }
 
 /// `[classes]`
 pub(super) const fn any(classes: Class) -> Set {
-    Set { any: classes, but: 0 }
+    Set { any: classes, but: 0, plus: &[], minus: &[] }
 }
 
 /// `[^classes]`
 pub(super) const fn not(classes: Class) -> Set {
-    Set { any: Class::MAX, but: classes }
+    Set { any: Class::MAX, but: classes, plus: &[], minus: &[] }
+}
+
+/// The characters of `plus`.
+pub(super) const fn ranges(plus: Ranges) -> Set {
+    Set { any: 0, but: 0, plus, minus: &[] }
 }
 
 impl Set {
+    /// The set and the characters of `plus`.
+    pub const fn with(self, plus: Ranges) -> Set {
+        Set { plus, ..self }
+    }
+
+    /// The set without the characters of `minus`.
+    pub const fn without(self, minus: Ranges) -> Set {
+        Set { minus, ..self }
+    }
+
     pub fn has(self, c: char) -> bool {
+        let within =
+            |ranges: Ranges| ranges.iter().any(|&(first, last)| (first..=last).contains(&c));
         let class = class(c);
-        class & self.any != 0 && class & self.but == 0
+        (class & self.any != 0 || within(self.plus)) && class & self.but == 0 && !within(self.minus)
     }
 }
 

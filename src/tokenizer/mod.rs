@@ -6,6 +6,7 @@
 
 mod bpe;
 mod class;
+mod ends;
 mod merge;
 mod pre;
 mod prompt;
@@ -13,9 +14,10 @@ mod rule;
 mod special;
 mod spm;
 mod stream;
+mod unknown;
 mod vocab;
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Place, Result, Warning};
 use crate::gguf::Metadata;
 
 use bpe::Bpe;
@@ -37,6 +39,7 @@ pub struct Tokenizer {
     vocab: Vocab,
     specials: Specials,
     algorithm: Algorithm,
+    warnings: Vec<Warning>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one per model")]
@@ -49,9 +52,12 @@ enum Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EncodeOptions {
-    /// Put the begin-of-sequence token in front, and the end-of-sequence token
-    /// behind, where the vocabulary asks for them. Default: true.
+    /// Put the begin-of-sequence token in front, where the vocabulary asks for it and the
+    /// text does not begin with it. Default: true.
     pub bos: bool,
+    /// Put the end-of-sequence token behind, where the vocabulary asks for it: for texts
+    /// that become vectors, never for one that is to be continued. Default: false.
+    pub eos: bool,
     /// Turn the texts of control tokens into these tokens. Never for text
     /// that a user wrote. Default: false.
     pub special: bool,
@@ -60,13 +66,14 @@ pub struct EncodeOptions {
 impl EncodeOptions {
     setters! {
         with_bos(bos: bool);
+        with_eos(eos: bool);
         with_special(special: bool);
     }
 }
 
 impl Default for EncodeOptions {
     fn default() -> Self {
-        EncodeOptions { bos: true, special: false }
+        EncodeOptions { bos: true, eos: false, special: false }
     }
 }
 
@@ -74,16 +81,17 @@ impl Tokenizer {
     /// Reads the `tokenizer.ggml.*` keys. Fails if they are missing, damaged,
     /// contradict each other, or name an algorithm that is not supported.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
+        let mut warnings = Vec::new();
         let (vocab, algorithm) = match metadata.str(MODEL)? {
             "llama" => {
-                let vocab = Vocab::parse(metadata, true, true)?;
-                let spm = Spm::parse(metadata, &vocab)?;
+                let vocab = Vocab::parse(metadata, true, true, &mut warnings)?;
+                let spm = Spm::parse(metadata, &vocab, &mut warnings)?;
                 (vocab, Algorithm::Spm(spm))
             }
             "gpt2" => {
-                let family = Family::of(metadata)?;
-                let vocab = Vocab::parse(metadata, false, family.add_bos)?;
-                let bpe = Bpe::parse(metadata, &vocab, family)?;
+                let family = Family::of(metadata, &mut warnings)?;
+                let vocab = Vocab::parse(metadata, false, family.add_bos, &mut warnings)?;
+                let bpe = Bpe::parse(metadata, &vocab, family, &mut warnings)?;
                 (vocab, Algorithm::Bpe(bpe))
             }
             other => {
@@ -94,7 +102,13 @@ impl Tokenizer {
                 return Err(Error::unsupported(Place::Key(MODEL.to_owned()), problem));
             }
         };
-        Ok(Tokenizer { specials: Specials::new(&vocab, metadata)?, vocab, algorithm })
+        unknown::warn(metadata, &mut warnings);
+        Ok(Tokenizer { specials: Specials::new(&vocab, metadata)?, vocab, algorithm, warnings })
+    }
+
+    /// What is odd about the keys, and what was assumed.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// The tokens of `text`.
@@ -103,22 +117,45 @@ impl Tokenizer {
     /// front of what follows a special token. What the vocabulary cannot spell
     /// becomes its unknown token, or nothing where it has none.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
+        let fragments = self.specials.split(&self.vocab, text, options.special);
         let mut ids = Vec::with_capacity(text.len() / 4 + 2);
-        if options.bos && self.adds_bos() {
-            ids.extend(self.vocab.bos);
+        if options.bos {
+            ids.extend(self.bos_before(&fragments));
         }
-        let mut prefix = true;
-        for fragment in self.specials.split(&self.vocab, text, options.special) {
+        self.encode_fragments(&fragments, true, &mut ids);
+        if options.eos && self.adds_eos() && ids.last().copied() != self.eos() {
+            ids.extend(self.eos());
+        }
+        ids
+    }
+
+    /// The tokens of plain text that goes on behind the tokens `before`: what starts a
+    /// sequence (the begin-of-sequence token, SentencePiece's space) is added only where
+    /// there are none. Behind a control token the space is added as in
+    /// [`encode`](Self::encode).
+    pub fn encode_after(&self, before: &[u32], text: &str) -> Vec<u32> {
+        let Some(&last) = before.last() else { return self.encode(text, EncodeOptions::default()) };
+        let mut ids = Vec::with_capacity(text.len() / 4 + 1);
+        let fragments = self.specials.split(&self.vocab, text, false);
+        self.encode_fragments(&fragments, self.is_control(last), &mut ids);
+        ids
+    }
+
+    /// The begin-of-sequence token, unless the text brings it.
+    fn bos_before(&self, fragments: &[Fragment<'_>]) -> Option<u32> {
+        let bos = self.bos().filter(|_| self.adds_bos())?;
+        (fragments.first() != Some(&Fragment::Token(bos))).then_some(bos)
+    }
+
+    /// `prefix`: whether a text at the start begins a sequence.
+    fn encode_fragments(&self, fragments: &[Fragment<'_>], mut prefix: bool, ids: &mut Vec<u32>) {
+        for &fragment in fragments {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
-                Fragment::Text(text) => self.encode_plain(text, prefix, &mut ids),
+                Fragment::Text(text) => self.encode_plain(text, prefix, ids),
             }
             prefix = matches!(fragment, Fragment::Token(_));
         }
-        if options.bos && self.adds_eos() {
-            ids.extend(self.vocab.eos);
-        }
-        ids
     }
 
     fn encode_plain(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) {
@@ -148,9 +185,7 @@ impl Tokenizer {
         let prompt = prompt.marked();
         let fragments = self.specials.split(&self.vocab, prompt, true);
         let mut ids = Vec::with_capacity(prompt.len() / 4 + 2);
-        if self.adds_bos() && fragments.first() != self.vocab.bos.map(Fragment::Token).as_ref() {
-            ids.extend(self.vocab.bos);
-        }
+        ids.extend(self.bos_before(&fragments));
         let padded = self.adds_space_prefix() && self.pads_control_tokens(&fragments);
         let mut next = fragments.iter().skip(1);
         for &fragment in &fragments {
@@ -227,6 +262,13 @@ impl Tokenizer {
         bytes
     }
 
+    /// As [`token_bytes`](Self::token_bytes), with control tokens as their text.
+    pub fn token_bytes_with_special(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_bytes(id, true, &mut bytes);
+        bytes
+    }
+
     fn append_bytes(&self, id: u32, special: bool, bytes: &mut Vec<u8>) {
         let (Some(piece), Some(kind)) = (self.piece(id), self.vocab.kind(id)) else { return };
         match (kind, &self.algorithm) {
@@ -270,17 +312,17 @@ impl Tokenizer {
 
     /// The end-of-sequence token.
     pub fn eos(&self) -> Option<u32> {
-        self.vocab.eos
+        self.vocab.ends.eos
     }
 
     /// The token that ends a turn of a chat, where it is not the end-of-sequence token.
     pub fn eot(&self) -> Option<u32> {
-        self.vocab.eot
+        self.vocab.ends.eot
     }
 
     /// The token that ends a message which waits for a tool's answer.
     pub fn eom(&self) -> Option<u32> {
-        self.vocab.eom
+        self.vocab.ends.eom
     }
 
     /// The token for what the vocabulary cannot spell.
@@ -291,6 +333,11 @@ impl Tokenizer {
     /// Whether a model that emits this token has finished its answer.
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.vocab.is_end(id)
+    }
+
+    /// The tokens that the file never wants generated.
+    pub fn suppressed(&self) -> &[u32] {
+        &self.vocab.suppressed
     }
 
     /// Whether the token is structure, not text; the unknown token counts.
@@ -314,9 +361,9 @@ impl Tokenizer {
         self.vocab.add_bos && self.vocab.bos.is_some()
     }
 
-    /// Whether the end-of-sequence token goes behind a text.
+    /// Whether the end-of-sequence token goes behind a text that becomes a vector.
     pub fn adds_eos(&self) -> bool {
-        self.vocab.add_eos && self.vocab.eos.is_some()
+        self.vocab.add_eos && self.eos().is_some()
     }
 
     /// Whether a space goes in front of a text.

@@ -8,32 +8,47 @@ use super::class::{CASELESS, LETTER, LINE_END, LOWER, MARK, NUMBER, SPACE, Set, 
 pub(super) enum Rule {
     /// `'s|'t|'re|'ve|'m|'ll|'d`, or `(?i:…)` of it.
     Contraction { any_case: bool },
-    /// `lead? of{least,most} tail*`
-    Run { lead: Option<Set>, of: Set, least: usize, most: usize, tail: &'static str },
+    /// `lead? of{least,most} tail{0,tail_most}`
+    Run {
+        lead: Option<Set>,
+        of: Set,
+        least: usize,
+        most: usize,
+        tail: &'static str,
+        tail_most: usize,
+    },
     /// `lead? [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]* [\p{Ll}\p{Lm}\p{Lo}\p{M}]+`, or else
     /// `lead? [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+ [\p{Ll}\p{Lm}\p{Lo}\p{M}]*`, with
-    /// `lead` = `[^\r\n\p{L}\p{N}]`: a word begins at a change to upper case.
-    CasedWord,
+    /// `lead` = `[^\r\n\p{L}\p{N}]`: a word begins at a change to upper case. Behind it
+    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)?`, if `contraction`.
+    CasedWord { contraction: bool },
+    /// `lead of+`
+    After { lead: Set, of: Set },
+    /// `\p{L}\p{M}*(?: \p{L}\p{M}*)*` once or more, behind `[^\r\n\p{L}\p{N}]?`: words with
+    /// single spaces between them.
+    Words,
     /// `\s*[\r\n]+`
     LineEnds,
     /// `\s+(?!\S)|\s+`: a run of white space leaves its last character to what
     /// follows it.
     Space,
+    /// `\s+$`, the only rule of its pattern: see [`Rule::split_end`].
+    EndSpace,
 }
 
 /// One or more characters of `of`.
 pub(super) const fn run(lead: Option<Set>, of: Set) -> Rule {
-    Rule::Run { lead, of, least: 1, most: usize::MAX, tail: "" }
+    Rule::Run { lead, of, least: 1, most: usize::MAX, tail: "", tail_most: 0 }
 }
 
 /// As [`run`], with any characters of `tail` behind it.
 pub(super) const fn run_tail(lead: Option<Set>, of: Set, tail: &'static str) -> Rule {
-    Rule::Run { lead, of, least: 1, most: usize::MAX, tail }
+    Rule::Run { lead, of, least: 1, most: usize::MAX, tail, tail_most: usize::MAX }
 }
 
 /// `of{least,most}`
 pub(super) const fn some(of: Set, least: usize, most: usize) -> Rule {
-    Rule::Run { lead: None, of, least, most, tail: "" }
+    Rule::Run { lead: None, of, least, most, tail: "", tail_most: 0 }
 }
 
 /// What may stand in front of a word: `[^\r\n\p{L}\p{N}]`.
@@ -47,7 +62,7 @@ impl Rule {
     pub fn find(&self, text: &str) -> Option<usize> {
         match *self {
             Rule::Contraction { any_case } => contraction(text, any_case),
-            Rule::Run { lead, of, least, most, tail } => {
+            Rule::Run { lead, of, least, most, tail, tail_most } => {
                 let match_run = |text: &str| {
                     let len = prefix(text, of, most);
                     // `least` is small: the run is counted only so far.
@@ -55,11 +70,22 @@ impl Rule {
                     enough.then_some(len)
                 };
                 let len = with_lead(text, lead, match_run)?;
-                let rest = &text[len..];
-                Some(len + rest.len() - rest.trim_start_matches(|c| tail.contains(c)).len())
+                // All of a tail are ASCII: as many bytes as characters.
+                let rest = text[len..].bytes().take(tail_most);
+                Some(len + rest.take_while(|&byte| tail.as_bytes().contains(&byte)).count())
             }
-            Rule::CasedWord => with_lead(text, Some(WORD_LEAD), lower_end)
-                .or_else(|| with_lead(text, Some(WORD_LEAD), upper_end)),
+            Rule::CasedWord { contraction: suffix } => {
+                let word = with_lead(text, Some(WORD_LEAD), lower_end)
+                    .or_else(|| with_lead(text, Some(WORD_LEAD), upper_end))?;
+                let suffix = if suffix { contraction(&text[word..], true) } else { None };
+                Some(word + suffix.unwrap_or(0))
+            }
+            Rule::After { lead, of } => {
+                let behind = text.strip_prefix(|c| lead.has(c))?;
+                let len = prefix(behind, of, usize::MAX);
+                (len > 0).then_some(text.len() - behind.len() + len)
+            }
+            Rule::Words => with_lead(text, Some(WORD_LEAD), words_end),
             Rule::LineEnds => {
                 let run = &text[..prefix(text, any(SPACE), usize::MAX)];
                 run.rfind(['\r', '\n']).map(|last| last + 1)
@@ -70,8 +96,28 @@ impl Rule {
                 let whole = run.len() == text.len() || run.len() == last;
                 Some(if whole { run.len() } else { run.len() - last })
             }
+            Rule::EndSpace => None,
         }
     }
+
+    /// `text` cut before the white space that ends it. (Looked for from the front, each
+    /// place in a long run would be tried.)
+    pub fn split_end(text: &str) -> (&str, &str) {
+        text.split_at(text.trim_end_matches(|c| any(SPACE).has(c)).len())
+    }
+}
+
+/// The end of words with single spaces between them: see [`Rule::Words`].
+fn words_end(text: &str) -> Option<usize> {
+    let word = |text: &str| {
+        let letters = prefix(text, any(LETTER), usize::MAX);
+        (letters > 0).then(|| letters + prefix(&text[letters..], any(LETTER | MARK), usize::MAX))
+    };
+    let mut end = word(text)?;
+    while let Some(next) = text[end..].strip_prefix(' ').and_then(word) {
+        end += 1 + next;
+    }
+    Some(end)
 }
 
 /// Bytes of the longest run of at most `most` characters of `of`.

@@ -34,7 +34,8 @@ struct Matcher {
 impl Specials {
     pub fn new(vocab: &Vocab, metadata: &Metadata) -> Result<Self> {
         // Phi-3's own tokenizer does this, and no key of the file says so.
-        let name = metadata.opt_str("general.name")?.unwrap_or_default().to_lowercase();
+        let name = metadata.opt_str("general.name").ok().flatten();
+        let name = name.unwrap_or_default().to_lowercase();
         let name: String = name.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).collect();
         Ok(Specials {
             user: Matcher::new(vocab, |kind| kind == Kind::UserDefined)?,

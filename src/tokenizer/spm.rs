@@ -11,7 +11,7 @@
 //! The score of the *result* decides and equal scores go to the left, so
 //! (a, bc) and (ab, c) rank the same.
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Place, Result, Warning};
 use crate::gguf::Metadata;
 
 use super::merge::{Join, Merger, Symbol};
@@ -34,14 +34,22 @@ pub(super) struct Spm {
 }
 
 impl Spm {
-    pub fn parse(metadata: &Metadata, vocab: &Vocab) -> Result<Self> {
-        let Some(scores) = metadata.opt_f32s(SCORES)? else {
-            return Err(Error::key(SCORES, "is missing; tokenizer model \"llama\" needs it"));
+    pub fn parse(metadata: &Metadata, vocab: &Vocab, warnings: &mut Vec<Warning>) -> Result<Self> {
+        let ranks = match metadata.opt_f32s(SCORES)? {
+            Some(scores) => {
+                check_length(SCORES, scores.len(), vocab.len())?;
+                let mut all = (0u32..).zip(&*scores);
+                if let Some((id, score)) = all.find(|(_, score)| !score.is_finite()) {
+                    return Err(Error::file(Place::Token(id), format!("{SCORES} is {score}")));
+                }
+                ranks(&scores)
+            }
+            None => {
+                let problem = "is missing; all tokens count as equally likely";
+                warnings.push(Warning::key(SCORES, problem));
+                vec![0; vocab.len()]
+            }
         };
-        check_length(SCORES, scores.len(), vocab.len())?;
-        if let Some((id, score)) = (0u32..).zip(scores).find(|(_, score)| !score.is_finite()) {
-            return Err(Error::file(Place::Token(id), format!("{SCORES} is {score}")));
-        }
         let mut bytes = [None; 256];
         for (id, piece, kind) in vocab.iter() {
             if let (Kind::Byte, Some(byte)) = (kind, byte_of(piece)) {
@@ -49,7 +57,7 @@ impl Spm {
             }
         }
         Ok(Spm {
-            ranks: ranks(scores),
+            ranks,
             bytes,
             longest: vocab.iter().map(|(_, piece, _)| piece.len()).max().unwrap_or(0),
             add_space_prefix: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
@@ -140,8 +148,8 @@ mod tests {
         let scores = pieces.iter().map(|&(_, score)| score).collect();
         metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts))).unwrap();
         metadata.set(SCORES, Value::Array(Array::F32(scores))).unwrap();
-        let vocab = Vocab::parse(&metadata, true, true).unwrap();
-        let spm = Spm::parse(&metadata, &vocab).unwrap();
+        let vocab = Vocab::parse(&metadata, true, true, &mut Vec::new()).unwrap();
+        let spm = Spm::parse(&metadata, &vocab, &mut Vec::new()).unwrap();
         (vocab, spm)
     }
 

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::error::{Bounded, Error, Place, Result};
+use crate::error::{Bounded, Error, Place, Result, Warning};
 use crate::gguf::{Metadata, Strings};
+
+use super::ends::{self, Ends};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -16,27 +18,6 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 /// Longest piece that is accepted. The longest of real vocabularies are runs
 /// of some hundred spaces or dashes.
 const MAX_PIECE_BYTES: usize = 1 << 16;
-
-/// Texts that end an answer in every vocabulary that has them. Some files
-/// list them as ordinary or user-defined pieces (`</s>` in Phi-3); they count
-/// as control tokens all the same, so that no user can write one.
-const END_TEXTS: [&str; 11] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<EOT>",
-    "<|eom_id|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|return|>",
-    "<eos>",
-    "</s>",
-];
-
-/// Those of [`END_TEXTS`] that end a turn, not the text: the first found is
-/// the end-of-turn token where no key names one.
-const TURN_TEXTS: usize = 5;
 
 /// What a token is for: GGUF's token types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +41,10 @@ pub(super) struct Vocab {
     /// The first id of each piece; the empty piece is not in it.
     ids: HashMap<Box<str>, u32, RandomState>,
     pub bos: Option<u32>,
-    pub eos: Option<u32>,
-    pub eot: Option<u32>,
-    pub eom: Option<u32>,
     pub unknown: Option<u32>,
-    /// Ascending.
-    ends: Vec<u32>,
+    pub ends: Ends,
+    /// Tokens that the file never wants generated.
+    pub suppressed: Vec<u32>,
     pub add_bos: bool,
     pub add_eos: bool,
 }
@@ -73,7 +52,12 @@ pub(super) struct Vocab {
 impl Vocab {
     /// Reads and checks the keys. `sentencepiece` tells which model's defaults
     /// apply, `add_bos` what a missing `add_bos_token` means.
-    pub fn parse(metadata: &Metadata, sentencepiece: bool, add_bos: bool) -> Result<Self> {
+    pub fn parse(
+        metadata: &Metadata,
+        sentencepiece: bool,
+        add_bos: bool,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Self> {
         let pieces = metadata.strings(TOKENS)?.clone();
         check_pieces(&pieces)?;
         let mut kinds = kinds(metadata, &pieces, sentencepiece)?;
@@ -83,63 +67,69 @@ impl Vocab {
                 ids.entry(Box::from(piece)).or_insert(id);
             }
         }
-        for text in END_TEXTS {
-            if let Some(&id) = ids.get(text) {
-                kinds[id as usize] = Kind::Control;
-            }
+        for id in ends::texts(|text| ids.get(text).copied()) {
+            kinds[id as usize] = Kind::Control;
         }
         let mut vocab = Vocab {
             pieces,
             kinds,
             ids,
             bos: None,
-            eos: None,
-            eot: None,
-            eom: None,
             unknown: None,
-            ends: Vec::new(),
+            ends: Ends::default(),
+            suppressed: Vec::new(),
             add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
             add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
         };
-        vocab.find_specials(metadata, sentencepiece)?;
+        vocab.find_specials(metadata, sentencepiece, warnings);
         Ok(vocab)
     }
 
     /// Fills in the special ids and what ends an answer.
-    fn find_specials(&mut self, metadata: &Metadata, sentencepiece: bool) -> Result<()> {
+    fn find_specials(
+        &mut self,
+        metadata: &Metadata,
+        sentencepiece: bool,
+        warnings: &mut Vec<Warning>,
+    ) {
         // SentencePiece files may leave their three standard tokens unnamed.
         let standard = |text: &str| match self.id(text) {
             Some(id) if sentencepiece && !self.is_text(id) => Some(id),
             _ => None,
         };
-        let turn_end = END_TEXTS[..TURN_TEXTS].iter().find_map(|text| self.id(text));
-        let bos = self.special(metadata, "tokenizer.ggml.bos_token_id")?.or(standard("<s>"));
-        let eos = self.special(metadata, "tokenizer.ggml.eos_token_id")?.or(standard("</s>"));
-        let unknown =
-            self.special(metadata, "tokenizer.ggml.unknown_token_id")?.or(standard("<unk>"));
-        let eot = self.special(metadata, "tokenizer.ggml.eot_token_id")?.or(turn_end);
-        let eom = self
-            .special(metadata, "tokenizer.ggml.eom_token_id")?
-            .or_else(|| self.id("<|eom_id|>"));
-        let mut ends: Vec<u32> = [eos, eot, eom].into_iter().flatten().collect();
-        ends.extend(END_TEXTS.iter().filter_map(|text| self.id(text)));
-        ends.sort_unstable();
-        ends.dedup();
-        (self.bos, self.eos, self.eot, self.eom) = (bos, eos, eot, eom);
-        self.unknown = unknown;
-        self.ends = ends;
-        Ok(())
+        let mut named =
+            |name: &str| self.named(metadata, &format!("tokenizer.ggml.{name}"), warnings);
+        let bos = named("bos_token_id").first().copied().or(standard("<s>"));
+        let unknown = named("unknown_token_id").first().copied().or(standard("<unk>"));
+        let suppressed = named("suppress_tokens");
+        let ends = Ends::find(named, |text| self.id(text), standard("</s>"));
+        (self.bos, self.unknown, self.suppressed, self.ends) = (bos, unknown, suppressed, ends);
     }
 
-    /// The token id at `key`. `u32::MAX` (−1) is how writers say "none".
-    fn special(&self, metadata: &Metadata, key: &str) -> Result<Option<u32>> {
-        match metadata.opt_u32(key)? {
-            None | Some(u32::MAX) => Ok(None),
-            Some(id) if (id as usize) < self.len() => Ok(Some(id)),
-            Some(id) => {
-                Err(Error::key(key, format!("is {id}, but there are only {} tokens", self.len())))
+    /// The token ids at `key`, one or several. Writers say "none" with −1, which is the
+    /// greatest number in unsigned types; what else is no token is left out with a warning.
+    fn named(&self, metadata: &Metadata, key: &str, warnings: &mut Vec<Warning>) -> Vec<u32> {
+        let all = match metadata.opt_integers(key) {
+            Ok(all) => all.unwrap_or_default(),
+            Err(error) => {
+                let problem = format!("is ignored: {error}");
+                warnings.push(Warning::key(key, problem));
+                return Vec::new();
+            }
+        };
+        let none = [-1, u32::MAX.into(), u64::MAX.into()];
+        let mut ids = Vec::new();
+        for id in all.into_iter().filter(|id| !none.contains(id)) {
+            match u32::try_from(id) {
+                Ok(id) if (id as usize) < self.len() => ids.push(id),
+                _ => {
+                    let count = self.len();
+                    let problem = format!("names token {id} of {count}; it is ignored");
+                    warnings.push(Warning::key(key, problem));
+                }
             }
         }
+        ids
     }
 
     /// Number of tokens.
@@ -166,7 +156,7 @@ impl Vocab {
     }
 
     pub fn is_end(&self, id: u32) -> bool {
-        self.ends.binary_search(&id).is_ok()
+        self.ends.all.binary_search(&id).is_ok()
     }
 
     /// Every token in id order.

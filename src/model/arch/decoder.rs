@@ -76,7 +76,20 @@ impl Source<'_> {
     /// The window of all layers; 0 in the file means full attention.
     pub fn window(&self) -> Result<Option<usize>> {
         let window = self.keys.optional("attention.sliding_window", 0..=u32::MAX)?;
-        Ok(window.map(|window| window as usize).filter(|&window| window > 0))
+        let window = window.map(|window| window as usize).filter(|&window| window > 0);
+        // True for each layer with a window, or the number of layers to one without.
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let pattern = self.keys.name(PATTERN);
+        let all = match self.keys.metadata.opt_bool(&pattern) {
+            Ok(all) => all.unwrap_or(true),
+            // An error says that layers differ, or that it is another number.
+            Err(_) => false,
+        };
+        if window.is_some() && !all {
+            let problem = "names layers without the window; only one for all is supported";
+            return Err(self.keys.unsupported(PATTERN, problem));
+        }
+        Ok(window)
     }
 
     /// Embedding, `layers` and output, by their usual names.

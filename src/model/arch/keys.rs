@@ -1,5 +1,7 @@
 //! Typed access to the metadata of one architecture.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Place, Result};
@@ -20,11 +22,16 @@ pub(super) mod limit {
 pub(super) struct Keys<'a> {
     pub metadata: &'a Metadata,
     pub arch: &'a str,
+    /// The names that were asked for.
+    pub read: &'a RefCell<HashSet<String>>,
 }
 
 impl Keys<'_> {
-    /// The whole name of a key.
+    /// The whole name of a key. It counts as read.
     pub fn name(&self, name: &str) -> String {
+        if !self.read.borrow().contains(name) {
+            self.read.borrow_mut().insert(name.to_owned());
+        }
         format!("{}.{name}", self.arch)
     }
 
@@ -70,17 +77,6 @@ impl Keys<'_> {
         match value.is_finite() {
             true => Ok(value),
             false => Err(Error::key(&key, format!("is {value}; a finite number is needed"))),
-        }
-    }
-
-    /// # Errors
-    /// [`Error::Unsupported`] for a mixture of experts.
-    pub fn refuse_experts(&self) -> Result<()> {
-        match self.optional("expert_count", 0..=u32::MAX)? {
-            None | Some(0) => Ok(()),
-            Some(_) => {
-                Err(self.unsupported("expert_count", "mixtures of experts are not supported"))
-            }
         }
     }
 

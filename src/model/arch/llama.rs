@@ -9,7 +9,6 @@ use super::decoder::Sizes;
 
 pub(super) fn plan(source: &mut Source<'_>) -> Result<Plan> {
     let keys = source.keys;
-    keys.refuse_experts()?;
     let sizes = Sizes::read(&keys)?;
     let n_rot = keys.n_rot(sizes.head_dim)?;
     let factors = source.tensors.rope_factors("rope_freqs.weight", n_rot / 2)?;

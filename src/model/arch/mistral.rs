@@ -10,7 +10,6 @@ use super::decoder::Sizes;
 
 pub(super) fn mistral3(source: &mut Source<'_>) -> Result<Plan> {
     let keys = source.keys;
-    keys.refuse_experts()?;
     let sizes = Sizes::read(&keys)?;
     // Queries and keys are permuted for this.
     let mut rope = source.rope(&sizes, Pairing::Neighbours)?;

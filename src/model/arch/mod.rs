@@ -4,6 +4,7 @@
 //! | file | |
 //! |---|---|
 //! | `keys.rs` | typed access to `{architecture}.{name}` |
+//! | `unread.rs` | keys that no reader reads: refused, or warned of |
 //! | `tensors.rs` | tensors by name, shapes checked; all must be claimed |
 //! | `rope.rs` | rotary frequencies and their scalings |
 //! | `decoder.rs` | the parts that most decoders have in common |
@@ -19,8 +20,12 @@ mod phi;
 mod qwen;
 mod rope;
 mod tensors;
+mod unread;
 
-use crate::error::{Error, Place, Result};
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use crate::error::{Error, Place, Result, Warning};
 use crate::gguf::Gguf;
 
 use super::plan::Plan;
@@ -45,6 +50,8 @@ pub(crate) struct Network {
     pub plan: Plan,
     /// Positions that the model was trained for.
     pub context_length: usize,
+    /// What is odd about its keys, and what was assumed.
+    pub warnings: Vec<Warning>,
 }
 
 /// What a reader reads from.
@@ -54,7 +61,8 @@ struct Source<'a> {
 }
 
 /// Reads the network of `file`. A tensor that nothing claims is refused: ignoring it
-/// would give wrong text, not less text.
+/// would give wrong text, not less text. So is a key that changes the result and that nothing
+/// computes; of other keys that nothing reads there is a warning.
 pub(crate) fn read(file: &Gguf) -> Result<Network> {
     let metadata = file.metadata();
     let name = metadata.str("general.architecture")?;
@@ -65,10 +73,13 @@ pub(crate) fn read(file: &Gguf) -> Result<Network> {
         let problem = format!("architecture {shown:?} is not supported; supported: {known}");
         return Err(Error::unsupported(Place::Key("general.architecture".into()), problem));
     };
-    let keys = Keys { metadata, arch };
+    let read = RefCell::new(HashSet::new());
+    let keys = Keys { metadata, arch, read: &read };
+    // Before tensors are looked for: one that is missing may come of such a key.
+    unread::refuse(&keys)?;
     let context_length = keys.required("context_length", 1..=keys::limit::CONTEXT)? as usize;
     let mut source = Source { keys, tensors: Tensors::new(file) };
     let plan = reader(&mut source)?;
     source.tensors.all_claimed(plan.layers.len())?;
-    Ok(Network { plan, context_length })
+    Ok(Network { plan, context_length, warnings: unread::warnings(&keys) })
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use tramontane::{EmbedOptions, Embedding, Model, Pending};
+use tramontane::{EmbedOptions, Embedding, EncodeOptions, Model, Pending};
 
 use crate::app::Shared;
 use crate::record::Record;
@@ -86,7 +86,8 @@ pub async fn embed(app: &Shared, embed: Embed) -> Result<Embedded> {
 }
 
 fn encode(model: &Model, inputs: &[String]) -> Vec<Vec<u32>> {
-    inputs.iter().map(|text| model.tokenizer().encode(text, Default::default())).collect()
+    let encoding = EncodeOptions::default().with_eos(true);
+    inputs.iter().map(|text| model.tokenizer().encode(text, encoding)).collect()
 }
 
 /// The vectors of a few texts: all are in the engine before the first is waited for.

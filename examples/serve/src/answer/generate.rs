@@ -105,8 +105,7 @@ fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prom
         let history: &[Message] = if context.is_empty() { &settings.messages } else { &[] };
         (prompter.turn(model, system, history, &prompt, &suffix)?, true)
     } else {
-        let encoding = EncodeOptions::default();
-        (model.tokenizer().encode(&prompt, encoding), false)
+        (model.tokenizer().encode_after(&context, &prompt), false)
     };
     let bos = model.tokenizer().bos().filter(|_| !context.is_empty());
     let skip = usize::from(bos.is_some() && new.first().copied() == bos);

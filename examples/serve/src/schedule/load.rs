@@ -141,6 +141,9 @@ impl Shared {
         let opened = tokio::time::timeout(limit, opening).await;
         let opened = opened.map_err(|_| ScheduleError::Timeout(limit))?;
         let model = opened?;
+        for warning in model.warnings() {
+            tracing::warn!(%warning, "odd, the model runs all the same");
+        }
         let default = self.options.num_ctx.min(model.context_length()).max(1);
         let estimate = MemoryEstimate::of(&model, &self.engine_options(default, None));
         let estimate = estimate.map_err(ScheduleError::Load)?;
