@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::kv_cache::{KvBudget, KvCache};
+use crate::kv_cache::KvBudget;
 use crate::model::Model;
 use crate::session::Piece;
 
 use super::Parts;
 use super::dedup;
-use super::prefix::{Found, Prefixes};
+use super::prefix::{Found, Kept, Prefixes};
 use super::queue::Verdict;
 use super::request::{Job, Outcome};
 use super::sequence::{Generating, Sequence, Task};
@@ -17,7 +17,7 @@ use super::worker::Worker;
 
 /// A request that can start.
 struct Start {
-    cache: KvCache,
+    kept: Kept,
     positions: usize,
     prefix_source: Option<(u64, usize)>,
 }
@@ -25,7 +25,7 @@ struct Start {
 /// What became of a beginning that was found.
 enum Taken {
     /// It is there, and so is memory to go on.
-    Reserved(KvCache),
+    Reserved(Kept),
     /// There is no memory yet.
     Short,
 }
@@ -63,8 +63,8 @@ impl Admission<'_> {
         let shared = prefix_source.map_or(0, |(_, common)| common);
         if reuse && let Some(found) = self.find(tokens, long_rope, shared) {
             match self.take(found, tokens, positions) {
-                Taken::Reserved(cache) => {
-                    self.start = Some(Start { cache, positions, prefix_source: None });
+                Taken::Reserved(kept) => {
+                    self.start = Some(Start { kept, positions, prefix_source: None });
                     return Verdict::Take;
                 }
                 // What was found stays until there is memory.
@@ -75,7 +75,7 @@ impl Admission<'_> {
         if !self.prefixes.reserve(&mut cache, positions, self.options.num_batch) {
             return Verdict::Leave;
         }
-        self.start = Some(Start { cache, positions, prefix_source });
+        self.start = Some(Start { kept: cache.into(), positions, prefix_source });
         Verdict::Take
     }
 
@@ -86,12 +86,12 @@ impl Admission<'_> {
 
     /// What was found, if there is memory to go on from there.
     fn take(&mut self, found: Found, tokens: &[u32], positions: usize) -> Taken {
-        let mut cache = self.prefixes.take(found);
-        let kept = tokens[..cache.len()].to_vec();
-        if self.prefixes.reserve(&mut cache, positions, self.options.num_batch) {
-            return Taken::Reserved(cache);
+        let mut kept = self.prefixes.take(found);
+        if self.prefixes.reserve(&mut kept.cache, positions, self.options.num_batch) {
+            self.prefixes.count_use(&mut kept, tokens);
+            return Taken::Reserved(kept);
         }
-        self.prefixes.insert(kept, cache);
+        self.prefixes.insert(tokens[..kept.cache.len()].to_vec(), kept);
         Taken::Short
     }
 }
@@ -156,7 +156,7 @@ impl Worker {
         sink: Sink<Piece, Outcome>,
     ) {
         // Every job that was let in has its start.
-        let Some(Start { cache, positions, prefix_source }) = start else { return };
+        let Some(Start { kept, positions, prefix_source }) = start else { return };
         let id = self.next_id;
         self.next_id += 1;
         let empty = self.model.transformer().cache_within(&self.budget, 0, self.options.kv_type);
@@ -169,9 +169,10 @@ impl Worker {
             reserved: true,
             prefix_source,
             found: 0,
+            uses: 0,
             task,
         };
-        sequence.adopt(cache);
+        sequence.adopt(kept);
         if let Some(draft_model) = &self.draft_model {
             sequence.set_draft_model(draft_model.state(positions));
         }

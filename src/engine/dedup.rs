@@ -1,9 +1,7 @@
 //! Prefix dedup: of requests that begin alike and run at the same time one computes the
 //! common prefix, and the others wait for it and share the result.
 
-use crate::kv_cache::KvCache;
-
-use super::prefix;
+use super::prefix::{self, Kept};
 use super::sequence::Sequence;
 use super::worker::Worker;
 
@@ -24,7 +22,7 @@ impl Worker {
                         continue;
                     }
                     let mut fork = source.cache.fork();
-                    (fork.rewind_to(common) > 0).then_some(fork)
+                    (fork.rewind_to(common) > 0).then(|| fork.into())
                 }
                 // It ended; what it computed may have been kept.
                 None => {
@@ -34,23 +32,24 @@ impl Worker {
                 }
             };
             self.sequences[index].prefix_source = None;
-            if let Some(cache) = shared {
-                self.change_cache(index, cache);
+            if let Some(kept) = shared {
+                self.change_cache(index, kept);
             }
         }
     }
 
     /// Gives a sequence a cache that has computed more of its tokens than its own.
-    fn change_cache(&mut self, index: usize, mut cache: KvCache) {
+    fn change_cache(&mut self, index: usize, mut kept: Kept) {
         let Worker { sequences, prefixes, options, .. } = self;
         let sequence = &mut sequences[index];
-        let found = cache.len();
+        let found = kept.cache.len();
         sequence.cache.end_reservation();
-        if prefixes.reserve(&mut cache, sequence.positions, options.num_batch) {
-            sequence.adopt(cache);
+        if prefixes.reserve(&mut kept.cache, sequence.positions, options.num_batch) {
+            prefixes.count_use(&mut kept, &sequence.tokens);
+            sequence.adopt(kept);
             self.count(|stats| stats.reused_tokens += found as u64);
         } else {
-            prefixes.insert(sequence.tokens[..found].to_vec(), cache);
+            prefixes.insert(sequence.tokens[..found].to_vec(), kept);
             // What it had set aside was just given back.
             sequence.reserved = false;
         }

@@ -1,8 +1,11 @@
 //! What ended requests computed, kept for the next one that begins the same way.
 //!
 //! Entries are found by their tokens, compared one by one; there are few, and a wrong
-//! hit would be a wrong answer. Memory belongs to running requests first: entries go,
-//! least recently used first, when a reservation is short.
+//! hit would be a wrong answer. Memory belongs to running requests first: when a
+//! reservation is short, entries go, those that were found least often first and of these
+//! the least recently used. So what is asked for once, and a client that cancels leaves much
+//! of that, does not displace what is found again and again. Counts age, or an entry that
+//! nobody wants any more would stay.
 
 use crate::kv_cache::KvCache;
 
@@ -15,16 +18,48 @@ const MOST: usize = 256;
 /// fewer tokens.
 pub(super) const LEAST: usize = 16;
 
+/// Counts of uses end here, so that they are old after a few halvings.
+const MOST_USES: u32 = 7;
+
+/// Counts are halved after so many evictions: an entry that is found more often than once
+/// in these keeps its place.
+const HALVING: u32 = 16;
+
 #[derive(Default)]
 pub(super) struct Prefixes {
     /// Least recently used first.
     entries: Vec<Entry>,
+    /// Since counts were halved.
+    evictions: u32,
 }
 
 struct Entry {
     /// What the cache has computed.
     tokens: Vec<u32>,
     cache: KvCache,
+    uses: u32,
+}
+
+/// What a sequence takes over, or leaves.
+pub(super) struct Kept {
+    pub cache: KvCache,
+    /// How often it was found, before it was as long as it is.
+    pub uses: u32,
+    /// Whether it is a fork: the entry it came from stays.
+    forked: bool,
+}
+
+impl From<KvCache> for Kept {
+    /// Never found yet.
+    fn from(cache: KvCache) -> Self {
+        Kept::new(cache, 0)
+    }
+}
+
+impl Kept {
+    pub fn new(cache: KvCache, uses: u32) -> Self {
+        Kept { cache, uses, forked: false }
+    }
 }
 
 /// Where a prompt's beginning was found.
@@ -66,42 +101,66 @@ impl Prefixes {
 
     /// A cache with the tokens that were found. A whole entry is taken out, of another
     /// one a fork is made.
-    pub fn take(&mut self, found: Found) -> KvCache {
+    pub fn take(&mut self, found: Found) -> Kept {
         let entry = self.entries.remove(found.entry);
         if found.whole {
-            return entry.cache;
+            return Kept::new(entry.cache, entry.uses);
         }
         let mut fork = entry.cache.fork();
         self.entries.push(entry);
         fork.rewind_to(found.common);
-        fork
+        Kept { forked: true, ..fork.into() }
     }
 
-    /// Keeps `cache`, which has computed `tokens`. Entries that it continues are
+    /// Counts that what was taken is used for a text that begins with `tokens`.
+    pub fn count_use(&mut self, kept: &mut Kept, tokens: &[u32]) {
+        let common = &tokens[..kept.cache.len().min(tokens.len())];
+        let uses = if kept.forked {
+            let entry = self.entries.iter_mut().rfind(|entry| entry.tokens.starts_with(common));
+            entry.map(|entry| &mut entry.uses)
+        } else {
+            Some(&mut kept.uses)
+        };
+        if let Some(uses) = uses {
+            *uses = MOST_USES.min(*uses + 1);
+        }
+    }
+
+    /// Keeps what has computed the first of `tokens`. Entries that it continues are
     /// dropped.
-    pub fn insert(&mut self, mut tokens: Vec<u32>, mut cache: KvCache) {
+    pub fn insert(&mut self, mut tokens: Vec<u32>, kept: Kept) {
+        let Kept { mut cache, mut uses, .. } = kept;
         cache.end_reservation();
         tokens.truncate(cache.len());
         if tokens.is_empty() || tokens.len() != cache.len() {
             return;
         }
-        self.entries.retain(|entry| !tokens.starts_with(&entry.tokens));
+        self.entries.retain(|entry| {
+            let continued = tokens.starts_with(&entry.tokens);
+            uses = if continued { uses.max(entry.uses) } else { uses };
+            !continued
+        });
         if self.entries.iter().any(|entry| entry.tokens.starts_with(&tokens)) {
             return;
         }
         if self.entries.len() >= MOST {
             self.evict();
         }
-        self.entries.push(Entry { tokens, cache });
+        self.entries.push(Entry { tokens, cache, uses });
     }
 
-    /// Drops the least recently used entry, if there is one.
+    /// Drops the entry that was found least often, of several the least recently used, if
+    /// there is one.
     pub fn evict(&mut self) -> bool {
-        let any = !self.entries.is_empty();
-        if any {
-            self.entries.remove(0);
+        let entries = self.entries.iter().enumerate();
+        let Some((index, _)) = entries.min_by_key(|(_, entry)| entry.uses) else { return false };
+        self.entries.remove(index);
+        self.evictions += 1;
+        if self.evictions == HALVING {
+            self.evictions = 0;
+            self.entries.iter_mut().for_each(|entry| entry.uses /= 2);
         }
-        any
+        true
     }
 
     /// Reserves memory for `positions`, and makes `cache` the owner of the pages that it

@@ -17,6 +17,7 @@ use super::draft_costs::DraftCosts;
 use super::draft_model::{DraftRequest, DraftState};
 use super::embed::Embedding;
 use super::pooling::Pool;
+use super::prefix::Kept;
 use super::request::{Input, Outcome, Text, no_room};
 use super::stream::Sink;
 
@@ -37,6 +38,8 @@ pub(super) struct Sequence {
     pub prefix_source: Option<(u64, usize)>,
     /// How many of its tokens were found, not computed.
     pub found: usize,
+    /// How often what it continues was found.
+    pub uses: u32,
     pub task: Task,
 }
 
@@ -119,10 +122,10 @@ impl Sequence {
         self.reserved && self.prefix_source.is_none() && !self.sink.must_pause()
     }
 
-    /// Takes over `cache`, which has computed the first of its tokens.
-    pub fn adopt(&mut self, cache: KvCache) {
-        self.found = cache.len();
-        self.cache = cache;
+    /// Takes over what has computed the first of its tokens.
+    pub fn adopt(&mut self, kept: Kept) {
+        self.found = kept.cache.len();
+        (self.cache, self.uses) = (kept.cache, kept.uses);
         if let Task::Generate(text) = &mut self.task {
             text.summary.timings.reused_tokens = self.found;
             text.summary.timings.prompt_tokens = self.tokens.len() - self.found;

@@ -18,7 +18,7 @@ use super::Parts;
 use super::draft_costs::{DraftCosts, EXPECTED, PassTimes};
 use super::draft_model::DraftModel;
 use super::prefill::PrefillBudget;
-use super::prefix::Prefixes;
+use super::prefix::{self, Kept, Prefixes};
 use super::queue::{Receiver, Woken};
 use super::request::{Job, Outcome};
 use super::sequence::{Sequence, Task};
@@ -106,18 +106,20 @@ impl Worker {
         }
     }
 
-    /// Ends a sequence. What it computed may serve the next request; of a cancelled one
-    /// only what it had found is kept.
+    /// Ends a sequence. What it computed may serve the next request, also if the client
+    /// left: it often asks again. Of one that failed only what it had found is kept.
     pub(super) fn end(&mut self, index: usize, outcome: Outcome) {
         let sequence = self.sequences.remove(index);
-        let Sequence { sink, mut cache, tokens, found, task, .. } = sequence;
+        let Sequence { sink, mut cache, tokens, found, uses, task, .. } = sequence;
         let generated = matches!(task, Task::Generate(_));
         let keep = match &outcome {
             Outcome::Done(_) if !sink.is_cancelled() => true,
+            // A block of every layer is too much for a few tokens.
+            Outcome::Done(_) if cache.len() >= prefix::LEAST => true,
             _ => found > 0 && cache.rewind_to(found) > 0,
         };
         if keep && generated && self.options.keep_prefixes {
-            self.prefixes.insert(tokens, cache);
+            self.prefixes.insert(tokens, Kept::new(cache, uses));
         } else {
             drop(cache);
         }
@@ -155,7 +157,7 @@ impl Worker {
         match restored {
             Ok((tokens, cache)) => {
                 let count = tokens.len();
-                self.prefixes.insert(tokens, cache);
+                self.prefixes.insert(tokens, cache.into());
                 self.publish();
                 Outcome::Prefix(count)
             }

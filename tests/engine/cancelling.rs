@@ -20,12 +20,13 @@ fn long_prompt() -> Request {
 }
 
 #[test]
-fn dropping_a_stream_ends_its_work_and_gives_the_memory_back() {
+fn dropping_a_stream_ends_its_work_and_keeps_what_it_computed_while_there_is_room() {
     let _alone = exclusive();
     let model = storyteller();
     let options = EngineOptions::default().with_num_ctx(30_000);
     let engine = Engine::new(&model, &options).unwrap();
     for wait in [1, 20, 60, 150] {
+        is_empty_after_forgetting(&engine);
         let reply = engine.submit(long_prompt()).unwrap();
         wait_for(Duration::from_secs(5), "the start", || engine.stats().running == 1);
         std::thread::sleep(Duration::from_millis(wait));
@@ -33,10 +34,20 @@ fn dropping_a_stream_ends_its_work_and_gives_the_memory_back() {
         drop(reply);
         wait_for(SOON, "ending", || {
             let stats = engine.stats();
-            (stats.running, stats.kv_bytes, stats.kv_reserved) == (0, 0, 0)
+            (stats.running, stats.kv_reserved) == (0, 0)
         });
     }
-    assert_eq!(engine.stats().generated_tokens, 0);
+    let stats = engine.stats();
+    assert_eq!((stats.generated_tokens, stats.prefixes), (0, 1));
+    let kept = stats.prefix_tokens as u64;
+    assert!(kept > 0 && kept < 20_000, "{kept} tokens");
+    // Asked for again, that much is found.
+    let reply = engine.submit(long_prompt()).unwrap();
+    wait_for(Duration::from_secs(5), "the start", || engine.stats().running == 1);
+    assert_eq!(engine.stats().reused_tokens - stats.reused_tokens, kept);
+    drop(reply);
+    wait_for(SOON, "ending", || engine.stats().running == 0);
+    is_empty_after_forgetting(&engine);
 }
 
 #[test]

@@ -23,7 +23,11 @@ fn ask(engine: &Engine, request: &Request) -> (Answer, u64) {
 }
 
 fn check(model: &Model, request: &Request, answer: &Answer) {
-    assert_eq!(*answer, alone(model, request, KvType::default(), 2048));
+    check_in(model, request, answer, 2048);
+}
+
+fn check_in(model: &Model, request: &Request, answer: &Answer, num_ctx: usize) {
+    assert_eq!(*answer, alone(model, request, KvType::default(), num_ctx));
 }
 
 fn common(a: &[u32], b: &[u32]) -> usize {
@@ -213,6 +217,69 @@ fn making_room_for_others_changes_no_answer() {
         assert!(engine.stats().reused_tokens > 0, "some were found again");
         is_empty_after_forgetting(&engine);
     }
+}
+
+/// Clients that ask for much and leave take the room of each other, not of what is found
+/// again and again.
+#[test]
+fn cancelled_requests_do_not_displace_what_is_asked_for_again() {
+    let _guard = shared();
+    let model = stories();
+    let mut options = EngineOptions::default().with_num_ctx(500);
+    options.kv_bytes = Some(cost(&model, 500, &options) * 3);
+    let engine = Engine::new(&model, &options).unwrap();
+    let story = text(&model, 900);
+    let popular = |end: u32| Request::new([&story[..300], &[end]].concat(), greedy(2));
+    let (_, computed) = ask(&engine, &popular(5));
+    assert_eq!(computed, 301);
+    assert_eq!(ask(&engine, &popular(4)).1, 1, "found once");
+    for round in 0..60u32 {
+        // Each begins in its own way, is computed and then left.
+        let hostile = [&[1, 30 + round][..], &story[400..800]].concat();
+        let mut reply = engine.submit(Request::new(hostile, greedy(50))).unwrap();
+        piece(&mut reply);
+        drop(reply);
+        crate::wait_for(std::time::Duration::from_secs(10), "ending", || {
+            engine.stats().running == 0
+        });
+        let stats = engine.stats();
+        assert!(stats.kv_bytes + stats.kv_reserved <= options.kv_bytes.unwrap());
+        if round % 3 == 2 {
+            let request = popular(6 + round);
+            let (answer, computed) = ask(&engine, &request);
+            assert_eq!(answer, alone(&model, &request, KvType::default(), 500));
+            assert!(computed <= 2, "round {round}: {computed} tokens computed again");
+        }
+    }
+    // All of it is room for who needs it.
+    let large = Request::new(story[..450].to_vec(), greedy(3));
+    let replies: Vec<_> = (0..6)
+        .map(|i| engine.submit(Request::new(story[i * 30..i * 30 + 450].to_vec(), greedy(3))))
+        .collect();
+    for reply in replies {
+        assert_eq!(read(&mut reply.unwrap()).pieces.len(), 3);
+    }
+    check_in(&model, &large, &ask(&engine, &large).0, 500);
+    is_empty_after_forgetting(&engine);
+}
+
+/// A client that left during its prompt, and asks again.
+#[test]
+fn what_a_cancelled_request_computed_is_found_again() {
+    let _guard = shared();
+    let model = storyteller();
+    let engine = engine(&model);
+    let request = Request::new(text(&model, 150), greedy(100));
+    let mut reply = engine.submit(request.clone()).unwrap();
+    for _ in 0..20 {
+        piece(&mut reply);
+    }
+    drop(reply);
+    crate::wait_for(std::time::Duration::from_secs(10), "ending", || engine.stats().running == 0);
+    let (answer, computed) = ask(&engine, &request);
+    check(&model, &request, &answer);
+    assert_eq!(computed, 1, "of 150");
+    is_empty_after_forgetting(&engine);
 }
 
 /// A file that goes with the test.
