@@ -73,7 +73,7 @@ impl Recipe {
         let replaced = store.write_manifest(name, &to_bytes(&manifest)).map_err(failed)?;
         if let Some(old) = replaced.filter(|_| !no_prune) {
             let layers: Vec<Digest> = old.manifest.layers.iter().map(|l| l.digest).collect();
-            store.release(&layers).map_err(failed)?;
+            store.release(&layers);
         }
         Ok(())
     }

@@ -67,7 +67,11 @@ impl Registry {
         };
         if !unused.is_empty() && store.prunes() {
             tell(Progress::status("removing unused layers"));
-            on_disk(store, move |store| Ok(store.release(&unused)?)).await?;
+            on_disk(store, move |store| {
+                store.release(&unused);
+                Ok(())
+            })
+            .await?;
         }
         tell(Progress::status("success"));
         Ok(())

@@ -24,7 +24,9 @@ impl Store {
     /// # Errors
     /// A system that refuses.
     pub fn begin_blob(&self) -> Result<BlobWriter> {
-        let file = new_file(&self.blobs())?;
+        self.make_folders()?;
+        let file = new_file(&self.blobs()).at(&self.blobs());
+        let file = file.map_err(|error| self.not_writable(error))?;
         Ok(BlobWriter { store: self.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
@@ -49,14 +51,16 @@ impl Store {
         sync_folder(&self.blobs())
     }
 
-    /// Blobs of very old versions have a colon in their name.
+    /// Blobs of very old versions have a colon in their name. They are found by that name
+    /// too, so one that cannot be renamed is no loss.
     pub(super) fn rename_old_blobs(&self) -> Result<()> {
-        for (name, path) in super::files(&self.blobs())? {
+        for (name, path) in super::folder::files(&self.blobs())? {
             if name.starts_with("sha256:")
                 && let Ok(digest) = name.parse::<Digest>()
+                && fs::symlink_metadata(self.blob_path(&digest)).is_err()
+                && let Err(error) = fs::rename(&path, self.blob_path(&digest))
             {
-                let target = self.blob_path(&digest);
-                fs::rename(&path, &target).at(&path)?;
+                tracing::debug!(path = %path.display(), %error, "keeps its old name");
             }
         }
         Ok(())

@@ -46,9 +46,30 @@ pub enum StoreError {
     /// A blob that should be there.
     #[error("blob {0} is missing; pull or create the model again")]
     MissingBlob(Digest),
-    /// A link or a folder where a file belongs.
-    #[error("{}: is no file; the store reads only files of its own", .0.display())]
+    /// A folder, a pipe or a device where a file belongs.
+    #[error("{}: is no file; remove it, or move it away", .0.display())]
     NoFile(PathBuf),
+    /// A link to nothing.
+    #[error("{}: is a link that leads nowhere; mount or restore what it leads to", .0.display())]
+    DeadLink(PathBuf),
+    /// A file where the store's folder belongs.
+    #[error("{}: is no folder; name the folder of the models with --models", .0.display())]
+    NoFolder(PathBuf),
+    /// A pin that says something else than digests.
+    #[error("{}: is no list of digests", .0.display())]
+    NoPin(PathBuf),
+    /// A store that can only be read.
+    #[error(
+        "the models folder {} cannot be written: {reason}; pull, create, cp and rm need a folder \
+         that the server's user may write",
+        root.display()
+    )]
+    NotWritable {
+        /// The store.
+        root: PathBuf,
+        /// Which part, and why.
+        reason: String,
+    },
     /// A file that is larger than its kind can be.
     #[error("{}: has {bytes} bytes; at most {limit} make sense there", path.display())]
     TooLarge {
@@ -74,6 +95,7 @@ fn sentence(error: &io::Error) -> String {
         }
         io::ErrorKind::PermissionDenied => "permission denied; check the folder's owner".into(),
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
+        io::ErrorKind::AlreadyExists => "something else is there; move it away".into(),
         _ => error.to_string(),
     }
 }

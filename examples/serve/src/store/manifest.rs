@@ -1,21 +1,23 @@
 //! Manifests: which blobs make a model.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Digest;
 use super::error::{Context, Result, StoreError};
+use super::folder::{read_file, spelling_in};
+use super::tree::TEMPORARY;
 use super::{Entry, Store};
 use crate::name::ModelName;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// One blob of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// What it is.
-    #[serde(rename = "mediaType", default)]
+    #[serde(rename = "mediaType", default, deserialize_with = "null_too")]
     pub media_type: String,
     /// Its name.
     pub digest: Digest,
@@ -33,16 +35,25 @@ pub struct Layer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// 2
-    #[serde(rename = "schemaVersion", default)]
+    #[serde(rename = "schemaVersion", default, deserialize_with = "null_too")]
     pub schema_version: u32,
     /// Docker's type of manifests.
-    #[serde(rename = "mediaType", default)]
+    #[serde(rename = "mediaType", default, deserialize_with = "null_too")]
     pub media_type: String,
     /// Facts about the model.
     pub config: Layer,
     /// Weights, template, options, …
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_too")]
     pub layers: Vec<Layer>,
+}
+
+/// Go writes an empty list as null, and reads null as what is empty.
+fn null_too<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Manifest {
@@ -51,7 +62,15 @@ impl Manifest {
     /// Layers at most.
     const LAYERS: usize = 256;
 
-    /// Reads a manifest.
+    /// Reads a manifest, of a model that cannot be run here too.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// Reads the manifest of a model that can be run.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -59,7 +78,7 @@ impl Manifest {
         if bytes.len() as u64 > Self::LARGEST {
             return Err(format!("it has {} bytes; {} are the most", bytes.len(), Self::LARGEST));
         }
-        let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let manifest = Self::read(bytes)?;
         if manifest.layers.len() > Self::LAYERS {
             let count = manifest.layers.len();
             return Err(format!("it has {count} layers; {} are the most", Self::LAYERS));
@@ -84,6 +103,7 @@ impl Store {
         let wrong = |problem| StoreError::Manifest { name: name.short(), problem };
         let manifest = Manifest::parse(bytes).map_err(wrong)?;
         let _alone = self.lock_alone()?;
+        self.make_folders()?;
         for layer in manifest.all() {
             let path = self.blob(&layer.digest).ok_or(StoreError::MissingBlob(layer.digest))?;
             let got = fs::metadata(&path).at(&path)?.len();
@@ -103,7 +123,10 @@ impl Store {
         let _alone = self.lock_alone()?;
         let missing = || StoreError::NoModel(from.short());
         let (_, path) = self.spelled(from)?.ok_or_else(missing)?;
-        let bytes = super::read_file(&path, Manifest::LARGEST)?.ok_or_else(missing)?;
+        let bytes = read_file(&path, Manifest::LARGEST)?.ok_or_else(missing)?;
+        let wrong = |problem| StoreError::Manifest { name: from.short(), problem };
+        Manifest::read(&bytes).map_err(wrong)?;
+        self.make_folders()?;
         self.replace_manifest(to, &bytes)
     }
 
@@ -120,12 +143,19 @@ impl Store {
             None => self.new_path(name)?,
         };
         let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).at(folder)?;
-        // Between the lists of tags: a name that is no tag.
-        let mut temporary = new_file(&self.manifests())?;
-        temporary.write_all(bytes).at(temporary.path())?;
-        temporary.as_file().sync_all().at(temporary.path())?;
-        temporary.persist(&path).map_err(|error| error.error).at(&path)?;
+        let made = fs::create_dir_all(folder).at(folder);
+        made.map_err(|error| self.not_writable(error))?;
+        // Not among the tags, if that can be avoided: another program may look there.
+        let moved = put_file(&self.manifests(), &path, bytes);
+        match moved {
+            // A link leads to another disk.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                put_file(folder, &path, bytes)
+            }
+            moved => moved,
+        }
+        .at(&path)
+        .map_err(|error| self.not_writable(error))?;
         // New folders, up to the store's own.
         for folder in path.ancestors().skip(1).take(5) {
             sync_folder(folder)?;
@@ -137,18 +167,26 @@ impl Store {
     fn new_path(&self, name: &ModelName) -> Result<std::path::PathBuf> {
         let mut path = self.manifests();
         for part in name.parts() {
-            let spelling = super::spelling_in(&path, part)?;
+            let spelling = spelling_in(&path, part)?;
             path.push(spelling.as_deref().unwrap_or(part));
         }
         Ok(path)
     }
 }
 
+/// A file with these bytes, by way of a temporary one in `folder`.
+fn put_file(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = new_file(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map(drop).map_err(|error| error.error)
+}
+
 /// A temporary file that everybody may read once it has its name.
-pub(super) fn new_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
+pub(super) fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::Permissions::from_mode(0o644);
-    tempfile::Builder::new().prefix(".tmp-").permissions(mode).tempfile_in(folder).at(folder)
+    tempfile::Builder::new().prefix(TEMPORARY).permissions(mode).tempfile_in(folder)
 }
 
 /// Has the folder's entries on the disk.

@@ -5,22 +5,24 @@
 //! blobs/sha256-HEX                     a blob, complete and verified
 //! blobs/sha256-HEX-partial[-N]         a download on its way
 //! .lock  .pins/                        ours: who is at work (locks end with a process)
+//! .began-empty                         ours: the built-in model is among its models
 //! ```
 //! A file appears under its final name only when it is complete, hashed and on the disk.
-//! Blobs are removed only by one process at a time, never while a manifest cannot be
-//! read, never what a manifest or somebody's pin names.
+//! Opening a store and reading it writes nothing. When a blob is removed is said in one
+//! place: `garbage`.
 
 mod blob;
 mod digest;
 mod error;
+mod folder;
 mod garbage;
 mod lock;
 mod manifest;
 pub mod media;
+mod tree;
 mod verify;
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,8 +32,10 @@ use crate::name::ModelName;
 pub use digest::Digest;
 pub use error::StoreError;
 pub use manifest::{Layer, Manifest};
+pub use tree::Obstacle;
 
 use error::{Context, Result};
+use folder::{read_file, spelling_in};
 
 /// A store. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -65,17 +69,61 @@ impl Entry {
 }
 
 impl Store {
-    /// Opens a store, and makes its folders if they are not there.
+    /// Opens a store. Nothing is written: it may be read-only, and its folders may come
+    /// later.
     ///
     /// # Errors
-    /// Folders that cannot be made or read.
+    /// Something that is no folder.
     pub fn open(root: &Path, no_prune: bool) -> Result<Self> {
-        let store = Store(Arc::new(Parts { root: root.to_owned(), no_prune }));
-        for folder in [store.manifests(), store.blobs(), store.pins()] {
-            fs::create_dir_all(&folder).at(&folder)?;
+        match fs::metadata(root) {
+            Ok(about) if !about.is_dir() => Err(StoreError::NoFolder(root.to_owned())),
+            _ => Ok(Store(Arc::new(Parts { root: root.to_owned(), no_prune }))),
         }
-        store.rename_old_blobs()?;
-        Ok(store)
+    }
+
+    /// Makes the folders, and gives very old blobs their present names.
+    ///
+    /// # Errors
+    /// [`StoreError::NotWritable`]: it can still be read.
+    pub fn prepare(&self) -> Result<()> {
+        self.make_folders()?;
+        let tree = self.tree()?;
+        if tree.manifests.is_empty() && tree.obstacles.is_empty() {
+            let mark = self.mark();
+            fs::write(&mark, "").at(&mark).map_err(|error| self.not_writable(error))?;
+        }
+        self.rename_old_blobs()
+    }
+
+    /// Whether the store had no model when a server of ours began with it: people know it
+    /// with the built-in model then.
+    pub fn began_empty(&self) -> bool {
+        self.mark().exists()
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.0.root.join(".began-empty")
+    }
+
+    fn make_folders(&self) -> Result<()> {
+        for folder in [self.manifests(), self.blobs(), self.pins()] {
+            let made = fs::create_dir_all(&folder).at(&folder);
+            made.map_err(|error| self.not_writable(error))?;
+        }
+        Ok(())
+    }
+
+    /// An error of writing: what the system refuses because of the folder is said of the
+    /// whole store.
+    fn not_writable(&self, error: StoreError) -> StoreError {
+        let StoreError::Io { path, source } = &error else { return error };
+        let reason = match source.kind() {
+            std::io::ErrorKind::PermissionDenied => "permission denied",
+            std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+            _ => return error,
+        };
+        let reason = format!("{}: {reason}", path.display());
+        StoreError::NotWritable { root: self.root().to_owned(), reason }
     }
 
     /// The folder.
@@ -106,12 +154,16 @@ impl Store {
     /// Folders that cannot be read.
     pub fn list(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for (name, path) in self.manifest_files()? {
+        let tree = self.tree()?;
+        for (name, path) in tree.manifests {
             match self.entry(&name, &path) {
                 Ok(Some(entry)) => entries.push(entry),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%name, %error, "a manifest cannot be read"),
             }
+        }
+        for obstacle in tree.obstacles {
+            tracing::debug!(%obstacle, "not listed");
         }
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.modified));
         Ok(entries)
@@ -151,10 +203,15 @@ impl Store {
         self.blobs().join(digest.file_name())
     }
 
-    /// Where a blob is, if it is a file and no link out of the store.
+    /// Where a blob is, if it is there. A link to a file is as good as a file.
     pub fn blob(&self, digest: &Digest) -> Option<PathBuf> {
-        let path = self.blob_path(digest);
-        fs::symlink_metadata(&path).ok().filter(|about| about.is_file()).map(|_| path)
+        let there = |path: &PathBuf| fs::metadata(path).is_ok_and(|about| about.is_file());
+        self.blob_paths(digest).into_iter().find(there)
+    }
+
+    /// Its present name, and that of very old versions.
+    fn blob_paths(&self, digest: &Digest) -> [PathBuf; 2] {
+        [self.blob_path(digest), self.blobs().join(digest.to_string())]
     }
 
     /// A small blob's bytes.
@@ -179,84 +236,4 @@ impl Store {
         let parts: Result<[String; 4], _> = parts.try_into();
         Ok(parts.ok().map(|parts| (name.with_parts(parts), path)))
     }
-
-    /// All files that have the place and the name of a manifest.
-    fn manifest_files(&self) -> Result<Vec<(ModelName, PathBuf)>> {
-        let mut found = Vec::new();
-        let root = self.manifests();
-        for (host, path) in folders(&root)? {
-            for (namespace, path) in folders(&path)? {
-                for (model, path) in folders(&path)? {
-                    for (tag, path) in files(&path)? {
-                        match ModelName::from_parts(&host, &namespace, &model, &tag) {
-                            Some(name) => found.push((name, path)),
-                            None => tracing::debug!(path = %path.display(), "no manifest's name"),
-                        }
-                    }
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The whole of a small file; none if there is none.
-fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    let about = match fs::symlink_metadata(path) {
-        Ok(about) => about,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).at(path),
-    };
-    if !about.is_file() {
-        return Err(StoreError::NoFile(path.to_owned()));
-    }
-    if about.len() > limit {
-        return Err(StoreError::TooLarge { path: path.to_owned(), bytes: about.len(), limit });
-    }
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).at(path)?;
-    // It may have grown since.
-    file.take(limit).read_to_end(&mut bytes).at(path)?;
-    Ok(Some(bytes))
-}
-
-/// How `part` is spelled in a folder: as it is, else in other cases.
-fn spelling_in(folder: &Path, part: &str) -> Result<Option<String>> {
-    if fs::symlink_metadata(folder.join(part)).is_ok() {
-        return Ok(Some(part.to_owned()));
-    }
-    let names = entries(folder)?.into_iter().map(|(name, _, _)| name);
-    Ok(names.into_iter().find(|name| name.eq_ignore_ascii_case(part)))
-}
-
-fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let all = entries(folder)?.into_iter().filter(|(_, _, kind)| kind.is_dir());
-    Ok(all.map(|(name, path, _)| (name, path)).collect())
-}
-
-fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let all = entries(folder)?.into_iter().filter(|(_, _, kind)| kind.is_file());
-    Ok(all.map(|(name, path, _)| (name, path)).collect())
-}
-
-/// What is in a folder; nothing if the folder went away. Links are not followed.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, fs::FileType)>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) => match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                return Ok(Vec::new());
-            }
-            _ => return Err(error).at(folder),
-        },
-    };
-    let mut all = Vec::new();
-    for entry in entries {
-        let entry = entry.at(folder)?;
-        // What is no UTF-8 is no name of ours.
-        if let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) {
-            all.push((name, entry.path(), kind));
-        }
-    }
-    Ok(all)
 }

@@ -17,6 +17,8 @@ pub struct Report {
     pub problems: Vec<String>,
     /// Files among the blobs that no model needs.
     pub unneeded: Vec<String>,
+    /// What keeps those from being removed: by its path, with the way out.
+    pub obstacles: Vec<String>,
 }
 
 impl Store {
@@ -25,9 +27,10 @@ impl Store {
     /// # Errors
     /// Folders that cannot be read.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
-        let mut report = Report::default();
+        let obstacles = self.obstacles().iter().map(ToString::to_string).collect();
+        let mut report = Report { obstacles, ..Report::default() };
         let mut needed: BTreeMap<Digest, (u64, String)> = BTreeMap::new();
-        for (name, path) in self.manifest_files()? {
+        for (name, path) in self.tree()?.manifests {
             match self.entry(&name, &path) {
                 Ok(Some(entry)) => {
                     report.models += 1;
@@ -43,14 +46,14 @@ impl Store {
             needed.values().map(|(size, _)| size).fold(0, |a, &b| u64::saturating_add(a, b));
         let mut done = 0;
         for (digest, (size, name)) in &needed {
-            match self.check(digest, *size)? {
+            match self.check(digest, *size).unwrap_or_else(|error| Some(error.to_string())) {
                 None => report.blobs += 1,
                 Some(problem) => report.problems.push(format!("{name}: {problem}")),
             }
             done += size;
             progress(done, total);
         }
-        for (file, _) in super::files(&self.blobs())? {
+        for (file, _) in super::folder::files(&self.blobs())? {
             let known = file.parse::<Digest>().is_ok_and(|digest| needed.contains_key(&digest));
             if !known {
                 report.unneeded.push(file);

@@ -40,7 +40,7 @@ fn worker() {
                 let bytes = manifest(&store, b"{}", &[&shared, &own]);
                 if let Ok(Some(old)) = store.write_manifest(&model, &bytes) {
                     let layers: Vec<_> = old.manifest.layers.iter().map(|l| l.digest).collect();
-                    drop(store.release(&layers));
+                    store.release(&layers);
                 }
             }
         }

@@ -95,12 +95,12 @@ fn models_are_written_found_copied_and_removed() {
     assert_eq!(store.list().unwrap().len(), 2);
     assert!(matches!(store.copy(&name("no"), &name("x")), Err(StoreError::NoModel(_))));
     // The other still needs the weights.
-    assert!(store.delete(&name("mistral:7b")).unwrap().is_some());
+    assert!(store.delete(&name("mistral:7b")).unwrap());
     assert!(store.blob(&Digest::of(b"weights")).is_some());
     assert!(store.find(&name("mistral:7b")).unwrap().is_none());
-    assert!(store.delete(&name("me/mine")).unwrap().is_some());
+    assert!(store.delete(&name("me/mine")).unwrap());
     assert!(store.blob(&Digest::of(b"weights")).is_none());
-    assert!(store.delete(&name("me/mine")).unwrap().is_none());
+    assert!(!store.delete(&name("me/mine")).unwrap());
     assert!(!folder.path().join("manifests/registry.ollama.ai").exists(), "empty folders go");
 }
 
@@ -154,10 +154,94 @@ fn nothing_is_removed_while_a_manifest_is_damaged() {
     let report = store.verify(&mut |_, _| {}).unwrap();
     assert_eq!(report.problems.len(), 1);
     // The damaged one itself can be removed; then the rest is nobody's.
-    assert!(store.delete(&name("bad")).is_err());
+    add(&store, "another", &[b"kept"]);
+    assert!(store.delete(&name("bad")).unwrap());
     assert!(!path.exists());
-    assert_eq!(store.prune(Duration::ZERO).unwrap().files, 4);
-    assert_eq!(blobs(&store), Vec::<String>::new());
+    assert_eq!(store.prune(Duration::ZERO).unwrap().files, 3);
+    assert_clean(&store);
+    assert_eq!(blobs(&store).len(), 2);
+}
+
+/// After a power cut a manifest has no bytes: it can be removed, and replaced.
+#[test]
+fn an_empty_manifest_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), false).unwrap();
+    add(&store, "good", &[b"weights"]);
+    let path = folder.path().join("manifests/registry.ollama.ai/library/phi3/latest");
+    for bytes in [&b""[..], b"{", b"null", b"{}", b"[]"] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(store.list().unwrap().len(), 1);
+        assert!(store.find(&name("phi3")).is_err());
+        assert!(store.delete(&name("phi3")).unwrap());
+        assert!(!path.exists());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        add(&store, "phi3", &[b"weights"]);
+        assert_eq!(store.list().unwrap().len(), 2);
+        assert!(store.delete(&name("phi3")).unwrap());
+    }
+    assert_clean(&store);
+}
+
+/// Blobs without a manifest: it may be on a disk that is not mounted.
+#[test]
+fn without_a_manifest_no_blob_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), false).unwrap();
+    add(&store, "m", &[b"weights"]);
+    let (manifests, away) = (folder.path().join("manifests"), folder.path().join("away"));
+    fs::rename(&manifests, &away).unwrap();
+    fs::create_dir(&manifests).unwrap();
+    assert_eq!(store.prune(Duration::ZERO).unwrap().files, 0);
+    fs::remove_dir(&manifests).unwrap();
+    fs::rename(&away, &manifests).unwrap();
+    assert_clean(&store);
+    assert_eq!(store.list().unwrap().len(), 1);
+}
+
+/// What no manifest is, and may become one: by its path, with the way out.
+#[test]
+fn what_is_not_understood_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), false).unwrap();
+    add(&store, "m", &[b"weights"]);
+    let orphan = put(&store, b"orphan").0;
+    let host = folder.path().join("manifests/registry.ollama.ai");
+    let tags = host.join("library/m");
+    let place = |path: std::path::PathBuf| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "{}").unwrap();
+        path
+    };
+    let link = tags.join("lost");
+    symlink("/nowhere/at/all", &link).unwrap();
+    fs::remove_file(&link).unwrap();
+    for (path, said) in [
+        (place(tags.join("latest (1)")), "no model's name"),
+        (place(tags.join(".latest.swp")), "no model's name"),
+        (place(tags.join("damaged")), "no manifest"),
+        (place(tags.join("empty")), "no manifest"),
+        (place(host.join("shallow")), "only folders belong"),
+        (place(tags.join("deep/er")).parent().unwrap().to_owned(), "a manifest belongs"),
+    ] {
+        let report = store.verify(&mut |_, _| {}).unwrap();
+        let about = |line: &&String| line.starts_with(&path.display().to_string());
+        let line = report.obstacles.iter().find(about).expect("named").clone();
+        assert!(line.contains(said), "{line}");
+        assert!(["rename", "move", "rm"].iter().any(|way| line.contains(way)), "{line}");
+        assert_eq!(store.prune(Duration::ZERO).unwrap().files, 0);
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.unwrap();
+    }
+    symlink("/nowhere/at/all", &link).unwrap();
+    assert_eq!(store.prune(Duration::ZERO).unwrap().files, 0);
+    assert!(store.verify(&mut |_, _| {}).unwrap().obstacles[0].contains("leads nowhere"));
+    assert!(store.delete(&name("m:lost")).unwrap(), "the link itself can be removed");
+    // What file managers leave says nothing.
+    fs::write(tags.join(".DS_Store"), "x").unwrap();
+    assert_eq!(store.prune(Duration::ZERO).unwrap().files, 1);
+    assert!(store.blob(&orphan).is_none());
 }
 
 #[test]
@@ -167,45 +251,83 @@ fn pruning_spares_the_young_the_needed_and_the_pinned() {
     add(&store, "m", &[b"weights"]);
     let pinned = put(&store, b"pinned").0;
     let orphan = put(&store, b"orphan").0;
-    fs::write(store.blob_path(&orphan).with_extension("partial-0"), "x").unwrap();
-    fs::write(store.root().join("blobs/rubbish"), "x").unwrap();
+    fs::write(format!("{}-partial-0", store.blob_path(&orphan).display()), "x").unwrap();
+    fs::write(store.root().join("blobs/.tmp-x"), "x").unwrap();
+    fs::write(store.root().join("blobs/sha256-123456"), "Ollama's temporary file").unwrap();
+    fs::write(store.root().join("blobs/mine.gguf"), "somebody's file").unwrap();
     let pin = store.pin(&[pinned]).unwrap();
     // Another store on the same folder, as another process has it.
     let other = Store::open(folder.path(), false).unwrap();
     assert_eq!(other.prune(Duration::from_secs(60)).unwrap().files, 0, "young");
-    assert_eq!(other.prune(Duration::ZERO).unwrap().files, 3);
+    assert_eq!(other.prune(Duration::ZERO).unwrap().files, 4);
+    assert!(store.root().join("blobs/mine.gguf").exists());
     assert!(store.blob(&pinned).is_some());
     drop(pin);
     assert_eq!(other.prune(Duration::ZERO).unwrap().files, 1);
     assert_clean(&store);
     let kept = Store::open(folder.path(), true).unwrap();
     let spare = put(&kept, b"spare").0;
-    kept.release(&[spare]).unwrap();
+    kept.release(&[spare]);
     assert!(kept.blob(&spare).is_some(), "unneeded blobs stay if that was asked for");
 }
 
+/// Moves `path` away and leaves a link to it.
+fn link_away(path: &std::path::Path, away: &std::path::Path) {
+    fs::rename(path, away).unwrap();
+    symlink(away, path).unwrap();
+}
+
 #[test]
-fn links_and_odd_files_are_not_followed() {
+fn links_are_followed_at_every_level() {
+    for part in [
+        "",
+        "blobs",
+        "manifests",
+        "manifests/registry.ollama.ai",
+        "manifests/registry.ollama.ai/library",
+        "manifests/registry.ollama.ai/library/m",
+        "manifests/registry.ollama.ai/library/m/latest",
+        "a blob",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("models");
+        let store = Store::open(&root, false).unwrap();
+        add(&store, "m", &[b"weights"]);
+        let path = match part {
+            "a blob" => store.blob_path(&Digest::of(b"weights")),
+            part => root.join(part),
+        };
+        link_away(&path.components().collect::<std::path::PathBuf>(), &folder.path().join("away"));
+        put(&store, b"orphan");
+        assert_eq!(store.list().unwrap().len(), 1, "{part}");
+        assert_eq!(store.prune(Duration::ZERO).unwrap().files, 1, "{part}");
+        assert_clean(&store);
+        assert_eq!(store.read_small(&Digest::of(b"weights"), 100).unwrap(), b"weights");
+        add(&store, "m", &[b"newer"]);
+        add(&store, "other", &[b"newer"]);
+        assert_eq!(store.list().unwrap().len(), 2, "{part}");
+        assert!(store.delete(&name("m")).unwrap(), "{part}");
+        assert_eq!(store.list().unwrap().len(), 1, "{part}");
+        assert_clean(&store);
+    }
+}
+
+#[test]
+fn what_a_link_leads_to_stays() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("models");
     let store = Store::open(&root, false).unwrap();
     add(&store, "m", &[b"weights"]);
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "secret").unwrap();
-    let digest = Digest::of(b"secret");
-    symlink(&secret, store.blob_path(&digest)).unwrap();
-    assert!(store.blob(&digest).is_none());
-    assert!(store.read_small(&digest, 100).is_err());
-    let tags = root.join("manifests/registry.ollama.ai/library/m");
-    symlink(&secret, tags.join("linked")).unwrap();
+    let file = folder.path().join("somebody's file");
+    fs::write(&file, "orphan").unwrap();
+    let orphan = Digest::of(b"orphan");
+    symlink(&file, store.blob_path(&orphan)).unwrap();
+    assert!(store.blob(&orphan).is_some());
+    assert_eq!(store.prune(Duration::ZERO).unwrap().files, 1);
+    assert!(store.blob(&orphan).is_none());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "orphan");
     symlink(folder.path(), root.join("manifests/registry.ollama.ai/elsewhere")).unwrap();
-    fs::create_dir(tags.join("folder")).unwrap();
-    fs::write(tags.join(".hidden"), "x").unwrap();
-    fs::write(root.join("manifests/file"), "x").unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
-    assert!(store.find(&name("m:linked")).is_err());
-    store.prune(Duration::ZERO).unwrap();
-    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
     assert!(matches!(
         store.read_small(&Digest::of(b"weights"), 3),
         Err(StoreError::TooLarge { .. })
