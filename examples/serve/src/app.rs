@@ -1,13 +1,17 @@
 //! What a running server has, shared by all handlers.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Config;
+use tramontane::{Gguf, Isa, Model, ModelOptions};
+
+use crate::config::{Bind, Config};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryOptions};
-use crate::schedule::{Scheduler, SchedulerOptions};
-use crate::store::Store;
+use crate::schedule::{Scheduler, SchedulerOptions, binary};
+use crate::store::{Store, StoreError};
 use crate::task::blocking;
+use crate::wire::is_loopback;
 
 /// A running server.
 pub struct App {
@@ -32,16 +36,16 @@ impl App {
     /// # Errors
     /// One sentence: the store cannot be opened.
     pub async fn start(config: Config) -> Result<Self, String> {
-        let (models, no_prune) = (config.models.clone(), config.no_prune);
-        let opened = blocking(move || {
-            let store = Store::open(&models, no_prune).map_err(|error| error.to_string())?;
-            if !no_prune && let Err(error) = store.prune(PRUNE_AGE) {
-                tracing::warn!(%error, "unneeded files were not removed");
-            }
-            Ok::<_, String>(store)
-        });
-        let opened = opened.await;
-        let store = opened.map_err(|error| format!("{}: {error}", config.models.display()))?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Isa::from_env().map_err(|error| format!("{}: {error}", Isa::VARIABLE))?;
+        for path in &config.files {
+            Gguf::open(path).map_err(|error| format!("--model: {error}"))?;
+        }
+        let (models, no_prune, read_only) =
+            (config.models.clone(), config.no_prune, config.read_only);
+        let store = blocking(move || open(&models, no_prune, read_only)).await?;
         let scheduler = Scheduler::new(SchedulerOptions {
             keep_alive: config.keep_alive,
             max_loaded: config.max_loaded,
@@ -60,6 +64,67 @@ impl App {
         .map_err(|error| error.to_string())?;
         let metrics = Metrics::new(scheduler.clone());
         Ok(App { config, store, scheduler, registry, metrics })
+    }
+
+    /// The first line of the log: what a person wants to know who has just started it.
+    pub fn announce(&self, address: &str) {
+        let config = &self.config;
+        let machine = ModelOptions::default().with_threads(config.threads);
+        let machine = crate::builtin::model(&machine).ok();
+        let keys = config.api_keys.len();
+        tracing::info!(
+            %address,
+            version = env!("CARGO_PKG_VERSION"),
+            models = %config.models.display(),
+            memory = binary(self.scheduler.memory()),
+            threads = machine.as_ref().map(Model::threads),
+            instructions = machine.as_ref().map(|model| model.isa().name()),
+            api_keys = if keys == 0 { "none".to_owned() } else { keys.to_string() },
+            read_only = config.read_only,
+            "listening"
+        );
+        let local = match &config.bind {
+            Bind::Tcp(host, _) => is_loopback(host),
+            Bind::Unix(_) => true,
+        };
+        if !local && keys == 0 {
+            tracing::warn!(
+                %address,
+                "everybody who reaches this address may use the models{}: set \
+                 TRAMONTANE_API_KEYS_FILE, or listen on 127.0.0.1",
+                if config.read_only { "" } else { " and change them" }
+            );
+        }
+    }
+}
+
+/// Opens the store and, if it may be changed, makes it tidy. One that can only be read
+/// is served as it is.
+fn open(folder: &Path, no_prune: bool, read_only: bool) -> Result<Store, String> {
+    let store = Store::open(folder, no_prune).map_err(|error| error.to_string())?;
+    if !read_only {
+        match store.prepare() {
+            Ok(()) if no_prune => {}
+            Ok(()) => {
+                if let Err(error) = store.prune(PRUNE_AGE) {
+                    tracing::warn!(%error, "unneeded files were not removed");
+                }
+            }
+            // It, or a disk in it, may come later.
+            Err(error @ StoreError::NotWritable { .. }) => tracing::warn!("{error}"),
+            Err(error) if folder.exists() => tracing::warn!("{error}"),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    match store.list() {
+        Ok(_) => Ok(store),
+        // Its disk may come later.
+        Err(error @ StoreError::DeadLink(_)) => {
+            tracing::warn!("{error}");
+            Ok(store)
+        }
+        // Nothing of it can be served.
+        Err(error) => Err(error.to_string()),
     }
 }
 

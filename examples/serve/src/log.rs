@@ -10,8 +10,13 @@ use crate::config::{LogFormat, ServeArgs};
 
 /// Begins to write the log. `RUST_LOG` decides what is in it, else the settings.
 pub fn install(args: &ServeArgs) {
-    let filter = EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(level(args)));
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let asked = asked.map(|text| EnvFilter::builder().parse(&text).map_err(|error| (text, error)));
+    let (filter, wrong) = match asked {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(wrong)) => (EnvFilter::new(level(args)), Some(wrong)),
+        None => (EnvFilter::new(level(args)), None),
+    };
     // Colours are for people: not for files and pipes, and not where they are unwanted.
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = std::io::stderr().is_terminal() && !unwanted;
@@ -23,6 +28,9 @@ pub fn install(args: &ServeArgs) {
         colors,
         std::io::stderr,
     ));
+    if let Some((text, error)) = wrong {
+        tracing::warn!("RUST_LOG {text:?} is not understood ({error}); {} is used", level(args));
+    }
 }
 
 fn level(args: &ServeArgs) -> &'static str {

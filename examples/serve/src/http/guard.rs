@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use crate::app::Shared;
 use crate::config::Bind;
 use crate::store::Digest;
-use crate::wire::ApiError;
+use crate::wire::{ApiError, is_loopback};
 
 use super::access::Access;
 use super::origin;
@@ -86,7 +86,8 @@ impl Guard {
             && !config.api_keys.is_empty()
             && !has_key(request.headers(), &config.api_keys)
         {
-            let text = "a valid API key is needed: Authorization: Bearer …";
+            let text = "a valid API key is needed: Authorization: Bearer KEY; the command line \
+                takes it from OLLAMA_API_KEY";
             return Some(error(route, StatusCode::UNAUTHORIZED, text));
         }
         if config.read_only && access == Access::Change && request.method() != Method::HEAD {
@@ -121,11 +122,6 @@ fn foreign_origin(headers: &HeaderMap) -> Option<String> {
 fn host(request: &Request) -> &str {
     let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
     header.or_else(|| request.uri().authority().map(|a| a.as_str())).unwrap_or_default()
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn preflight() -> Response {

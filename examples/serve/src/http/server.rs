@@ -38,7 +38,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let bind = config.bind.clone();
     let app: Shared = Arc::new(App::start(config).await?);
     let listener = Listener::bind(&bind).await?;
-    tracing::info!(address = %listener.address(), version = env!("CARGO_PKG_VERSION"), "listening");
+    app.announce(&listener.address());
     run(listener, app, stop_signal()).await;
     if let Bind::Unix(path) = &bind {
         // Gone already is as good.

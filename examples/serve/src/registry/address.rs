@@ -37,13 +37,6 @@ pub(super) fn check(url: &Url) -> Result<(), RegistryError> {
     Ok(())
 }
 
-/// Whether an address is this machine, as far as its text says.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let number = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    number.map_or(host.eq_ignore_ascii_case("localhost"), |number| number.is_loopback())
-}
-
 /// The system's names, but none for forbidden numbers.
 pub(super) struct Names;
 

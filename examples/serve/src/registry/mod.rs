@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::store::Digest;
-use crate::wire::USER_AGENT;
+use crate::wire::{USER_AGENT, is_loopback};
 
 pub use error::RegistryError;
 
@@ -119,7 +119,7 @@ impl Registry {
 
     /// Who connects to an address.
     fn client(&self, url: &reqwest::Url) -> &reqwest::Client {
-        if !address::is_loopback(url) {
+        if !url.host_str().is_some_and(is_loopback) {
             return &self.client;
         }
         self.direct

@@ -13,8 +13,9 @@ pub enum ScheduleError {
     Busy,
     /// It does not fit, whatever else goes.
     #[error(
-        "model requires more system memory ({} GiB) than is available ({} GiB)",
-        gib(*.needed), gib(*.allowed)
+        "model requires more system memory ({}) than is available ({}); ask for a smaller num_ctx, \
+         take a smaller model, or give the server more (--memory)",
+        binary(*.needed), binary(*.allowed)
     )]
     TooLarge {
         /// Bytes that the model and one conversation need.
@@ -39,8 +40,13 @@ pub enum ScheduleError {
     Cancelled,
 }
 
-fn gib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / f64::from(1 << 30))
+/// `4.1 GiB`, and never `0.0` of something.
+pub fn binary(bytes: u64) -> String {
+    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 impl From<Panicked> for ScheduleError {

@@ -91,9 +91,19 @@ impl Shared {
         if self.kv_bytes(&model, num_ctx) > slot.kv_bytes {
             return Ok(None);
         }
+        if let Some(asked) = want.num_ctx.filter(|&asked| asked > num_ctx) {
+            tracing::warn!(
+                name = slot.name,
+                asked,
+                trained = num_ctx,
+                "num_ctx is more than the model was trained for; that is used"
+            );
+        }
+        slot.num_ctx = num_ctx;
         slot.in_use += 1;
         slot.last_used = asked;
-        slot.keep_alive = want.keep_alive.unwrap_or(self.options.keep_alive);
+        // As in Ollama, a request that does not say changes nothing.
+        slot.keep_alive = want.keep_alive.unwrap_or(slot.keep_alive);
         Ok(Some(Lease {
             shared: self.clone(),
             id: slot.id,

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-pub use error::ScheduleError;
+pub use error::{ScheduleError, binary};
 pub use lease::Lease;
 pub use types::{Loaded, SchedulerOptions, Source, Totals, Want};
 
@@ -81,6 +81,11 @@ impl Scheduler {
         drop(slots);
         self.0.remove_if(id, |slot| slot.in_use == 0);
         true
+    }
+
+    /// Bytes for all models.
+    pub fn memory(&self) -> u64 {
+        self.0.memory
     }
 
     /// The models in memory.

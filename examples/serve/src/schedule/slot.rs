@@ -21,12 +21,12 @@ pub(super) struct Slot {
     pub size: u64,
     /// Bytes of keys and values that it has room for.
     pub kv_bytes: usize,
-    /// Positions of a conversation that does not say.
+    /// Positions of the last conversation.
     pub num_ctx: usize,
     pub info: Value,
     /// Leases.
     pub in_use: usize,
-    /// What the last request said, or the default.
+    /// What the last request said that said something, or the default.
     pub keep_alive: KeepAlive,
     /// When the last lease began or ended.
     pub last_used: Instant,

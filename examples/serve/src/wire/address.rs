@@ -20,14 +20,15 @@ pub enum Address {
         port: u16,
         /// Whether there is a port in the text.
         has_port: bool,
+        /// Whether that port is none: the usual one is used then, as Ollama does it.
+        bad_port: bool,
         /// What follows, without a slash at its end.
         path: String,
     },
 }
 
 impl Address {
-    /// Reads an address. A port that is none is reported, and the usual one is used, as
-    /// Ollama does it.
+    /// Reads an address.
     pub fn parse(text: &str) -> Self {
         if let Some(path) = text.strip_prefix("unix:") {
             return Address::Unix(path.strip_prefix("//").unwrap_or(path).into());
@@ -53,18 +54,21 @@ impl Address {
             }
             _ => (authority, None),
         };
-        let port = digits.map_or(usual, |digits| {
-            digits.parse().unwrap_or_else(|error| {
-                tracing::warn!(port = digits, %error, "the port of OLLAMA_HOST is not understood");
-                usual
-            })
-        });
+        let port = digits.map_or(Some(usual), |digits| digits.parse().ok());
         Address::Tcp {
             scheme: scheme.map(str::to_owned),
             host: host.trim_matches(['[', ']']).to_owned(),
-            port,
+            port: port.unwrap_or(usual),
             has_port: digits.is_some(),
+            bad_port: port.is_none(),
             path: path.to_owned(),
         }
     }
+}
+
+/// Whether a host is this machine, as far as its text says: such a host is never asked
+/// through a proxy.
+pub fn is_loopback(host: &str) -> bool {
+    let number = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    number.map_or(host.eq_ignore_ascii_case("localhost"), |number| number.is_loopback())
 }

@@ -7,14 +7,16 @@ mod error;
 mod json;
 mod keep_alive;
 mod reply;
+mod text;
 mod think;
 mod version;
 
-pub use address::Address;
+pub use address::{Address, is_loopback};
 pub use body::Body;
 pub use error::{ApiError, BUSY, Result, STOPPED};
 pub use json::{go_json, go_kind, go_type};
 pub use keep_alive::KeepAlive;
 pub use reply::{Event, json, json_with, ndjson, sse, unfold};
+pub use text::text;
 pub use think::Think;
 pub use version::{OLLAMA_VERSION, USER_AGENT};

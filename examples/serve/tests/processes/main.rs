@@ -13,6 +13,7 @@ mod command;
 mod proxies;
 mod pull_full_disk;
 mod pull_killed;
+mod read_only;
 mod real_registry;
 mod store;
 

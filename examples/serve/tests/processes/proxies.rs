@@ -55,6 +55,7 @@ async fn are_used_for_others_only() {
     assert!(proxy.take_asked().is_empty());
     // This machine, by its number and by its name.
     assert!(pulls(&here.world().host, &[("HTTP_PROXY", &address)]).await);
+    assert!(pulls(&here.world().host, &[("ALL_PROXY", &address)]).await);
     let localhost = here.world().host.replace("127.0.0.1", "localhost");
     assert!(pulls(&localhost, &[("HTTP_PROXY", &address)]).await);
     assert!(proxy.take_asked().is_empty());
