@@ -27,8 +27,8 @@ pub struct Settings {
     pub verbose: bool,
     /// Whether thoughts are not shown.
     pub hide_thinking: bool,
-    /// Whether each question stands alone.
-    pub forget: bool,
+    /// Whether lines are not remembered for the next conversation.
+    pub no_history: bool,
     /// Columns of a line; 0: no wrapping.
     pub width: usize,
 }

@@ -1,6 +1,10 @@
 //! What may stand on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::config::ServeArgs;
 
@@ -25,6 +29,48 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
+impl Args {
+    /// Reads the words of a command line.
+    ///
+    /// # Errors
+    /// clap's message, or its help.
+    pub fn read<W: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Args::command().try_get_matches_from(words)?;
+        let mut args = Args::from_arg_matches(&matches)?;
+        if let Some(Command::Serve(serve)) = &mut args.command
+            && let Some((_, given)) = matches.subcommand()
+        {
+            serve.flags = flags(given);
+        }
+        Ok(args)
+    }
+
+    /// A variable in the name of which our own begin, and that is none of them: a mistake
+    /// there must not pass, or a server has no keys.
+    pub fn unknown_variable(names: impl IntoIterator<Item = String>) -> Option<String> {
+        let commands = Args::command();
+        let arguments = commands.get_subcommands().flat_map(clap::Command::get_arguments);
+        let mut known: Vec<String> = arguments
+            .filter_map(|argument| Some(argument.get_env()?.to_str()?.to_owned()))
+            .collect();
+        known.push(tramontane::Isa::VARIABLE.to_owned());
+        let ours = names.into_iter().filter(|name| name.starts_with("TRAMONTANE_"));
+        let unknown = ours.into_iter().find(|name| !known.contains(name))?;
+        let nearest = super::near::nearest(&unknown, known.iter().map(String::as_str));
+        let meant = nearest.first().map(|name| format!("; did you mean {name}?"));
+        Some(format!("{unknown} is no setting{}", meant.unwrap_or_default()))
+    }
+}
+
+/// What stands on the command line itself.
+fn flags(given: &ArgMatches) -> std::collections::BTreeSet<String> {
+    let ids = given.ids().map(|id| id.as_str());
+    let written = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
+    ids.filter(written).map(str::to_owned).collect()
+}
+
 /// What to do.
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -33,7 +79,7 @@ pub enum Command {
         visible_alias = "start",
         after_help = "Examples:
   serve
-  serve --host 0.0.0.0 --api-keys SECRET --read-only
+  serve --host 0.0.0.0 --api-keys-file /run/secrets/keys --read-only
   OLLAMA_MODELS=/models OLLAMA_KEEP_ALIVE=-1 ollama serve"
     )]
     Serve(Box<ServeArgs>),
@@ -103,7 +149,8 @@ pub enum Command {
   verify --models ~/.ollama/models")]
     Verify {
         /// Folder of the models [default: ~/.ollama/models]
-        #[arg(long, env = "OLLAMA_MODELS", value_name = "FOLDER")]
+        #[arg(long, env = "OLLAMA_MODELS", value_name = "FOLDER",
+            value_parser = crate::config::path())]
         models: Option<PathBuf>,
     },
 }
@@ -113,7 +160,7 @@ pub enum Command {
 pub struct CreateArgs {
     /// The new model
     pub model: String,
-    /// The Modelfile
+    /// The Modelfile; - for stdin
     #[arg(short, long, default_value = "Modelfile", value_name = "FILE")]
     pub file: PathBuf,
     /// Quantizes (not supported yet)
@@ -152,7 +199,7 @@ pub struct RunArgs {
     /// The model
     pub model: String,
     /// What to ask; what is piped in comes before it
-    pub prompt: Vec<String>,
+    pub prompt: Vec<OsString>,
     /// How long the model stays in memory (`5m`)
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub keepalive: Option<String>,

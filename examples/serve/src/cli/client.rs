@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
 use crate::config::clean;
-use crate::wire::Address;
+use crate::wire::{Address, is_loopback};
 
 use super::screen::Result;
 
@@ -37,8 +37,15 @@ impl Client {
     /// # Errors
     /// An address that is none.
     pub fn from_env() -> Result<Self> {
-        let host = std::env::var("OLLAMA_HOST").ok();
-        let key = std::env::var("OLLAMA_API_KEY").ok();
+        let variable =
+            |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let host = variable("OLLAMA_HOST");
+        let key = variable("OLLAMA_API_KEY");
+        if let Some(text) = clean(host.as_deref())
+            && let Address::Tcp { bad_port: true, port, .. } = Address::parse(&text)
+        {
+            eprintln!("warning: OLLAMA_HOST {text:?} has no port from 0 to 65535; {port} is used");
+        }
         Client::new(host.as_deref(), clean(key.as_deref()))
     }
 
@@ -47,8 +54,14 @@ impl Client {
     /// # Errors
     /// An address that is none.
     pub fn new(host: Option<&str>, key: Option<String>) -> Result<Self> {
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
-        Ok(Client { base: base(clean(host).as_deref())?, http: http.build()?, key })
+        let base = base(clean(host).as_deref())?;
+        let mut http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
+        let url = reqwest::Url::parse(&base)?;
+        if url.host_str().is_some_and(is_loopback) {
+            // As Go has it: proxies are for others.
+            http = http.no_proxy();
+        }
+        Ok(Client { base, http: http.build()?, key })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -67,21 +80,26 @@ impl Client {
         let reply = self.request(Method::HEAD, "/").send().await;
         reply.map(drop).map_err(|error| {
             if error.is_connect() {
-                let text = "could not connect to ollama server, run 'ollama serve' to start it";
-                text.into()
+                let base = &self.base;
+                format!(
+                    "could not connect to ollama server at {base}, run 'ollama serve' to start it, \
+                     or say with OLLAMA_HOST where it is"
+                )
+                .into()
             } else {
                 error.into()
             }
         })
     }
 
-    /// Its version.
+    /// Its version as clients of Ollama compare it, and its own if it is one of ours.
     ///
     /// # Errors
     /// No server.
-    pub async fn version(&self) -> Result<String> {
+    pub async fn versions(&self) -> Result<(String, Option<String>)> {
         let reply = self.get("/api/version").await?;
-        Ok(reply["version"].as_str().unwrap_or("unknown").to_owned())
+        let text = |key: &str| reply[key].as_str().map(str::to_owned);
+        Ok((text("version").unwrap_or_else(|| "unknown".into()), text("tramontane")))
     }
 
     /// An object.

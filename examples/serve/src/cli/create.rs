@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::modelfile::Modelfile;
+use crate::name::is_path;
 use crate::store::Digest;
 
 use super::args::CreateArgs;
@@ -17,12 +18,7 @@ use super::transfer;
 /// Makes a model.
 pub async fn create(client: &Client, args: &CreateArgs) -> Result {
     let path = &args.file;
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            format!("no Modelfile at {}; write one, or name it with -f", path.display())
-        }
-        _ => format!("{}: {error}", path.display()),
-    })?;
+    let bytes = read(path)?;
     let modelfile = Modelfile::parse(&bytes)?;
     for name in &modelfile.deprecated {
         eprintln!("warning: parameter {name} is deprecated and does nothing");
@@ -34,7 +30,7 @@ pub async fn create(client: &Client, args: &CreateArgs) -> Result {
     }
     let mut files = Map::new();
     for from in &modelfile.from {
-        match local(folder, from) {
+        match local(folder, from)? {
             Some(file) => {
                 let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
                 let digest = upload(client, &file).await?;
@@ -85,11 +81,40 @@ fn request(model: &str, modelfile: &Modelfile) -> Map<String, Value> {
     body
 }
 
-/// The file that a FROM names: beside the Modelfile, or in the home folder for `~`.
-fn local(folder: &Path, from: &str) -> Option<PathBuf> {
+/// The Modelfile's bytes.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("no Modelfile at {}; write one, or name it with -f", path.display()).into()
+        }
+        _ => format!("{}: {error}", path.display()).into(),
+    })
+}
+
+/// The file that a FROM names: beside the Modelfile, or in the home folder for `~`. None
+/// for the name of a model.
+fn local(folder: &Path, from: &str) -> Result<Option<PathBuf>> {
     let home = from.strip_prefix("~/").and_then(|rest| Some(std::env::home_dir()?.join(rest)));
     let path = home.unwrap_or_else(|| folder.join(from));
-    path.is_file().then_some(path)
+    if path.is_file() {
+        return Ok(Some(path));
+    }
+    if !is_path(from) {
+        return Ok(None);
+    }
+    let shown = path.display();
+    Err(match path.is_dir() {
+        true => format!("FROM {from}: {shown} is a folder; name one GGUF file"),
+        false => format!(
+            "FROM {from}: there is no file {shown}; a path starts at the Modelfile's folder"
+        ),
+    }
+    .into())
 }
 
 /// Hashes a file, and sends it if the server has not got it. Its digest.

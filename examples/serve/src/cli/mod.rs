@@ -6,8 +6,12 @@ mod answer;
 pub mod args;
 pub mod client;
 mod create;
+mod editor;
+pub mod history;
 pub mod human;
+pub mod lines;
 mod models;
+pub mod near;
 pub mod repl;
 pub mod run;
 mod screen;
@@ -18,8 +22,6 @@ pub mod wrap;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Args, Command};
 use client::Client;
 
@@ -28,7 +30,7 @@ pub use screen::{Result, Screen, width};
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::read(std::env::args_os()) {
         Ok(args) => args,
         Err(message) => {
             let failed = message.use_stderr();
@@ -98,6 +100,10 @@ fn client_runtime() -> Result<tokio::runtime::Runtime> {
 
 fn serve(args: &crate::config::ServeArgs) -> Result {
     crate::log::install(args);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    if let Some(unknown) = Args::unknown_variable(names) {
+        return Err(unknown.into());
+    }
     let config = crate::config::Config::new(args)?;
     // Handlers only pass on what engines and disks do on threads of their own.
     let runtime =
@@ -108,19 +114,28 @@ fn serve(args: &crate::config::ServeArgs) -> Result {
     Ok(served?)
 }
 
-/// Both versions: a client and its server may differ.
+/// The versions of server and client, which may differ, and whose they are.
 async fn version() -> Result {
-    let own = crate::wire::OLLAMA_VERSION;
-    match Client::from_env()?.version().await {
-        Ok(server) => {
+    let (own, ours) = (crate::wire::OLLAMA_VERSION, env!("CARGO_PKG_VERSION"));
+    let client = Client::from_env()?;
+    match client.versions().await {
+        Ok((server, theirs)) => {
             println!("ollama version is {server}");
+            match &theirs {
+                Some(theirs) => println!("tramontane version is {theirs}"),
+                None => println!("the server is not tramontane"),
+            }
             if server != own {
                 println!("Warning: client version is {own}");
+            }
+            if theirs.as_deref() != Some(ours) {
+                println!("Warning: this command is tramontane {ours}");
             }
         }
         Err(_) => {
             println!("Warning: could not connect to a running Ollama instance");
             println!("Warning: client version is {own}");
+            println!("tramontane version is {ours}");
         }
     }
     Ok(())

@@ -82,15 +82,19 @@ pub async fn copy(client: &Client, screen: &mut Screen<'_>, from: &str, to: &str
     Ok(())
 }
 
-/// Removes models, out of memory first.
+/// Removes models, out of memory first. One that cannot be removed does not keep the
+/// others.
 pub async fn remove(client: &Client, screen: &mut Screen<'_>, models: &[String]) -> Result {
+    let mut failed = Vec::new();
     for model in models {
         // Not in memory is as good.
         let _ = stop(client, model).await;
-        client.call(Method::DELETE, "/api/delete", &json!({"model": model})).await?;
-        writeln!(screen.out, "deleted '{model}'")?;
+        match client.call(Method::DELETE, "/api/delete", &json!({"model": model})).await {
+            Ok(_) => writeln!(screen.out, "deleted '{model}'")?,
+            Err(error) => failed.push(error.to_string()),
+        }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\nError: ").into()) }
 }
 
 /// Out of memory.
@@ -116,6 +120,9 @@ pub fn verify(models: Option<PathBuf>) -> Result {
     bar.finish_and_clear();
     for problem in &report.problems {
         println!("{problem}");
+    }
+    for obstacle in &report.obstacles {
+        println!("not understood, so nothing is removed: {obstacle}");
     }
     println!(
         "{} models, {} files as they should be, {} problems, {} files that no model needs",

@@ -1,78 +1,15 @@
 //! A conversation: lines that are asked, and commands that begin with `/`.
 
 use reqwest::Method;
-use rustyline::error::ReadlineError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answer::{Settings, answer};
 use super::client::Client;
+use super::editor::{Editor, Typed};
+use super::history::History;
+use super::lines::{Line, Reader};
 use super::screen::{Result, Screen};
 use super::{models, show};
-
-/// What a line is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Line {
-    /// To be asked.
-    Text(String),
-    /// A command and its words.
-    Command(String, Vec<String>),
-    /// Nothing.
-    Empty,
-}
-
-/// Reads a line, or several between `"""`.
-#[derive(Debug, Default)]
-pub struct Reader {
-    open: Option<String>,
-}
-
-impl Reader {
-    /// Whether further lines belong to what has begun.
-    pub fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// The next line; none while `"""` is open.
-    pub fn push(&mut self, line: &str) -> Option<Line> {
-        if let Some(mut text) = self.open.take() {
-            match line.split_once("\"\"\"") {
-                Some((before, _)) => return Some(Line::Text(text + before)),
-                None => {
-                    text.push_str(line);
-                    text.push('\n');
-                    self.open = Some(text);
-                    return None;
-                }
-            }
-        }
-        let trimmed = line.trim();
-        if let Some(rest) = trimmed.strip_prefix("\"\"\"") {
-            return match rest.split_once("\"\"\"") {
-                Some((text, _)) => Some(Line::Text(text.to_owned())),
-                None => {
-                    let begun = if rest.is_empty() { String::new() } else { format!("{rest}\n") };
-                    self.open = Some(begun);
-                    None
-                }
-            };
-        }
-        Some(parse(trimmed))
-    }
-}
-
-fn parse(line: &str) -> Line {
-    if line.is_empty() {
-        return Line::Empty;
-    }
-    let mut words = line.split_whitespace().map(str::to_owned);
-    match words.next() {
-        // A path is no command.
-        Some(first) if first.starts_with('/') && !first[1..].contains('/') => {
-            Line::Command(first[1..].to_owned(), words.collect())
-        }
-        _ => Line::Text(line.to_owned()),
-    }
-}
 
 /// A conversation on its way.
 struct Talk<'a, 'b> {
@@ -100,31 +37,22 @@ pub async fn talk(
     for message in &messages {
         writeln!(screen.out, ">>> {}", message["content"].as_str().unwrap_or_default())?;
     }
-    let mut editor = rustyline::DefaultEditor::new()?;
-    let history = std::env::home_dir().map(|home| home.join(".ollama").join("history"));
-    let history = history.filter(|_| std::env::var("OLLAMA_NOHISTORY").is_err());
-    if let Some(path) = &history {
-        // No history yet is as good.
-        let _ = editor.load_history(path);
-    }
+    let mut editor = Editor::new(History::of_user())?;
     let mut reader = Reader::default();
     // The model's own history is put before the messages by the server.
     let mut talk = Talk { client, screen, settings, messages: Vec::new() };
     loop {
-        let prompt = if reader.is_open() { "... " } else { ">>> " };
-        let line = match editor.readline(prompt) {
-            Ok(line) => line,
-            Err(ReadlineError::Interrupted) => {
+        let line = match editor.read(reader.is_open(), !talk.settings.no_history)? {
+            Typed::Line(line) => line,
+            Typed::Interrupted => {
                 if !reader.is_open() {
                     writeln!(talk.screen.out, "\nUse Ctrl + d or /bye to exit.")?;
                 }
                 reader = Reader::default();
                 continue;
             }
-            Err(ReadlineError::Eof) => break,
-            Err(error) => return Err(error.into()),
+            Typed::End => break,
         };
-        let _ = editor.add_history_entry(line.as_str());
         let Some(line) = reader.push(&line) else { continue };
         match talk.line(line).await {
             Ok(Next::Line) => {}
@@ -132,9 +60,6 @@ pub async fn talk(
             // The conversation goes on: nothing of it is lost.
             Err(error) => eprintln!("Error: {error}"),
         }
-    }
-    if let Some(path) = &history {
-        let _ = editor.save_history(path);
     }
     Ok(())
 }
@@ -148,15 +73,31 @@ const HELP: &str = "Available Commands:
   /list           List models
   /bye            Exit
   /?, /help       Help for a command
+  /? shortcuts    Help for keyboard shortcuts
 
 Use \"\"\" to begin a multi-line message.
+";
+
+const HELP_SHORTCUTS: &str = "Available keyboard shortcuts:
+  Ctrl + a            Move to the beginning of the line (Home)
+  Ctrl + e            Move to the end of the line (End)
+   Alt + b            Move back (left) one word
+   Alt + f            Move forward (right) one word
+  Ctrl + k            Delete the sentence after the cursor
+  Ctrl + u            Delete the sentence before the cursor
+  Ctrl + w            Delete the word before the cursor
+
+  Ctrl + l            Clear the screen
+  Ctrl + r            Search the lines of earlier conversations
+  Ctrl + c            Stop the model from responding
+  Ctrl + d            Exit ollama (/bye)
 ";
 
 const HELP_SET: &str = "Available Commands:
   /set parameter ...     Set a parameter
   /set system <string>   Set system message
-  /set history           Remember the conversation
-  /set nohistory         Ask each line by itself
+  /set history           Enable history: lines are recalled, now and next time
+  /set nohistory         Disable history
   /set wordwrap          Enable wordwrap
   /set nowordwrap        Disable wordwrap
   /set format json       Enable JSON mode
@@ -180,7 +121,12 @@ impl Talk<'_, '_> {
     async fn line(&mut self, line: Line) -> Result<Next> {
         match line {
             Line::Empty => {}
+            Line::Text(text) if text.trim().is_empty() => {}
             Line::Text(text) => self.ask(text).await?,
+            Line::System(text) => {
+                self.settings.system = Some(text);
+                self.say("Set system message.\n")?;
+            }
             Line::Command(name, words) => {
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 return self.command(&name, &words).await;
@@ -200,10 +146,8 @@ impl Talk<'_, '_> {
         messages.push(question.clone());
         body.insert("messages".into(), messages.into());
         let said = answer(self.client, self.screen, "/api/chat", body, self.settings).await?;
-        if !self.settings.forget {
-            self.messages.push(question);
-            self.messages.push(json!({"role": "assistant", "content": said}));
-        }
+        self.messages.push(question);
+        self.messages.push(json!({"role": "assistant", "content": said}));
         Ok(())
     }
 
@@ -212,6 +156,7 @@ impl Talk<'_, '_> {
             ("bye" | "exit", _) => return Ok(Next::End),
             ("?" | "help", ["set", ..]) => self.say(HELP_SET)?,
             ("?" | "help", ["show", ..]) => self.say(HELP_SHOW)?,
+            ("?" | "help", ["shortcut" | "shortcuts", ..]) => self.say(HELP_SHORTCUTS)?,
             ("?" | "help", _) => self.say(HELP)?,
             ("clear", _) => {
                 self.messages.clear();
@@ -272,19 +217,49 @@ impl Talk<'_, '_> {
         let about = self.client.call(Method::POST, "/api/show", &body).await?;
         match words {
             ["info"] => show::overview(self.screen.out, &about, false),
-            [part @ ("license" | "modelfile" | "parameters" | "system" | "template")] => {
+            ["parameters"] => {
+                let text = parameters(&about, &self.settings.options);
+                self.say(&text)
+            }
+            [part @ ("license" | "modelfile" | "system" | "template")] => {
                 let own = match *part {
                     "system" => self.settings.system.as_deref(),
                     _ => None,
                 };
                 let text = own.or(about[*part].as_str()).unwrap_or_default();
-                let none = format!("No {part} was specified for this model.");
+                let what = match *part {
+                    "system" => "system message",
+                    "template" => "prompt template",
+                    part => part,
+                };
+                let none = format!("No {what} was specified for this model.");
                 let text = if text.is_empty() { &none } else { text };
                 self.say(&format!("{text}\n"))
             }
             _ => self.say(HELP_SHOW),
         }
     }
+}
+
+/// The model's options, and those of this conversation.
+pub fn parameters(about: &Value, own: &Map<String, Value>) -> String {
+    let mut text = "Model defined parameters:\n".to_owned();
+    let models = about["parameters"].as_str().unwrap_or_default();
+    if models.is_empty() {
+        text += "  No additional parameters were specified for this model.\n";
+    }
+    for line in models.lines() {
+        text += &format!("  {line}\n");
+    }
+    text += "\n";
+    if !own.is_empty() {
+        text += "User defined parameters:\n";
+        for line in crate::modelfile::parameters_text(own).lines() {
+            text += &format!("  {line}\n");
+        }
+        text += "\n";
+    }
+    text
 }
 
 /// What `/set` changes; what to say about it.
@@ -299,17 +274,12 @@ pub fn change(settings: &mut Settings, words: &[&str]) -> Result<String> {
             format!("Set parameter '{name}' to '{}'\n", values.join(", "))
         }
         ["parameter", ..] => PARAMETERS.into(),
-        ["system", words @ ..] if !words.is_empty() => {
-            let text = words.join(" ");
-            settings.system = Some(text.trim_matches('"').to_owned());
-            "Set system message.\n".into()
-        }
         ["history"] => {
-            settings.forget = false;
+            settings.no_history = false;
             "Set 'history' mode.\n".into()
         }
         ["nohistory"] => {
-            settings.forget = true;
+            settings.no_history = true;
             "Set 'nohistory' mode.\n".into()
         }
         ["wordwrap"] => {
@@ -323,6 +293,9 @@ pub fn change(settings: &mut Settings, words: &[&str]) -> Result<String> {
         ["format", "json"] => {
             settings.format = Some("json".into());
             "Set format to 'json' mode.\n".into()
+        }
+        ["format", ..] => {
+            "Invalid or missing format. For 'json' mode use '/set format json'\n".into()
         }
         ["noformat"] => {
             settings.format = None;

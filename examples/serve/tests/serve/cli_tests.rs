@@ -7,7 +7,11 @@ use serde_json::json;
 use crate::support::{Server, server};
 use tramontane_serve::cli::args::Args;
 use tramontane_serve::cli::client::{Client, Splitter, base};
-use tramontane_serve::cli::repl::{Line, Reader, change};
+use tramontane_serve::cli::history::History;
+use tramontane_serve::cli::lines::{Line, Reader};
+use tramontane_serve::cli::near::nearest;
+use tramontane_serve::cli::repl::{change, parameters};
+use tramontane_serve::cli::run::{Task, task};
 use tramontane_serve::cli::wrap::Wrap;
 use tramontane_serve::cli::{Screen, Settings, figures, human, table, talk, width};
 
@@ -93,11 +97,47 @@ async fn a_session_of_commands() {
         "insecure protocol http"
     );
     assert!(run(&["push", "me/none"]).await.unwrap_err().contains("not found"));
+    assert_eq!(
+        run(&["cp", "storyteller", "mine"]).await.unwrap(),
+        "copied 'storyteller' to 'mine'\n"
+    );
+    assert_eq!(run(&["cp", "mine", "yours"]).await.unwrap(), "copied 'mine' to 'yours'\n");
+    let both = words(&run(&["list"]).await.unwrap()).len();
+    assert_eq!(both, 4, "the built-in one stays");
+    assert_eq!(
+        run(&["rm", "none", "mine", "", "yours"]).await.unwrap_err(),
+        "model 'none' not found\nError: model is required"
+    );
+    assert_eq!(words(&run(&["list"]).await.unwrap()).len(), 2, "the others are gone");
+    assert!(run(&["rm", "storyteller"]).await.unwrap_err().contains("part of the program"));
+    assert_eq!(run(&["run", "storyteller", ""]).await.unwrap(), "");
+    assert!(run(&["ps"]).await.unwrap().contains("storyteller"));
+    for empty in [&["show", ""][..], &["cp", "", "x"], &["pull", ""], &["stop", ""], &["run", ""]] {
+        assert!(ollama(&address, empty).await.is_err(), "{empty:?}");
+    }
+    let unknown =
+        run(&["run", "127.0.0.1:1/library/storytelller", "--insecure"]).await.unwrap_err();
+    assert!(
+        unknown.starts_with(
+            "model \"127.0.0.1:1/library/storytelller\" is not here and could not be pulled ("
+        ),
+        "{unknown}"
+    );
     let missing = ollama(&address, &["create", "x", "-f", "/nowhere/Modelfile"]).await.unwrap_err();
     assert!(missing.contains("no Modelfile at /nowhere/Modelfile"), "{missing}");
     std::fs::write(&modelfile, "FROM storyteller\nADAPTER ./a.gguf\n").unwrap();
     let refused = ollama(&address, &["create", "x", "-f", &path]).await.unwrap_err();
     assert!(refused.contains("adapters are not supported yet"), "{refused}");
+    for (from, wanted) in [
+        ("./missing.gguf", "there is no file"),
+        ("missing.gguf", "there is no file"),
+        ("/nowhere/x", "there is no file"),
+        (".", "is a folder"),
+    ] {
+        std::fs::write(&modelfile, format!("FROM {from}\n")).unwrap();
+        let refused = ollama(&address, &["create", "x", "-f", &path]).await.unwrap_err();
+        assert!(refused.contains(wanted) && refused.contains(from), "{refused}");
+    }
     std::fs::write(&modelfile, "SYSTEM x\n").unwrap();
     let refused = ollama(&address, &["create", "x", "-f", &path]).await.unwrap_err();
     assert_eq!(refused, "no FROM line");
@@ -125,7 +165,10 @@ async fn without_a_server_it_says_what_to_do() {
     let free = socket.local_addr().unwrap();
     assert_eq!(
         ollama(&free.to_string(), &["list"]).await.unwrap_err(),
-        "could not connect to ollama server, run 'ollama serve' to start it"
+        format!(
+            "could not connect to ollama server at http://{free}, run 'ollama serve' to start it, \
+             or say with OLLAMA_HOST where it is"
+        )
     );
 }
 
@@ -325,6 +368,112 @@ fn lines_of_a_conversation_are_read() {
 }
 
 #[test]
+fn texts_of_several_lines_end_with_a_line() {
+    let text = |text: &str| Some(Line::Text(text.into()));
+    let system = |text: &str| Some(Line::System(text.into()));
+    let read = |lines: &[&str]| {
+        let mut reader = Reader::default();
+        let mut all: Vec<_> = lines.iter().map(|line| reader.push(line)).collect();
+        let last = all.pop().unwrap();
+        assert!(all.iter().all(Option::is_none) && !reader.is_open(), "{lines:?}: {all:?}");
+        last
+    };
+    for (lines, wanted) in [
+        (&["\"\"\"line one", "line two\"\"\""][..], text("line one\nline two")),
+        (&["\"\"\"", "a", "\"\"\""], text("a\n")),
+        // Quotes inside a line are text.
+        (
+            &["\"\"\"", "x = \"\"\"Doc\"\"\" # rest", "y\"\"\""],
+            text("x = \"\"\"Doc\"\"\" # rest\ny"),
+        ),
+        (&["\"\"\"a\"\"\" b", "c\"\"\" "], text("a\"\"\" b\nc")),
+        (&["/set system \"\"\"", "be short", "\"\"\""], system("be short\n")),
+        (&["/set system \"\"\"be", "short\"\"\""], system("be\nshort")),
+        (&["/set  system  \"\"\"be short\"\"\""], system("be short")),
+        (&["/set system be  very short"], system("be  very short")),
+        (&["/set system \"Be kind.\""], system("Be kind.")),
+        // Pasted.
+        (&["\"\"\"a\nb\"\"\""], text("a\nb")),
+        (&["\"\"\"\r\na\r\n\"\"\"\r\nmore"], text("a\n\nmore")),
+        (&["two\nlines"], text("two\nlines")),
+    ] {
+        assert_eq!(read(lines), wanted, "{lines:?}");
+    }
+    let words = vec!["system".to_owned()];
+    assert_eq!(Reader::default().push("/set system"), Some(Line::Command("set".into(), words)));
+}
+
+#[test]
+fn what_run_does_depends_on_words_pipe_and_terminal() {
+    let answer = |text: &str| Task::Answer(text.to_owned());
+    for (words, piped, terminal, wanted) in [
+        (&[][..], None, true, Task::Talk),
+        (&[], None, false, Task::Load),
+        (&[], Some(&b""[..]), true, Task::Load),
+        (&[], Some(b" \n"), false, Task::Load),
+        (&[""], None, true, Task::Load),
+        (&["", ""], Some(b""), true, Task::Load),
+        (&["a", "b"], None, true, answer("a b")),
+        (&["Read:"], Some(b"caf\xe9"), false, answer("caf\u{fffd} Read:")),
+        (&[], Some(b"\xff\xfeh\0i\0"), false, answer("hi")),
+        (&[], Some(b"\xef\xbb\xbfhi"), false, answer("hi")),
+        (&[], Some(b"\xe2\x82"), false, answer("\u{fffd}")),
+    ] {
+        let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+        assert_eq!(task(&words, piped, terminal), wanted, "{words:?} {piped:?} {terminal}");
+    }
+    use std::os::unix::ffi::OsStringExt;
+    let odd = std::ffi::OsString::from_vec(b"caf\xe9".to_vec());
+    assert_eq!(task(&[odd], None, true), answer("caf\u{fffd}"));
+}
+
+#[test]
+fn lines_are_recalled_the_next_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/history");
+    let history = History::at(path.clone());
+    assert!(history.lines().is_empty());
+    for line in ["one", "two", "  ", "two"] {
+        history.add(line);
+    }
+    assert_eq!(History::at(path.clone()).lines(), ["one", "two", "two"]);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // Whatever is in it.
+    std::fs::write(&path, b"#V2\ncaf\xe9\n").unwrap();
+    history.add("last");
+    assert_eq!(history.lines(), ["caf\u{fffd}", "last"]);
+    std::fs::write(&path, "x\n".repeat(2000)).unwrap();
+    assert_eq!(history.lines().len(), 100);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().len(), 200);
+}
+
+#[test]
+fn names_that_were_perhaps_meant() {
+    let names = ["mistral:7b", "llama3.2:1b", "storyteller:latest"];
+    assert_eq!(nearest("storytelller", names), ["storyteller:latest"]);
+    assert_eq!(nearest("Mistral", names), ["mistral:7b"]);
+    assert!(nearest("qwen", names).is_empty());
+}
+
+#[test]
+fn parameters_are_shown_as_ollamas() {
+    let own = json!({"temperature": 0.5, "stop": ["a b"]});
+    assert_eq!(
+        parameters(
+            &json!({"parameters": "num_ctx                        100"}),
+            own.as_object().unwrap()
+        ),
+        "Model defined parameters:\n  num_ctx                        100\n\nUser defined parameters:\n  \
+        stop                           \"a b\"\n  temperature                    0.5\n\n"
+    );
+    assert_eq!(
+        parameters(&json!({}), &serde_json::Map::new()),
+        "Model defined parameters:\n  No additional parameters were specified for this model.\n\n"
+    );
+}
+
+#[test]
 fn settings_change_as_they_are_told() {
     let mut settings = Settings::default();
     let set = |settings: &mut Settings, line: &str| {
@@ -342,8 +491,6 @@ fn settings_change_as_they_are_told() {
         "unknown parameter 'nothing'"
     );
     assert!(set(&mut settings, "parameter num_ctx x").is_err());
-    set(&mut settings, "system \"Be kind.\"").unwrap();
-    assert_eq!(settings.system.as_deref(), Some("Be kind."));
     set(&mut settings, "format json").unwrap();
     set(&mut settings, "think high").unwrap();
     assert_eq!(settings.body()["format"], "json");
@@ -352,7 +499,10 @@ fn settings_change_as_they_are_told() {
     set(&mut settings, "noformat").unwrap();
     assert_eq!((&settings.body()["think"], settings.body().get("format")), (&json!(false), None));
     set(&mut settings, "nohistory").unwrap();
-    assert!(settings.forget);
+    assert!(settings.no_history);
+    set(&mut settings, "history").unwrap();
+    assert!(!settings.no_history);
+    assert!(set(&mut settings, "format xml").unwrap().contains("/set format json"));
     assert!(set(&mut settings, "banana").unwrap().starts_with("Available Commands"));
 }
 
