@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde_json::{Map, Value as Json};
 
-use crate::catalog::Settings;
+use crate::catalog::{Settings, params};
 use crate::prompt::{Message, quote};
+use crate::wire;
 
 /// What the instructions of a Modelfile say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -78,19 +79,6 @@ const COMMANDS: [&str; 11] = [
     "requires",
 ];
 
-/// Options that Ollama once had.
-const DEPRECATED: [&str; 9] = [
-    "penalize_newline",
-    "low_vram",
-    "f16_kv",
-    "logits_all",
-    "vocab_only",
-    "use_mlock",
-    "mirostat",
-    "mirostat_tau",
-    "mirostat_eta",
-];
-
 impl Modelfile {
     /// Reads a Modelfile in UTF-8, or in UTF-16 with a byte order mark.
     ///
@@ -100,7 +88,7 @@ impl Modelfile {
         if bytes.len() > MAX_SOURCE {
             return Err(ModelfileError::Whole("the Modelfile is larger than 16 MiB".into()));
         }
-        let text = decode(bytes);
+        let text = wire::text(bytes);
         let mut reader = Reader { text: &text, at: 0 };
         let mut commands = Vec::new();
         while let Some(command) = reader.command()? {
@@ -135,11 +123,11 @@ impl Modelfile {
     }
 
     fn add_parameter(&mut self, key: String, text: String) -> Result<()> {
-        if DEPRECATED.contains(&key.as_str()) {
+        if params::DEPRECATED.contains(&key.as_str()) {
             self.deprecated.push(key);
             return Ok(());
         }
-        let value = typed(&key, text)?;
+        let value = params::typed(&key, &text).map_err(ModelfileError::Whole)?;
         match (self.parameters.get_mut(&key), value) {
             (Some(Json::Array(old)), Json::Array(more)) => old.extend(more),
             (_, value) => {
@@ -235,26 +223,6 @@ fn quoted(value: &str) -> String {
         return value.to_owned();
     }
     if value.contains('"') { format!("\"\"\"{value}\"\"\"") } else { format!("\"{value}\"") }
-}
-
-/// Text from bytes: by their byte order mark, else UTF-8. What is neither becomes U+FFFD.
-fn decode(bytes: &[u8]) -> String {
-    let wide = |read: fn([u8; 2]) -> u16, bytes: &[u8]| {
-        let (units, odd) = bytes.as_chunks::<2>();
-        let units = units.iter().map(|&unit| read(unit));
-        let mut text: String =
-            char::decode_utf16(units).map(|letter| letter.unwrap_or('\u{fffd}')).collect();
-        if !odd.is_empty() {
-            text.push('\u{fffd}');
-        }
-        text
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => wide(u16::from_le_bytes, rest),
-        [0xfe, 0xff, rest @ ..] => wide(u16::from_be_bytes, rest),
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
-    }
 }
 
 /// One instruction.
@@ -414,31 +382,6 @@ fn version(text: &str) -> Result<String> {
 pub fn parameter(key: &str, values: &[&str]) -> Result<Json> {
     match (key, values) {
         ("stop", values) => Ok(values.iter().copied().map(Json::from).collect()),
-        (key, values) => typed(key, values.join(" ")),
-    }
-}
-
-/// The value of an option, of the option's type.
-fn typed(key: &str, text: String) -> Result<Json> {
-    let bad = |kind: &str| ModelfileError::Whole(format!("invalid {kind} value [{text}]"));
-    match key {
-        "num_ctx" | "num_batch" | "num_gpu" | "main_gpu" | "num_thread" | "draft_num_predict"
-        | "num_keep" | "seed" | "num_predict" | "top_k" | "repeat_last_n" => {
-            text.parse::<i64>().map(Json::from).map_err(|_| bad("int"))
-        }
-        "top_p" | "min_p" | "typical_p" | "temperature" | "repeat_penalty" | "presence_penalty"
-        | "frequency_penalty" => {
-            let value = text.parse::<f32>().ok().filter(|value| value.is_finite());
-            // The shortest text of the 32-bit number, as a 64-bit one.
-            let value = value.and_then(|value| value.to_string().parse::<f64>().ok());
-            value.map(Json::from).ok_or_else(|| bad("float"))
-        }
-        "use_mmap" => match text.as_str() {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Json::Bool(true)),
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Json::Bool(false)),
-            _ => Err(bad("bool")),
-        },
-        "stop" => Ok(Json::Array(vec![Json::String(text)])),
-        _ => Err(ModelfileError::Whole(format!("unknown parameter '{key}'"))),
+        (key, values) => params::typed(key, &values.join(" ")).map_err(ModelfileError::Whole),
     }
 }

@@ -138,6 +138,17 @@ impl fmt::Display for ModelName {
     }
 }
 
+/// Whether a text that should name a model is the path of a file.
+pub fn is_path(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let ending = [".gguf", ".bin", ".safetensors"].iter().any(|ending| lower.ends_with(ending));
+    ["./", "../", "/", "~"].iter().any(|start| text.starts_with(start))
+        || matches!(text, "." | "..")
+        || text.contains('\\')
+        // A tag may be the name of a file.
+        || (ending && !text.contains(':'))
+}
+
 fn is_part(text: &str, part: Part) -> bool {
     let longest = if part == Part::Host { 350 } else { 80 };
     let good = |c: char| {

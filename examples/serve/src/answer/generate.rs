@@ -79,7 +79,10 @@ fn check_suffix(generate: &Generate, model: &LocalModel, settings: &Settings) ->
         Some(Ok(template)) if template.capabilities().insert => Ok(()),
         _ => {
             let name = model.full_name();
-            Err(ApiError::bad_request(format!("{name} does not support insert")))
+            Err(ApiError::bad_request(format!(
+                "{name} does not support insert: its template has no place for a suffix; leave \
+                 suffix out"
+            )))
         }
     }
 }

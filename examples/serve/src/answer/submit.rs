@@ -38,7 +38,11 @@ pub async fn find(app: &Shared, name: &str) -> Result<LocalModel> {
 pub(super) async fn open(app: &Shared, asked: &Asked) -> Result<(LocalModel, Settings)> {
     let model = find(app, &asked.model).await?;
     if asked.think == Some(Think::Yes) {
-        let text = format!("{:?} does not support thinking", asked.model);
+        let text = format!(
+            "{:?} does not support thinking: this server does not yet; leave think out, or set it \
+             to false",
+            asked.model
+        );
         return Err(ApiError::bad_request(text));
     }
     let (shared, entry) = (app.clone(), model.clone());
@@ -90,7 +94,7 @@ pub(super) fn check_completes(lease: &Lease, asked: &Asked, what: &str) -> Resul
 pub(super) fn submit(app: &Shared, asked: &Asked, ready: Ready, prompt: Prompt) -> Result<Answer> {
     let Ready { lease, options, arrived } = ready;
     let num_ctx = lease.num_ctx();
-    check_room(app, asked, prompt.tokens.len(), num_ctx)?;
+    check_room(app, asked, prompt.tokens.len(), num_ctx, lease.model().context_length())?;
     let options = options.generate(prompt.tokens.len(), num_ctx, app.config.limits.predict);
     let request = Request::new(prompt.tokens.clone(), options)
         .with_num_ctx(num_ctx)
@@ -105,7 +109,13 @@ pub(super) fn engine(lease: &Lease) -> Result<&Engine> {
 }
 
 /// Whether a prompt of so many tokens can be answered.
-fn check_room(app: &Shared, asked: &Asked, tokens: usize, num_ctx: usize) -> Result<()> {
+fn check_room(
+    app: &Shared,
+    asked: &Asked,
+    tokens: usize,
+    num_ctx: usize,
+    trained: usize,
+) -> Result<()> {
     let allowed = app.config.limits.prompt;
     if tokens > allowed {
         return Err(ApiError::bad_request(format!(
@@ -116,7 +126,12 @@ fn check_room(app: &Shared, asked: &Asked, tokens: usize, num_ctx: usize) -> Res
     if tokens < num_ctx || (asked.truncate && asked.shift) {
         return Ok(());
     }
-    let text = if asked.shift {
+    let text = if num_ctx >= trained {
+        format!(
+            "request ({tokens} tokens) exceeds the context that the model was trained for \
+             ({trained} tokens); shorten the prompt, or use a model with a longer context"
+        )
+    } else if asked.shift {
         format!(
             "request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens), try \
              increasing it"

@@ -1,6 +1,7 @@
 //! The models that this server can run: those of the store, files, the built-in one.
 
 mod facts;
+pub mod params;
 mod recipe;
 mod settings;
 
@@ -96,7 +97,8 @@ impl LocalModel {
         })
     }
 
-    fn builtin() -> Self {
+    /// The built-in model.
+    pub fn builtin() -> Self {
         LocalModel {
             name: BUILTIN.into(),
             parts: ModelName::parse(BUILTIN).ok(),
@@ -129,7 +131,8 @@ fn built() -> SystemTime {
     program.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// All models, newest first. With nothing else there is the built-in one.
+/// All models, newest first, and the built-in one; that not in a store which came with
+/// models of its own.
 ///
 /// # Errors
 /// 500 if the store cannot be read.
@@ -146,7 +149,10 @@ pub async fn list(app: &Shared) -> Result<Vec<LocalModel>> {
                 Err(error) => tracing::warn!(name, %error, "not listed"),
             }
         }
-        if models.is_empty() {
+        // Where it was seen once it stays, unless one of the store takes its name. Among the
+        // models that came from Ollama it would be a stranger.
+        let seen = models.is_empty() || app.store.began_empty();
+        if seen && !models.iter().any(|model| model.name.eq_ignore_ascii_case(BUILTIN)) {
             models.push(LocalModel::builtin());
         }
         Ok(models)
@@ -174,9 +180,14 @@ fn find_now(app: &Shared, name: &str) -> Result<Option<LocalModel>> {
     let entry = app.store.find(&parts).map_err(|error| ApiError::internal(error.to_string()))?;
     match entry {
         Some(entry) => LocalModel::stored(&app.store, entry).map(Some),
-        None if parts.short().eq_ignore_ascii_case(BUILTIN) => Ok(Some(LocalModel::builtin())),
+        None if is_builtin(&parts) => Ok(Some(LocalModel::builtin())),
         None => Ok(None),
     }
+}
+
+/// Whether a name is that of the built-in model.
+pub fn is_builtin(name: &ModelName) -> bool {
+    name.short().eq_ignore_ascii_case(BUILTIN)
 }
 
 /// A name as clients write it, with `:local` and without `:cloud`.

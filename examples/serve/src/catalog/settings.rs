@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::prompt::Message;
 use crate::store::{Digest, Entry, Store, media};
-use crate::wire::{ApiError, Result};
+use crate::wire::{self, ApiError, Result};
 
-use super::Details;
+use super::{Details, params};
 
 /// Bytes of a text layer at most.
 const LARGEST: u64 = 4 << 20;
@@ -31,7 +31,7 @@ impl Settings {
     /// Reads the layers.
     ///
     /// # Errors
-    /// 500 for one that is missing or no text.
+    /// 500 for one that is missing, or no JSON where it must be.
     pub fn read(store: &Store, entry: &Entry) -> Result<Self> {
         let mut settings = Settings::default();
         for layer in &entry.manifest.layers {
@@ -39,7 +39,10 @@ impl Settings {
             match layer.media_type.as_str() {
                 media::TEMPLATE | media::PROMPT => settings.template = Some(text()?),
                 media::SYSTEM => settings.system = Some(text()?),
-                media::PARAMS => settings.params = json(&layer.digest, &text()?)?,
+                media::PARAMS => {
+                    let params: Option<_> = json(&layer.digest, &text()?)?;
+                    settings.params = params::usable(params.unwrap_or_default());
+                }
                 media::MESSAGES => settings.messages = messages(&layer.digest, &text()?)?,
                 media::LICENSE => settings.licenses.push(text()?),
                 _ => {}
@@ -53,8 +56,7 @@ fn text(store: &Store, digest: &Digest) -> Result<String> {
     let bytes = store
         .read_small(digest, LARGEST)
         .map_err(|error| ApiError::internal(format!("layer {digest}: {error}")))?;
-    String::from_utf8(bytes)
-        .map_err(|_| ApiError::internal(format!("layer {digest} is no text; pull the model again")))
+    Ok(wire::text(&bytes))
 }
 
 fn json<T: for<'de> Deserialize<'de>>(digest: &Digest, text: &str) -> Result<T> {
@@ -65,13 +67,15 @@ fn json<T: for<'de> Deserialize<'de>>(digest: &Digest, text: &str) -> Result<T> 
 fn messages(digest: &Digest, text: &str) -> Result<Vec<Message>> {
     #[derive(Deserialize)]
     struct Stored {
-        #[serde(default)]
-        role: String,
-        #[serde(default)]
-        content: String,
+        role: Option<String>,
+        content: Option<String>,
     }
-    let stored: Vec<Stored> = json(digest, text)?;
-    Ok(stored.into_iter().map(|m| Message { role: m.role, content: m.content }).collect())
+    let stored: Option<Vec<Stored>> = json(digest, text)?;
+    let one = |m: Stored| Message {
+        role: m.role.unwrap_or_default(),
+        content: m.content.unwrap_or_default(),
+    };
+    Ok(stored.into_iter().flatten().map(one).collect())
 }
 
 /// The config of a stored model, as far as it is shown or used.

@@ -6,8 +6,8 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 
 use crate::app::Shared;
-use crate::catalog::{self, Recipe};
-use crate::name::ModelName;
+use crate::catalog::{self, Recipe, params};
+use crate::name::{ModelName, is_path};
 use crate::prompt::{Message, PromptTemplate};
 use crate::store::Digest;
 use crate::task::blocking;
@@ -95,12 +95,19 @@ fn recipe(body: &mut Body) -> Result<Recipe> {
         template: body.text("template")?,
         system: body.text("system")?,
         licenses: licenses(body)?,
-        params: body.object("parameters")?.unwrap_or_default(),
+        params: params::all_checked(body.object("parameters")?.unwrap_or_default())
+            .map_err(ApiError::bad_request)?,
         messages: messages(body)?,
         config: config(body)?,
     };
     if recipe.from.is_none() && recipe.file.is_none() {
         return Err(ApiError::bad_request("neither 'from' or 'files' was specified"));
+    }
+    if let Some(path) = recipe.from.as_deref().filter(|from| is_path(from)) {
+        return Err(ApiError::bad_request(format!(
+            "from {path:?} is a path, not a model: send the file to /api/blobs/:digest and name it \
+             in files, or let the command create do it"
+        )));
     }
     if let Some(Err(error)) = recipe.template.as_deref().map(PromptTemplate::parse) {
         return Err(ApiError::bad_request(format!("template error: {error}")));

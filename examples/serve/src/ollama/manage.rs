@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::app::Shared;
+use crate::catalog;
 use crate::name::ModelName;
 use crate::task::blocking;
 use crate::wire::{ApiError, Body, Result};
@@ -26,6 +27,12 @@ pub async fn copy(State(app): State<Shared>, bytes: Bytes) -> Result<StatusCode>
     let (from, to) = (name("source", &source)?, name("destination", &destination)?);
     blocking(move || {
         let found = app.store.find(&from).map_err(store_error)?;
+        if found.is_none() && catalog::is_builtin(&from) {
+            let base = Some(catalog::LocalModel::builtin());
+            let recipe = catalog::Recipe { base, ..catalog::Recipe::default() };
+            recipe.make(&app.store, &to, app.config.no_prune, &|_| ())?;
+            return Ok(StatusCode::OK);
+        }
         if found.is_none() {
             return Err(ApiError::not_found(format!("model {source:?} not found")));
         }
@@ -45,8 +52,11 @@ pub async fn delete(State(app): State<Shared>, bytes: Bytes) -> Result<StatusCod
     let name = ModelName::parse(&model)
         .map_err(|_| ApiError::bad_request(format!("name {model:?} is invalid")))?;
     blocking(move || match app.store.delete(&name).map_err(store_error)? {
-        Some(_) => Ok(StatusCode::OK),
-        None => Err(ApiError::not_found(format!("model '{model}' not found"))),
+        true => Ok(StatusCode::OK),
+        false if catalog::is_builtin(&name) => Err(ApiError::bad_request(format!(
+            "{model} is part of the program and cannot be removed"
+        ))),
+        false => Err(ApiError::not_found(format!("model '{model}' not found"))),
     })
     .await
 }

@@ -6,10 +6,12 @@
 mod support;
 
 mod cli_tests;
+mod collection_tests;
 mod config_tests;
 mod go_tests;
 mod golden_tests;
 mod hostile_tests;
+mod layer_tests;
 mod log_tests;
 mod modelfile_tests;
 mod name_tests;
