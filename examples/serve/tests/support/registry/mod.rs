@@ -127,6 +127,7 @@ pub fn registry() -> Registry {
 pub fn store() -> (Store, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("models"), false).unwrap();
+    store.prepare().unwrap();
     (store, folder)
 }
 
