@@ -93,6 +93,10 @@ pub struct ServeArgs {
     /// How long a request may take in all [default: no limit]
     #[arg(long, env = "TRAMONTANE_MAX_TIME", value_name = "DURATION")]
     pub max_time: Option<String>,
+    /// Sends streams a sign of life after so long without a token: a comment, or a line
+    /// without text (`15s`) [default: none]
+    #[arg(long, env = "TRAMONTANE_STREAM_HEARTBEAT", value_name = "DURATION")]
+    pub stream_heartbeat: Option<String>,
 }
 
 /// How the log is written.
@@ -125,6 +129,8 @@ pub struct Limits {
     pub predict: Option<usize>,
     /// From arrival to end.
     pub time: Option<Duration>,
+    /// Between signs of life of a stream that has nothing else to say; none: there are none.
+    pub heartbeat: Option<Duration>,
 }
 
 /// Settings, with nothing left open.
@@ -233,18 +239,20 @@ fn limits(args: &ServeArgs) -> Result<Limits, String> {
         }
     };
     let body = size("--max-body", clean(args.max_body.as_deref()).as_deref())?;
-    let time = match clean(args.max_time.as_deref()) {
-        None => None,
+    let duration = |name: &str, value: &Option<String>| match clean(value.as_deref()) {
+        None => Ok(None),
         Some(text) => match KeepAlive::from_text(&text) {
-            Ok(KeepAlive::For(time)) => Some(time),
-            _ => return Err(format!("--max-time {text:?} is no duration; write 90s or 5m")),
+            Ok(KeepAlive::For(time)) => Ok(Some(time)),
+            _ => Err(format!("{name} {text:?} is no duration; write 90s or 5m")),
         },
     };
+    let heartbeat = duration("--stream-heartbeat", &args.stream_heartbeat)?;
     Ok(Limits {
         body: body.map_or(16 << 20, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         prompt: number("--max-prompt", &args.max_prompt)?.unwrap_or(4 << 20),
         predict: number("--max-predict", &args.max_predict)?,
-        time,
+        time: duration("--max-time", &args.max_time)?,
+        heartbeat: heartbeat.filter(|time| !time.is_zero()),
     })
 }
 

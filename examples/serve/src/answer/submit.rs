@@ -38,7 +38,10 @@ pub async fn find(app: &Shared, name: &str) -> Result<LocalModel> {
 pub(super) async fn open(app: &Shared, asked: &Asked) -> Result<(LocalModel, Settings)> {
     let model = find(app, &asked.model).await?;
     if asked.think == Some(Think::Yes) {
-        let text = format!("{:?} does not support thinking", asked.model);
+        let text = format!(
+            "{:?} does not support thinking; leave out what asks for it (think, reasoning, thinking)",
+            asked.model
+        );
         return Err(ApiError::bad_request(text));
     }
     let (shared, entry) = (app.clone(), model.clone());

@@ -93,6 +93,7 @@ impl Shared {
         }
         slot.in_use += 1;
         slot.last_used = asked;
+        slot.num_ctx = num_ctx;
         slot.keep_alive = want.keep_alive.unwrap_or(self.options.keep_alive);
         Ok(Some(Lease {
             shared: self.clone(),

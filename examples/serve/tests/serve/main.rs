@@ -7,6 +7,7 @@ mod support;
 
 mod cli_tests;
 mod config_tests;
+mod fold_tests;
 mod go_tests;
 mod golden_tests;
 mod hostile_tests;
@@ -20,3 +21,4 @@ mod registry_tests;
 mod router_tests;
 mod schedule_tests;
 mod store_tests;
+mod stream_tests;
