@@ -108,6 +108,9 @@ fn folded(shape: &Shape, chat: &Chat) -> (Chat, Vec<Fold>) {
         // Nothing to continue: the answer begins anew.
         turns.pop();
     }
+    if !shape.takes(History::Silence) {
+        turns.retain(|turn| !says_nothing(&turn.message));
+    }
     roles(shape, &mut turns, &mut folds);
     let mut turns = joined(shape, turns, &mut folds);
     open(shape, &mut turns, &mut folds);

@@ -38,6 +38,8 @@ pub(super) enum History {
     Tool,
     /// A call of a tool without any content.
     NullContent,
+    /// An assistant's message without words between those of a user.
+    Silence,
 }
 
 /// How a template reads the content of a role.
@@ -57,7 +59,7 @@ const FORMS: [(&str, &[&str]); 4] = [
     ("tool", &["user", "call", "tool"]),
 ];
 
-const HISTORIES: [(History, &[&str]); 8] = [
+const HISTORIES: [(History, &[&str]); 9] = [
     (History::System, &["system", "user"]),
     (History::Systems, &["system", "system", "user"]),
     (History::LateSystem, &["user", "assistant", "system", "user"]),
@@ -66,6 +68,7 @@ const HISTORIES: [(History, &[&str]); 8] = [
     (History::AssistantTwice, &["user", "assistant", "assistant", "user"]),
     (History::AssistantFirst, &["assistant", "user"]),
     (History::Tool, &["user", "call", "tool"]),
+    (History::Silence, &["user", "silence", "user"]),
 ];
 
 impl Shape {
@@ -101,7 +104,7 @@ impl Shape {
             Shape { refused, forms: self.forms.clone() }
         };
         let systems = [System, LateSystem, OnlySystem];
-        let turns = [UserTwice, AssistantTwice, AssistantFirst, Tool];
+        let turns = [UserTwice, AssistantTwice, AssistantFirst, Tool, Silence];
         [without(&systems), without(&[&systems[..], &turns].concat())]
     }
 
@@ -152,11 +155,11 @@ impl Shape {
             chat = chat.with_tools([Tool::function("lookup", "Looks it up", nothing)]);
         }
         let text = engine(&chat).ok()?;
-        let mut spoken = (0..roles.len()).filter(|at| roles[*at] != "call");
+        let mut spoken = (0..roles.len()).filter(|at| !matches!(roles[*at], "call" | "silence"));
         spoken.all(|at| text.contains(&probe(at, 0))).then_some(text)
     }
 
-    /// A message of one word; a call of a tool has none.
+    /// A message of one word; calls of tools and silence have none.
     fn said(&self, at: usize, role: &str) -> Message {
         match role {
             "call" => {
@@ -171,6 +174,7 @@ impl Shape {
                 let message = Message::tool("lookup", probe(at, 0)).with_tool_call_id("probecall");
                 message.in_form(self.form(role))
             }
+            "silence" => Message::assistant("").in_form(self.form("assistant")),
             role => Message::new(role, probe(at, 0)).in_form(self.form(role)),
         }
     }

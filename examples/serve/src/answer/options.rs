@@ -85,15 +85,15 @@ impl Options {
 /// What an option says. Nothing, if it is null or empty: clients that always send `stop: []`
 /// do not mean to switch off those of the model.
 fn said<'v>(name: &str, value: &'v Value) -> Option<Cow<'v, Value>> {
-    match value {
-        Value::Null => None,
-        Value::String(text) if text.is_empty() => None,
-        Value::Object(map) if map.is_empty() => None,
-        Value::Array(list) if name == "stop" => {
+    match (name, value) {
+        (_, Value::Null) => None,
+        ("stop", Value::String(text)) if text.is_empty() => None,
+        ("stop", Value::Array(list)) => {
             let texts: Vec<_> = list.iter().filter(|text| *text != "").cloned().collect();
             (!texts.is_empty()).then(|| Cow::Owned(texts.into()))
         }
-        value => Some(Cow::Borrowed(value)),
+        ("logit_bias", Value::Object(map)) if map.is_empty() => None,
+        (_, value) => Some(Cow::Borrowed(value)),
     }
 }
 

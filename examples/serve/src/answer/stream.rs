@@ -34,6 +34,7 @@ pub struct Answer {
     next_report: tokio::time::Instant,
     /// Turns true when the server ends and cannot wait.
     cut_off: watch::Receiver<bool>,
+    prompt_tokens: usize,
     /// Prompt and then answer: for the native API's `context`.
     tokens: Vec<u32>,
     /// What the conversation had lost before it became tokens.
@@ -163,6 +164,7 @@ impl Answer {
             deadline: app.config.limits.time.map(|time| arrived + time),
             next_report: tokio::time::Instant::now() + REPORTS,
             cut_off: app.scheduler.cut_off(),
+            prompt_tokens: prompt.tokens.len(),
             tokens: prompt.tokens,
             dropped_messages: prompt.dropped_messages,
             folds: prompt.folds,
@@ -172,9 +174,9 @@ impl Answer {
         }
     }
 
-    /// Tokens of the prompt, before anything was generated.
+    /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
-        self.tokens.len()
+        self.prompt_tokens
     }
 
     /// How much of the prompt is computed.
