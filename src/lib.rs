@@ -99,12 +99,12 @@ mod bench;
 #[doc(hidden)]
 pub mod internal;
 
-pub use engine::{EmbedOptions, Embedding, Pooling};
+pub use engine::{EmbedOptions, Embedding, Pooling, PromptProgress};
 pub use engine::{Engine, EngineOptions, EngineStats, MemoryEstimate, Pending, Reply, Request};
 pub use error::{Bounded, Error, Place, Result, Warning};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;
-pub use model::{Model, ModelOptions};
+pub use model::{ChatPrompt, Model, ModelOptions};
 pub use quant::Format;
 pub use sampler::SamplerOptions;
 pub use session::{

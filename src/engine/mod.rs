@@ -20,6 +20,7 @@ mod pass;
 mod pooling;
 mod prefill;
 mod prefix;
+mod progress;
 mod queue;
 mod reply;
 mod request;
@@ -40,13 +41,14 @@ use std::thread::JoinHandle;
 pub use embed::{EmbedOptions, Embedding};
 pub use memory::MemoryEstimate;
 pub use pooling::Pooling;
+pub use progress::PromptProgress;
 pub use reply::{BlockingIter, Pending, Reply, WholeReply};
 pub use request::Request;
 pub use stats::EngineStats;
 
 use crate::error::{Bounded, Error, Result};
 use crate::kv_cache::{KvBudget, KvType};
-use crate::model::Model;
+use crate::model::{ChatPrompt, Model};
 use crate::session::{GenerateOptions, Piece, num_batch};
 use crate::template::Chat;
 use crate::tokenizer::EncodeOptions;
@@ -234,8 +236,8 @@ impl Engine {
     pub fn submit(&self, request: Request) -> Result<Reply> {
         let text = Text::new(self.model(), request, self.0.num_ctx)?;
         self.check_memory(text.positions())?;
-        let seed = text.answer.seed();
-        Ok(Reply::new(self.hand_in(Job::Generate(Box::new(text)))?, seed))
+        let (seed, progress) = (text.answer.seed(), text.progress.clone());
+        Ok(Reply::new(self.hand_in(Job::Generate(Box::new(text)))?, seed, progress))
     }
 
     /// [`submit`](Engine::submit) of plain text to continue (control tokens in it are
@@ -255,8 +257,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Template`], and as [`submit`](Engine::submit).
     pub fn chat(&self, chat: &Chat, options: &GenerateOptions) -> Result<Reply> {
-        let tokens = self.model().chat_tokens(chat)?;
-        self.submit(Request::new(tokens, options.clone()).with_own_text(!chat.continues_last()))
+        let ChatPrompt { tokens, continues, .. } = self.model().chat_prompt(chat)?;
+        self.submit(Request::new(tokens, options.clone()).with_own_text(!continues))
     }
 
     /// Asks for the vector of a text. It is computed in passes with everything else. Of

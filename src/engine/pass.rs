@@ -192,6 +192,7 @@ impl Worker {
             } else {
                 if !sequence.is_stream() {
                     counts.prompt_tokens += share.rows as u64;
+                    sequence.tell_progress();
                 }
                 if sequence.cache.len() < sequence.tokens.len() {
                     continue;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::session::{CancelHook, Canceller, Completion, Piece, Summary};
 
+use super::progress::{Progress, PromptProgress};
 use super::request::Outcome;
 use super::stream::{self, Item, Stream};
 
@@ -30,13 +31,19 @@ pub struct Reply {
     stream: Stream<Piece, Outcome>,
     canceller: Canceller,
     seed: u64,
+    progress: Progress,
     summary: Summary,
 }
 
 impl Reply {
-    pub(super) fn new(stream: Stream<Piece, Outcome>, seed: u64) -> Self {
+    pub(super) fn new(stream: Stream<Piece, Outcome>, seed: u64, progress: Progress) -> Self {
         let canceller = Canceller::with_hook(Arc::new(stream.canceller()));
-        Reply { stream, canceller, seed, summary: Summary::default() }
+        Reply { stream, canceller, seed, progress, summary: Summary::default() }
+    }
+
+    /// How much of the prompt is computed by now.
+    pub fn progress(&self) -> PromptProgress {
+        self.progress.get()
     }
 
     /// What happened; complete after the last piece. After an error there is no

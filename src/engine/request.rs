@@ -11,6 +11,7 @@ use crate::tokenizer::DecodeStream;
 
 use super::embed::{EmbedOptions, Embedding};
 use super::pooling::Pool;
+use super::progress::Progress;
 use super::stream::End;
 
 /// A text to generate.
@@ -97,6 +98,7 @@ pub(super) struct Text {
     pub answer: Answer,
     pub num_ctx: usize,
     pub speculate: bool,
+    pub progress: Progress,
     pub submitted: Instant,
 }
 
@@ -149,8 +151,8 @@ impl Text {
         }
         let decoder = if own_text { DecodeStream::new() } else { DecodeStream::continuing() };
         let answer = Answer::new(model, &tokens, decoder, &options)?;
-        let submitted = Instant::now();
-        Ok(Text { tokens, dropped, answer, num_ctx, speculate, submitted })
+        let (progress, submitted) = (Progress::of(tokens.len()), Instant::now());
+        Ok(Text { tokens, dropped, answer, num_ctx, speculate, progress, submitted })
     }
 
     /// Positions that it may come to use.

@@ -18,6 +18,7 @@ use super::draft_model::{DraftRequest, DraftState};
 use super::embed::Embedding;
 use super::pooling::Pool;
 use super::prefix::Kept;
+use super::progress::Progress;
 use super::request::{Input, Outcome, Text, no_room};
 use super::stream::Sink;
 
@@ -54,6 +55,7 @@ pub(super) struct Generating {
     answer: Answer,
     num_ctx: usize,
     summary: Summary,
+    progress: Progress,
     clock: Instant,
     speculation: Option<Speculation>,
 }
@@ -81,7 +83,8 @@ pub(super) enum Next {
 
 impl Generating {
     pub fn new(text: Box<Text>, model: &Model, speculate: bool) -> (Vec<u32>, Self) {
-        let Text { tokens, dropped, answer, num_ctx, speculate: wanted, submitted } = *text;
+        let Text { tokens, dropped, answer, num_ctx, speculate: wanted, progress, submitted } =
+            *text;
         let clock = Instant::now();
         let timings = Timings {
             load: model.load_time(),
@@ -95,7 +98,7 @@ impl Generating {
             lookup.extend(&tokens);
             Speculation { lookup, length: DraftLength::default(), by_model: None }
         });
-        (tokens, Generating { answer, num_ctx, summary, clock, speculation })
+        (tokens, Generating { answer, num_ctx, summary, progress, clock, speculation })
     }
 }
 
@@ -130,6 +133,21 @@ impl Sequence {
             text.summary.timings.reused_tokens = self.found;
             text.summary.timings.prompt_tokens = self.tokens.len() - self.found;
         }
+        self.tell_progress();
+    }
+
+    /// Shows how far the prompt is.
+    pub fn tell_progress(&self) {
+        if let Task::Generate(text) = &self.task
+            && text.answer.generated() == 0
+        {
+            text.progress.reached(self.cache.len());
+        }
+    }
+
+    /// Tokens of the prompt that are still to be computed.
+    pub fn prompt_due(&self) -> usize {
+        if self.is_stream() { 0 } else { self.due() }
     }
 
     /// A draft of up to `room` tokens after the last one, looked up in the text.

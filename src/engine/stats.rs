@@ -13,6 +13,8 @@ pub struct EngineStats {
     pub passes: u64,
     /// Tokens of prompts that were computed.
     pub prompt_tokens: u64,
+    /// Tokens of the prompts of running requests that are still to be computed.
+    pub prompt_tokens_due: usize,
     /// Tokens of prompts that had been computed before.
     pub reused_tokens: u64,
     /// Tokens generated.

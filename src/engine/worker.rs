@@ -173,8 +173,9 @@ impl Worker {
     pub(super) fn publish(&self) {
         let (entries, tokens) = self.prefixes.size();
         let running = self.sequences.len();
+        let due = self.sequences.iter().map(|sequence| sequence.prompt_due()).sum();
         self.count(|stats| {
-            stats.running = running;
+            (stats.running, stats.prompt_tokens_due) = (running, due);
             (stats.prefixes, stats.prefix_tokens) = (entries, tokens);
         });
     }

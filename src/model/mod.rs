@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result, Warning};
 use crate::gguf::{Gguf, Metadata};
 use crate::simd::Isa;
-use crate::template::{Chat, ChatTemplate, mark};
+use crate::template::{Chat, ChatTemplate, Fold, Folded, mark};
 use crate::tokenizer::Tokenizer;
 
 pub(crate) use arch::Network;
@@ -61,6 +61,18 @@ impl ModelOptions {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Model(pub(crate) Arc<Parts>);
+
+/// A conversation as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChatPrompt {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Whether they end within a message that the model continues.
+    pub continues: bool,
+    /// What was done so that the template takes the conversation.
+    pub folds: Vec<Fold>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -164,13 +176,28 @@ impl Model {
     }
 
     /// The tokens of a conversation, as the model's template puts it. Control
-    /// tokens come from the template only: text of messages stays text.
+    /// tokens come from the template only: text of messages stays text. The conversation
+    /// is [folded](crate::template::Fold) to what the template takes.
     ///
     /// # Errors
-    /// As [`chat_template`](Model::chat_template) and [`ChatTemplate::render`].
+    /// As [`chat_template`](Model::chat_template) and [`ChatTemplate::fold`].
     pub fn chat_tokens(&self, chat: &Chat) -> Result<Vec<u32>> {
-        let prompt = self.chat_template()?.render(chat)?;
-        Ok(self.tokenizer().encode_chat(&prompt))
+        Ok(self.chat_prompt(chat)?.tokens)
+    }
+
+    /// The same, with what was done to the conversation.
+    ///
+    /// # Errors
+    /// As [`chat_tokens`](Model::chat_tokens).
+    pub fn chat_prompt(&self, chat: &Chat) -> Result<ChatPrompt> {
+        let folded = self.chat_template()?.fold(chat)?;
+        Ok(self.encode_folded(folded))
+    }
+
+    /// The tokens of a conversation that was folded.
+    pub fn encode_folded(&self, folded: Folded) -> ChatPrompt {
+        let Folded { prompt, continues, folds } = folded;
+        ChatPrompt { tokens: self.tokenizer().encode_chat(&prompt), continues, folds }
     }
 
     /// `text` for a prompt that a template engine of one's own makes

@@ -29,8 +29,8 @@ use overflow::Kept;
 
 use crate::error::{Bounded, Error, Result};
 use crate::kv_cache::{KvBudget, KvCache, KvType};
-use crate::model::Model;
 use crate::model::forward::{Feed, State, Wanted};
+use crate::model::{ChatPrompt, Model};
 use crate::template::Chat;
 use crate::tokenizer::DecodeStream;
 
@@ -377,10 +377,10 @@ impl Session {
     /// new one (Mistral v0.3), and little is found again.
     ///
     /// # Errors
-    /// [`Error::Template`] if the model has no template or it refuses the
-    /// messages, and what [`generate`](Session::generate) gives.
+    /// [`Error::Template`] if the model has no template, or it refuses the messages although
+    /// they were [folded](crate::template::Fold) to what it takes, and what [`generate`](Session::generate) gives.
     pub fn chat(&mut self, chat: &Chat, options: &GenerateOptions) -> Result<Generation<'_>> {
-        let prompt = self.model.chat_tokens(chat)?;
+        let ChatPrompt { tokens: prompt, continues, .. } = self.model.chat_prompt(chat)?;
         if prompt.is_empty() {
             return Err(Error::Template("it renders nothing".into()));
         }
@@ -390,7 +390,7 @@ impl Session {
         let common = self.cache.reachable(common.min(prompt.len().saturating_sub(1)));
         // The answer is a text of its own: SentencePiece's leading space is no part
         // of it, and the template will add it again when the answer is history.
-        let decoder = match chat.continues_last() {
+        let decoder = match continues {
             true => DecodeStream::continuing(),
             false => DecodeStream::new(),
         };

@@ -10,10 +10,11 @@ impl GenerateOptions {
     /// Sets an option by its name in Ollama's API; whether there is one of that name.
     ///
     /// Names: `special`, `temperature`, `top_k`, `top_p`, `min_p`, `typical_p`, `seed` (−1: from
-    /// entropy), `num_predict` (negative: no limit), `stop` (an array of strings),
+    /// entropy), `num_predict` (negative: no limit), `stop` (an array of strings, or one),
     /// `repeat_last_n`, `repeat_penalty`, `presence_penalty`, `frequency_penalty`,
     /// `logit_bias` (an object: token ids and what is added), `logprobs`, `top_logprobs`.
-    /// Decimals of whole numbers are cut off. Ranges are checked when a generation begins.
+    /// Numbers may stand in quotes; decimals of whole ones are cut off. Ranges are checked
+    /// when a generation begins.
     ///
     /// ```
     /// use tramontane::GenerateOptions;
@@ -87,8 +88,17 @@ fn wrong(name: &str, kind: &str) -> Error {
 
 /// A whole number; decimals are cut off.
 fn integer(name: &str, value: &Value) -> Result<i64> {
-    let number = value.as_i64().or_else(|| value.as_f64().map(|number| number as i64));
-    number.ok_or_else(|| wrong(name, "integer"))
+    let quoted = || value.as_str().and_then(|text| text.trim().parse().ok());
+    let number = value.as_i64().or_else(quoted);
+    number
+        .or_else(|| number_of(value).map(|number| number as i64))
+        .ok_or_else(|| wrong(name, "integer"))
+}
+
+/// A number, or one in quotes.
+fn number_of(value: &Value) -> Option<f64> {
+    let quoted = || value.as_str()?.trim().parse().ok();
+    value.as_f64().or_else(quoted).filter(|number: &f64| number.is_finite())
 }
 
 fn small(name: &str, value: &Value) -> Result<i32> {
@@ -96,8 +106,8 @@ fn small(name: &str, value: &Value) -> Result<i32> {
 }
 
 fn float(name: &str, value: &Value) -> Result<f32> {
-    let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
-    number.ok_or_else(|| wrong(name, "float32"))
+    let number = number_of(value).map(|number| number as f32);
+    number.filter(|number| number.is_finite()).ok_or_else(|| wrong(name, "float32"))
 }
 
 fn seed(name: &str, value: &Value) -> Result<Option<u64>> {
@@ -110,7 +120,11 @@ fn seed(name: &str, value: &Value) -> Result<Option<u64>> {
 }
 
 fn strings(name: &str, value: &Value) -> Result<Vec<String>> {
-    let Value::Array(list) = value else { return Err(wrong(name, "array")) };
+    let list = match value {
+        Value::Array(list) => list.as_slice(),
+        Value::String(_) => std::slice::from_ref(value),
+        _ => return Err(wrong(name, "array")),
+    };
     let texts = list.iter().map(|text| text.as_str().map(str::to_owned));
     texts
         .collect::<Option<_>>()
@@ -174,6 +188,13 @@ mod tests {
         };
         let expected = GenerateOptions::default().with_sampler(sampler).with_num_predict(10);
         assert_eq!(options, expected.with_stop(["a", "b"]).with_special(true));
+        let before = options.clone();
+        for (name, value) in [("temperature", " 0.5"), ("top_k", "7.9"), ("seed", "42")] {
+            options.set(name, &json!(value)).unwrap();
+        }
+        assert_eq!(options, before);
+        options.set("stop", &json!("a")).unwrap();
+        assert_eq!(options.stop, ["a"]);
         options.set("seed", &json!(-1)).unwrap();
         options.set("num_predict", &json!(-1)).unwrap();
         assert_eq!((options.sampler.seed, options.num_predict), (None, None));
@@ -189,6 +210,9 @@ mod tests {
     fn a_wrong_value_is_refused_by_the_name_of_its_option() {
         for name in ["top_k", "temperature", "seed", "stop", "logit_bias", "num_predict"] {
             for value in [json!(null), json!({"a": []}), json!(true), json!("text")] {
+                if (name, &value) == ("stop", &json!("text")) {
+                    continue;
+                }
                 let mut options = GenerateOptions::default();
                 let error = options.set(name, &value).unwrap_err().to_string();
                 assert!(error.starts_with(&format!("option {name:?} must be")), "{error}");

@@ -1,6 +1,6 @@
 //! In place of the template engine where it is left out: no template compiles.
 
-use super::{Chat, KEY};
+use super::{Chat, KEY, NoTools};
 use crate::error::{Error, Place, Result};
 
 /// There is none.
@@ -19,6 +19,7 @@ impl Jinja {
     pub fn render(
         &self,
         _chat: &Chat,
+        _no_tools: NoTools,
         _tokens: &[(&'static str, String)],
         _control_pieces: &[String],
     ) -> Result<String> {

@@ -3,6 +3,11 @@
 use serde_json::{Map, Value as Json};
 
 use super::message::{Message, Tool};
+use crate::error::{Error, Result};
+
+/// Stands at the end of a message that is to be continued, so that the rendering can be
+/// cut there. A noncharacter, so no text needs it.
+const CUT: char = '\u{FDD1}';
 
 /// A conversation: messages, tools, and what else a template may look at.
 ///
@@ -87,4 +92,26 @@ impl Chat {
             Ending::GenerationPrompt | Ending::Closed => false,
         }
     }
+}
+
+/// What `engine` makes of a conversation: of one whose last message is to be continued, up
+/// to the end of that message's content.
+pub(super) fn rendered(
+    chat: &Chat,
+    engine: impl FnOnce(&Chat) -> Result<String>,
+) -> Result<String> {
+    if !chat.continues_last() {
+        return engine(chat);
+    }
+    let mut open = chat.clone();
+    if let Some(last) = open.messages.pop() {
+        open.push(last.ending_with(CUT));
+    }
+    let mut text = engine(&open)?;
+    let end = text.rfind(CUT).ok_or_else(|| {
+        let problem = "it does not show the last message, which is to be continued";
+        Error::Template(problem.into())
+    })?;
+    text.truncate(end);
+    Ok(text)
 }

@@ -141,10 +141,65 @@ impl Message {
         self.0
     }
 
+    /// The texts of the content: one, or those of its parts.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        match self.0.get("content") {
+            Some(Json::String(content)) => vec![content],
+            Some(Json::Array(parts)) => {
+                parts.iter().filter_map(|part| text(part, "text")).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn texts_mut(&mut self) -> Vec<&mut String> {
+        let parts = match self.0.get_mut("content") {
+            Some(Json::String(content)) => return vec![content],
+            Some(Json::Array(parts)) => parts,
+            _ => return Vec::new(),
+        };
+        let texts = parts.iter_mut().filter_map(|part| match part.get_mut("text") {
+            Some(Json::String(text)) => Some(text),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    /// Whether the content is nothing but text, or is not there.
+    pub(super) fn is_text(&self) -> bool {
+        match self.0.get("content") {
+            None | Some(Json::Null | Json::String(_)) => true,
+            Some(Json::Array(parts)) => parts.iter().all(|part| text(part, "text").is_some()),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether it calls tools.
+    pub(super) fn calls(&self) -> bool {
+        self.0.get("tool_calls").and_then(Json::as_array).is_some_and(|calls| !calls.is_empty())
+    }
+
     /// Whether the model can go on where this message ends.
     pub(super) fn can_be_continued(&self) -> bool {
-        let content = self.0.get("content").is_some_and(Json::is_string);
-        self.role() == "assistant" && content && self.tool_calls().is_empty()
+        let content = self.0.get("content").is_some_and(|content| !content.is_null());
+        self.role() == "assistant" && content && self.is_text() && !self.calls()
+    }
+
+    /// With `end` behind the text, in the form that the content has.
+    pub(super) fn ending_with(mut self, end: char) -> Self {
+        match self.0.get_mut("content") {
+            Some(Json::String(content)) => content.push(end),
+            Some(Json::Array(parts)) => {
+                let last = parts.iter_mut().rev().find_map(|part| part.get_mut("text"));
+                match last {
+                    Some(Json::String(text)) => text.push(end),
+                    _ => parts.push(json!({"type": "text", "text": end.to_string()})),
+                }
+            }
+            _ => set(&mut self.0, "content", end.to_string()),
+        }
+        self
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! # Control tokens
 //!
-//! Templates write control tokens as text. [`ChatTemplate::render`] marks
+//! Templates write control tokens as text. [`ChatTemplate::fold`] marks
 //! every spelling of one in the conversation ([`PLAIN_TEXT_MARK`]), so that
 //! only the template's own reach the model as control tokens. Limits of that:
 //! a template that looks for a control token's text in a message
@@ -35,6 +35,7 @@
 //! ordering values of different types is no error.
 
 mod chat;
+mod fold;
 #[cfg(feature = "chat-template")]
 mod jinja;
 #[cfg(not(feature = "chat-template"))]
@@ -42,23 +43,37 @@ mod jinja;
 mod jinja;
 mod marks;
 mod message;
+mod shape;
 
 use std::fmt;
+use std::sync::OnceLock;
 
 pub use self::chat::{Chat, Ending};
+pub use self::fold::{Fold, Folded};
 use self::jinja::Jinja;
 pub(crate) use self::marks::mark;
 pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
 pub use self::message::{Message, Tool, ToolCall};
+pub use self::shape::{Renderer, Shape};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::tokenizer::{Prompt, Tokenizer};
 
 /// The key of the template in a GGUF file.
 const KEY: &str = "tokenizer.chat_template";
-/// Stands at the end of a message that is to be continued, so that the rendering can be
-/// cut there. A noncharacter, so no text needs it.
-const CUT: char = '\u{FDD1}';
+/// Variables of `apply_chat_template` that hold special tokens. What a vocabulary does not
+/// have is an empty text: templates join them to other texts.
+const SPECIAL: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// What the variable `tools` is where a conversation has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoTools {
+    /// `none`, as in transformers.
+    None,
+    /// Not defined.
+    Undefined,
+}
 
 /// A compiled chat template.
 ///
@@ -70,6 +85,8 @@ pub struct ChatTemplate {
     /// Texts that must never arise from messages, tools or variables.
     control_pieces: Vec<String>,
     jinja: Jinja,
+    /// Found out when the first conversation is folded.
+    shape: OnceLock<Shape>,
 }
 
 impl ChatTemplate {
@@ -97,10 +114,14 @@ impl ChatTemplate {
         control_pieces: Vec<String>,
     ) -> Result<Self> {
         let jinja = Jinja::new(source)?;
-        let tokens = [("bos_token", bos_token), ("eos_token", eos_token)];
-        let tokens = tokens.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
-        let (source, tokens) = (source.to_owned(), tokens.collect());
-        Ok(ChatTemplate { source, tokens, control_pieces, jinja })
+        let text = |name| match name {
+            "bos_token" => bos_token.unwrap_or_default(),
+            "eos_token" => eos_token.unwrap_or_default(),
+            _ => "",
+        };
+        let tokens = SPECIAL.map(|name| (name, text(name).to_owned())).to_vec();
+        let (source, shape) = (source.to_owned(), OnceLock::new());
+        Ok(ChatTemplate { source, tokens, control_pieces, jinja, shape })
     }
 
     /// The template of a GGUF file, key `tokenizer.chat_template`; `None` if
@@ -125,15 +146,40 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The prompt for a conversation. Control tokens in it come from the template only:
-    /// what messages, tools and variables say stays text.
+    /// The prompt for a conversation, which is [folded](Fold) to what the template takes:
+    /// every word of it is in the prompt. Control tokens come from the template only: what
+    /// messages, tools and variables say stays text.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the template refuses the folded conversation or leaves words
+    /// out; [`Error::Limit`] for more than the bounds allow.
+    pub fn fold(&self, chat: &Chat) -> Result<Folded> {
+        let shape =
+            self.shape.get_or_init(|| Shape::probe(&|chat| self.with_tools_or_not(chat, &[])));
+        shape.render(chat, &|chat| self.with_tools_or_not(chat, &self.control_pieces))
+    }
+
+    /// Some templates take every `tools` that is defined for a list, though it is none.
+    fn with_tools_or_not(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
+        match self.as_it_is(chat, control_pieces) {
+            Err(Error::Template(problem)) if chat.tools.is_none() => self
+                .jinja
+                .render(chat, NoTools::Undefined, &self.tokens, control_pieces)
+                .map_err(|_| Error::Template(problem)),
+            other => other,
+        }
+    }
+
+    /// The prompt for a conversation as it is, as transformers has it; for prompts that lose
+    /// no words see [`fold`](ChatTemplate::fold).
     ///
     /// # Errors
     /// [`Error::Template`] if the template refuses the conversation (the error carries the
     /// text of its `raise_exception`) or does not show a last message that is to be
     /// continued; [`Error::Limit`] for more than the bounds allow.
     pub fn render(&self, chat: &Chat) -> Result<Prompt> {
-        self.text(chat, &self.control_pieces).map(Prompt::from_marked)
+        let text = chat::rendered(chat, |chat| self.as_it_is(chat, &self.control_pieces))?;
+        Ok(Prompt::from_marked(text))
     }
 
     /// The same as plain text, for display.
@@ -141,19 +187,11 @@ impl ChatTemplate {
     /// # Errors
     /// As [`render`](ChatTemplate::render).
     pub fn render_plain(&self, chat: &Chat) -> Result<String> {
-        self.text(chat, &[])
+        chat::rendered(chat, |chat| self.as_it_is(chat, &[]))
     }
 
-    fn text(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
-        let mut text = self.jinja.render(chat, &self.tokens, control_pieces)?;
-        if chat.continues_last() {
-            let end = text.rfind(CUT).ok_or_else(|| {
-                let problem = "it does not show the last message, which is to be continued";
-                Error::Template(problem.into())
-            })?;
-            text.truncate(end);
-        }
-        Ok(text)
+    fn as_it_is(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
+        self.jinja.render(chat, NoTools::None, &self.tokens, control_pieces)
     }
 }
 

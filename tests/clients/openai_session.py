@@ -198,6 +198,36 @@ def messages():
     refused(anthropic.BadRequestError, lambda: claude.messages.create(**tools), "not supported")
 
 
+def habits():
+    """What programs do with these libraries that no documentation shows."""
+    # An answer that was only a thought, or was cancelled.
+    past = [*QUESTION, {"role": "assistant", "content": None}, {"role": "user", "content": "Go on."}]
+    reply = client.chat.completions.create(model=MODEL, messages=past, **SAME)
+    assert reply.choices[0].message.content
+
+    # A base URL with a slash too many.
+    for url in (f"{BASE_URL}/v1/", f"{BASE_URL}//v1"):
+        other = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
+        assert [model.id for model in other.models.list()]
+        assert other.chat.completions.create(model=MODEL, messages=QUESTION, **SAME).choices
+    other = anthropic.Anthropic(base_url=f"{BASE_URL}/", api_key=KEY, max_retries=0)
+    assert other.messages.create(model=MODEL, messages=QUESTION, max_tokens=2).content
+    counted = other.messages.count_tokens(model=MODEL, messages=QUESTION)
+
+    # An answer that is begun by the client.
+    begun = [*QUESTION, {"role": "assistant", "content": "Once upon a time, there was a dog named"}]
+    reply = client.chat.completions.create(model=MODEL, messages=begun, **SAME)
+    said = other.messages.create(
+        model=MODEL, messages=begun, max_tokens=16, extra_body={"temperature": 0}
+    )
+    assert said.content[0].text == reply.choices[0].message.content
+    assert reply.choices[0].message.content.startswith(" "), reply.choices[0].message.content
+    assert said.usage.input_tokens > counted.input_tokens
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    ask = {"model": MODEL, "messages": QUESTION, "max_tokens": 2048, "extra_body": thinking}
+    refused(anthropic.BadRequestError, lambda: other.messages.create(**ask), "thinking")
+
+
 def main():
     models()
     text = chat()
@@ -207,6 +237,7 @@ def main():
     embeddings()
     responses()
     messages()
+    habits()
     print(f"openai {openai.__version__}, anthropic {anthropic.__version__}: all as expected")
 
 

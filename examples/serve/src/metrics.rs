@@ -35,6 +35,7 @@ pub struct Metrics {
     running: Gauge,
     loaded: Gauge,
     queue: Gauge,
+    prompt_due: Gauge,
     model_bytes: Gauge<i64, AtomicI64>,
     kv_bytes: Gauge<i64, AtomicI64>,
     resident: Gauge<i64, AtomicI64>,
@@ -79,6 +80,7 @@ impl Metrics {
             running: Gauge::default(),
             loaded: Gauge::default(),
             queue: Gauge::default(),
+            prompt_due: Gauge::default(),
             model_bytes: Gauge::default(),
             kv_bytes: Gauge::default(),
             resident: Gauge::default(),
@@ -110,6 +112,11 @@ impl Metrics {
         r.register("running_answers", "Answers being generated", self.running.clone());
         r.register("loaded_models", "Models in memory", self.loaded.clone());
         r.register("queue_length", "Requests that wait", self.queue.clone());
+        r.register(
+            "prompt_tokens_due",
+            "Tokens of running requests' prompts that are still to be computed",
+            self.prompt_due.clone(),
+        );
         let b = Unit::Bytes;
         let (models, kv) = (self.model_bytes.clone(), self.kv_bytes.clone());
         r.register_with_unit("models", "Memory that loaded models may take", b.clone(), models);
@@ -152,6 +159,8 @@ impl Metrics {
         self.kv_bytes.set(loaded.iter().map(|model| model.stats.kv_bytes as i64).sum());
         let in_engines: usize = loaded.iter().map(|model| model.stats.waiting).sum();
         self.queue.set((self.scheduler.totals().waiting + in_engines) as i64);
+        let due: usize = loaded.iter().map(|model| model.stats.prompt_tokens_due).sum();
+        self.prompt_due.set(due as i64);
         self.resident.set(resident_bytes());
         let mut text = String::new();
         // Writing to a string does not fail.

@@ -7,7 +7,7 @@ use super::scan::check;
 use crate::error::Result;
 use crate::template::marks::Marker;
 use crate::template::message::{Message, Tool};
-use crate::template::{CUT, Chat, Ending};
+use crate::template::{Chat, Ending, NoTools};
 
 /// Bytes of a conversation: its text, and 32 for each value.
 const MAX_INPUT: usize = 8 << 20;
@@ -66,6 +66,7 @@ impl Input<'_> {
 /// texts of `bos_token` and `eos_token`, which stay unmarked.
 pub(super) fn variables(
     chat: &Chat,
+    no_tools: NoTools,
     tokens: &[(&'static str, String)],
     control_pieces: &[String],
 ) -> Result<Value> {
@@ -74,26 +75,16 @@ pub(super) fn variables(
     all.extend(tokens.iter().map(|(name, text)| (Value::from(*name), Value::from(&**text))));
     // Later entries win: a caller's variable over a token, but not over these.
     all.extend(input.entries(&chat.variables, 0)?);
-    let tools = match &chat.tools {
-        Some(tools) => input.list(tools.iter().map(Tool::as_json))?,
-        None => Value::from(()),
+    let tools = match (&chat.tools, no_tools) {
+        (Some(tools), _) => Some(input.list(tools.iter().map(Tool::as_json))?),
+        (None, NoTools::None) => Some(Value::from(())),
+        (None, NoTools::Undefined) => None,
     };
-    all.push((Value::from("tools"), tools));
-    all.push((Value::from("messages"), messages(&mut input, chat)?));
+    all.extend(tools.map(|tools| (Value::from("tools"), tools)));
+    let messages = input.list(chat.messages.iter().map(Message::as_json))?;
+    all.push((Value::from("messages"), messages));
     let opens = matches!(chat.ending, Ending::Auto | Ending::GenerationPrompt);
     let opens = opens && !chat.continues_last();
     all.push((Value::from("add_generation_prompt"), Value::from(opens)));
     Ok(Value::from_pairs(all))
-}
-
-/// The messages; one that is to be continued ends with [`CUT`].
-fn messages(input: &mut Input<'_>, chat: &Chat) -> Result<Value> {
-    match &chat.messages[..] {
-        [before @ .., last] if chat.continues_last() => {
-            let last = last.clone().with("content", format!("{}{CUT}", last.content()));
-            let all = before.iter().chain([&last]);
-            input.list(all.map(Message::as_json))
-        }
-        all => input.list(all.iter().map(Message::as_json)),
-    }
 }

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 
 use minijinja::{Environment, ErrorKind};
 
-use super::Chat;
+use super::{Chat, NoTools};
 use crate::error::{Bounded, Error, Result};
 
 /// Bytes of a template's source.
@@ -50,10 +50,11 @@ impl Jinja {
     pub fn render(
         &self,
         chat: &Chat,
+        no_tools: NoTools,
         tokens: &[(&'static str, String)],
         control_pieces: &[String],
     ) -> Result<String> {
-        let variables = input::variables(chat, tokens, control_pieces)?;
+        let variables = input::variables(chat, no_tools, tokens, control_pieces)?;
         on_large_stack(move || {
             let template = self.0.get_template(NAME).map_err(|e| template_error(&e))?;
             let mut output = Output { bytes: Vec::new(), wanted: 0 };

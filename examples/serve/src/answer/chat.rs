@@ -2,45 +2,58 @@
 
 use std::time::Instant;
 
-use tramontane::Model;
-
 use crate::app::Shared;
 use crate::catalog::Settings;
 use crate::prompt::Message;
 use crate::task::blocking;
 use crate::wire::{ApiError, Result, Think};
 
-use super::request::Prompt;
-use super::submit;
+use super::request::{Asked, Chat, Prompt};
+use super::stream::Answer;
+use super::submit::{self, Ready};
 use super::tokens::Prompter;
-use super::{Answer, Chat};
 
 /// Goes on with a conversation.
 ///
 /// # Errors
 /// What the client did wrong (400, 404), what is not possible now (503), or the model's
 /// fault (500).
-pub async fn chat(app: &Shared, chat: Chat) -> Result<Answer> {
+pub async fn chat(app: Shared, chat: Chat) -> Result<Answer> {
+    let (ready, asked, prompt) = prepare(&app, chat, true).await?;
+    submit::submit(&app, &asked, ready, prompt)
+}
+
+/// How many tokens the prompt of a conversation has, before anything is left out.
+///
+/// # Errors
+/// As [`chat`].
+pub async fn count(app: &Shared, chat: Chat) -> Result<usize> {
+    let (_, _, prompt) = prepare(app, chat, false).await?;
+    Ok(prompt.tokens.len())
+}
+
+/// The model, ready, and the prompt; if `cut`, of what fits of the conversation.
+async fn prepare(app: &Shared, chat: Chat, cut: bool) -> Result<(Ready, Asked, Prompt)> {
     let arrived = Instant::now();
     let Chat { asked, messages } = chat;
     let (model, settings) = submit::open(app, &asked).await?;
     let ready = submit::ready(app, &model, &settings, &asked, arrived).await?;
     submit::check_completes(&ready.lease, &asked, "chat")?;
     let (loaded, num_ctx) = (ready.lease.model().clone(), ready.lease.num_ctx());
-    let (truncate, thinks) = (asked.truncate, asked.think != Some(Think::No));
+    let (cut, thinks) = (cut && asked.truncate, asked.think != Some(Think::No));
     let prompt = blocking(move || {
         let messages = whole(&settings, messages);
         let prompter = Prompter::new(&loaded, settings.template.as_deref(), thinks)?;
-        fitting(&prompter, &loaded, messages, truncate.then_some(num_ctx))
+        fitting(&prompter, messages, cut.then_some(num_ctx))
     })
     .await?;
-    submit::submit(app, &asked, ready, prompt)
+    Ok((ready, asked, prompt))
 }
 
 /// A system text (the client's own, else the model's), the model's history, and then
 /// what the client sent.
 fn whole(settings: &Settings, mut messages: Vec<Message>) -> Vec<Message> {
-    let own = messages.first().is_some_and(|first| first.role == "system");
+    let own = messages.first().is_some_and(is_system);
     let system = if own {
         Some(messages.remove(0))
     } else {
@@ -54,7 +67,6 @@ fn whole(settings: &Settings, mut messages: Vec<Message>) -> Vec<Message> {
 /// and the last message stay whatever happens.
 fn fitting(
     prompter: &Prompter<'_>,
-    model: &Model,
     mut messages: Vec<Message>,
     num_ctx: Option<usize>,
 ) -> Result<Prompt> {
@@ -63,21 +75,27 @@ fn fitting(
     }
     let mut dropped_messages = 0;
     loop {
-        let tokens = prompter.chat(model, &messages)?;
+        let prompt = prompter.chat(&messages)?;
+        let tokens = prompt.tokens.len();
         // Rendering as often as messages are dropped is quadratic: all that surely do
         // not fit go at once, by their share of the text.
-        let over = num_ctx.map_or(0, |num_ctx| tokens.len().saturating_sub(num_ctx));
+        let over = num_ctx.map_or(0, |num_ctx| tokens.saturating_sub(num_ctx));
         let droppable =
             |m: &[Message]| m.split_last().is_some_and(|(_, old)| old.iter().any(old_turn));
         if over == 0 || !droppable(&messages) {
-            return Ok(Prompt { tokens, dropped_messages, own_text: true });
+            return Ok(Prompt { dropped_messages, ..prompt });
         }
-        dropped_messages += drop_oldest(&mut messages, over, tokens.len());
+        dropped_messages += drop_oldest(&mut messages, over, tokens);
     }
 }
 
 fn old_turn(message: &Message) -> bool {
-    message.role != "system"
+    !is_system(message)
+}
+
+fn is_system(message: &Message) -> bool {
+    // The second is OpenAI's newer word.
+    matches!(message.role.as_str(), "system" | "developer")
 }
 
 /// Drops the oldest message, and further ones while much more than half of what must go

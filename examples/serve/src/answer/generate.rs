@@ -54,19 +54,19 @@ impl Generate {
 /// # Errors
 /// What the client did wrong (400, 404), what is not possible now (503), or the model's
 /// fault (500).
-pub async fn generate(app: &Shared, mut generate: Generate) -> Result<Answer> {
+pub async fn generate(app: Shared, mut generate: Generate) -> Result<Answer> {
     let arrived = Instant::now();
     let asked = generate.asked.clone();
-    let (model, mut settings) = submit::open(app, &asked).await?;
+    let (model, mut settings) = submit::open(&app, &asked).await?;
     if let Some(template) = generate.template.take().filter(|text| !text.is_empty()) {
         settings.template = Some(template);
     }
     check_suffix(&generate, &model, &settings)?;
-    let ready = submit::ready(app, &model, &settings, &asked, arrived).await?;
+    let ready = submit::ready(&app, &model, &settings, &asked, arrived).await?;
     submit::check_completes(&ready.lease, &asked, "generate")?;
     let loaded = ready.lease.model().clone();
     let prompt = blocking(move || tokens(&loaded, &settings, generate)).await?;
-    submit::submit(app, &asked, ready, prompt)
+    submit::submit(&app, &asked, ready, prompt)
 }
 
 /// Only a Go template says how a model fills in.
@@ -79,10 +79,7 @@ fn check_suffix(generate: &Generate, model: &LocalModel, settings: &Settings) ->
         Some(Ok(template)) if template.capabilities().insert => Ok(()),
         _ => {
             let name = model.full_name();
-            Err(ApiError::bad_request(format!(
-                "{name} does not support insert: its template has no place for a suffix; leave \
-                 suffix out"
-            )))
+            Err(ApiError::bad_request(format!("{name} does not support insert; leave suffix out")))
         }
     }
 }
@@ -97,21 +94,21 @@ fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prom
     if generate.raw {
         let whole = EncodeOptions::default().with_special(true);
         let tokens = model.tokenizer().encode(&generate.prompt, whole);
-        return Ok(Prompt { tokens, dropped_messages: 0, own_text: false });
+        return Ok(Prompt::of(tokens));
     }
     let thinks = generate.asked.think != Some(Think::No);
     let prompter = Prompter::new(model, settings.template.as_deref(), thinks)?;
     let system = generate.system.as_deref().or(settings.system.as_deref()).unwrap_or_default();
     let Generate { prompt, suffix, context, .. } = generate;
-    let (new, own_text) = if prompter.has_template() {
+    let new = if prompter.has_template() {
         // A history of its own stands for the model's.
         let history: &[Message] = if context.is_empty() { &settings.messages } else { &[] };
-        (prompter.turn(model, system, history, &prompt, &suffix)?, true)
+        prompter.turn(system, history, &prompt, &suffix)?
     } else {
-        (model.tokenizer().encode_after(&context, &prompt), false)
+        Prompt::of(model.tokenizer().encode_after(&context, &prompt))
     };
     let bos = model.tokenizer().bos().filter(|_| !context.is_empty());
-    let skip = usize::from(bos.is_some() && new.first().copied() == bos);
-    let tokens = [context, new[skip..].to_vec()].concat();
-    Ok(Prompt { tokens, dropped_messages: 0, own_text })
+    let skip = usize::from(bos.is_some() && new.tokens.first().copied() == bos);
+    let tokens = [&context, &new.tokens[skip..]].concat();
+    Ok(Prompt { tokens, ..new })
 }

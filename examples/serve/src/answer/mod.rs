@@ -4,6 +4,7 @@
 //! the events of its [`Answer`] into their JSON; between the two there is one way.
 
 mod chat;
+mod coming;
 mod embed;
 mod generate;
 mod options;
@@ -12,7 +13,8 @@ mod stream;
 mod submit;
 mod tokens;
 
-pub use chat::chat;
+pub use chat::{chat, count};
+pub use coming::{Coming, News};
 pub use embed::{Embed, Embedded, embed};
 pub use generate::{Generate, generate};
 pub use options::Options;

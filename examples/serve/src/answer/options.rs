@@ -1,9 +1,11 @@
 //! Ollama's options → the library's.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use tramontane::{ContextFull, GenerateOptions, SamplerOptions};
 
-use crate::wire::{ApiError, Result};
+use crate::wire::{ApiError, Result, number_in};
 
 use super::Asked;
 
@@ -41,8 +43,8 @@ impl Options {
         let generate = GenerateOptions::default().with_sampler(sampler);
         let mut options = Options { num_ctx: None, num_keep: 4, shift: asked.shift, generate };
         for (name, value) in params.iter().chain(&asked.options) {
-            if !value.is_null() {
-                options.set(name, value)?;
+            if let Some(value) = said(name, value) {
+                options.set(name, &value)?;
             }
         }
         Ok(options)
@@ -80,8 +82,25 @@ impl Options {
     }
 }
 
+/// What an option says. Nothing, if it is null or empty: clients that always send `stop: []`
+/// do not mean to switch off those of the model.
+fn said<'v>(name: &str, value: &'v Value) -> Option<Cow<'v, Value>> {
+    match (name, value) {
+        (_, Value::Null) => None,
+        ("stop", Value::String(text)) if text.is_empty() => None,
+        ("stop", Value::Array(list)) => {
+            let texts: Vec<_> = list.iter().filter(|text| *text != "").cloned().collect();
+            (!texts.is_empty()).then(|| Cow::Owned(texts.into()))
+        }
+        ("logit_bias", Value::Object(map)) if map.is_empty() => None,
+        (_, value) => Some(Cow::Borrowed(value)),
+    }
+}
+
 /// A whole number; decimals are cut off.
 fn integer(name: &str, value: &Value) -> Result<i64> {
-    let number = value.as_i64().or_else(|| value.as_f64().map(|number| number as i64));
+    let number = number_in(value)
+        .as_ref()
+        .and_then(|number| number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)));
     number.ok_or_else(|| ApiError::bad_request(format!("option {name:?} must be of type integer")))
 }

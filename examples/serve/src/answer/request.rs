@@ -52,10 +52,19 @@ pub struct Chat {
 }
 
 /// A prompt as tokens.
-pub(super) struct Prompt {
+pub struct Prompt {
     pub tokens: Vec<u32>,
     /// Messages that were left out of it.
     pub dropped_messages: usize,
     /// Whether the answer is a text of its own, not a continuation.
     pub own_text: bool,
+    /// What was done so that the template takes the conversation.
+    pub folds: Vec<&'static str>,
+}
+
+impl Prompt {
+    /// A text to continue.
+    pub fn of(tokens: Vec<u32>) -> Self {
+        Prompt { tokens, dropped_messages: 0, own_text: false, folds: Vec::new() }
+    }
 }

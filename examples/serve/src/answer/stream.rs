@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tramontane::{FinishReason, Piece, Reply, Summary};
+use tramontane::tokenizer::DecodeStream;
+use tramontane::{FinishReason, Piece, PromptProgress, Reply, Summary, Tokenizer};
 
 use crate::app::Shared;
 use crate::metrics::{Stopwatch, Tokens};
@@ -13,6 +14,9 @@ use crate::schedule::Lease;
 use crate::wire::{ApiError, STOPPED};
 
 use super::request::{Asked, Prompt};
+
+/// Between two lines of the log about one prompt.
+const REPORTS: Duration = Duration::from_secs(10);
 
 /// A running answer. Dropping it cancels the work.
 pub struct Answer {
@@ -26,14 +30,27 @@ pub struct Answer {
     /// Of the request, for its line in the log.
     record: Arc<Record>,
     deadline: Option<Instant>,
+    /// When the log is told again how far the prompt is.
+    next_report: tokio::time::Instant,
     /// Turns true when the server ends and cannot wait.
     cut_off: watch::Receiver<bool>,
+    prompt_tokens: usize,
     /// Prompt and then answer: for the native API's `context`.
     tokens: Vec<u32>,
     /// What the conversation had lost before it became tokens.
     dropped_messages: usize,
+    /// What was done so that the template takes the conversation.
+    folds: Vec<&'static str>,
     logprobs: bool,
+    /// The text of the tokens so far, to tell where each begins.
+    written: Written,
     ended: bool,
+}
+
+/// Counts the characters of an answer's text, token by token.
+struct Written {
+    decoder: DecodeStream,
+    characters: usize,
 }
 
 /// What happens next.
@@ -59,6 +76,9 @@ pub struct Logprob {
     /// The most likely tokens at this place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub top_logprobs: Vec<TopLogprob>,
+    /// Where it begins in the answer's text, in characters.
+    #[serde(skip)]
+    pub offset: usize,
 }
 
 /// A token that could have been chosen.
@@ -116,6 +136,8 @@ pub struct Done {
     pub dropped_tokens: usize,
     /// Messages that were left out because they did not fit.
     pub dropped_messages: usize,
+    /// What was done so that the template takes the conversation.
+    pub folds: Vec<&'static str>,
     /// Prompt and answer as tokens.
     pub context: Vec<u32>,
 }
@@ -140,20 +162,29 @@ impl Answer {
             stopwatch: app.metrics.answer(arrived),
             arrived,
             deadline: app.config.limits.time.map(|time| arrived + time),
+            next_report: tokio::time::Instant::now() + REPORTS,
             cut_off: app.scheduler.cut_off(),
+            prompt_tokens: prompt.tokens.len(),
             tokens: prompt.tokens,
             dropped_messages: prompt.dropped_messages,
+            folds: prompt.folds,
             logprobs: asked.logprobs,
+            written: Written::new(prompt.own_text),
             ended: false,
         }
     }
 
-    /// Tokens of the prompt, before anything was generated.
+    /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
-        self.tokens.len()
+        self.prompt_tokens
     }
 
-    /// What happens next; nothing after the end.
+    /// How much of the prompt is computed.
+    pub fn progress(&self) -> PromptProgress {
+        self.reply.progress()
+    }
+
+    /// What happens next; nothing after the end. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Step> {
         while !self.ended {
             let deadline = self.deadline;
@@ -165,9 +196,14 @@ impl Answer {
             };
             let cut_off = &mut self.cut_off;
             let cut = async { drop(cut_off.wait_for(|cut| *cut).await) };
+            let report = self.next_report;
             let next = tokio::select! {
                 biased;
                 item = self.reply.next() => Ok(item),
+                () = tokio::time::sleep_until(report) => {
+                    self.report();
+                    continue;
+                }
                 () = late => Err(too_long()),
                 () = cut => Err(ending()),
             };
@@ -216,10 +252,20 @@ impl Answer {
         self.record.made_one();
         self.tokens.push(piece.token);
         let logprobs = match &piece.logprob {
-            Some(own) if self.logprobs => vec![logprob(own, &piece.top_logprobs)],
+            Some(own) if self.logprobs => vec![self.logprob(own, &piece.top_logprobs)],
             _ => Vec::new(),
         };
         (!piece.text.is_empty() || !logprobs.is_empty()).then_some(Step::Text(piece.text, logprobs))
+    }
+
+    /// Tells the log how far a long prompt is.
+    fn report(&mut self) {
+        let PromptProgress { computed, total, .. } = self.reply.progress();
+        self.next_report = tokio::time::Instant::now() + REPORTS;
+        if computed < total {
+            let seconds = self.arrived.elapsed().as_secs();
+            tracing::info!(model = self.model, computed, total, seconds, "computing the prompt");
+        }
     }
 
     fn done(&mut self, summary: Summary) -> Step {
@@ -246,6 +292,7 @@ impl Answer {
             generation: lasting(timings.generation),
             dropped_tokens: summary.dropped_tokens,
             dropped_messages: self.dropped_messages,
+            folds: std::mem::take(&mut self.folds),
             context: std::mem::take(&mut self.tokens),
         };
         self.app.metrics.done(Tokens {
@@ -275,17 +322,70 @@ fn too_long() -> ApiError {
     )
 }
 
-/// A token and those that could have been chosen in its place.
-fn logprob(own: &tramontane::Logprob, top: &[tramontane::Logprob]) -> Logprob {
-    let top = top.iter().map(|top| TopLogprob {
-        token: top.text().into_owned(),
-        logprob: top.logprob.into(),
-        bytes: top.bytes.clone(),
-    });
-    Logprob {
-        token: own.text().into_owned(),
-        logprob: own.logprob.into(),
-        bytes: own.bytes.clone(),
-        top_logprobs: top.collect(),
+impl Answer {
+    /// A token and those that could have been chosen in its place.
+    fn logprob(&mut self, own: &tramontane::Logprob, top: &[tramontane::Logprob]) -> Logprob {
+        let tokenizer = self.lease.model().tokenizer();
+        let top = top.iter().map(|top| TopLogprob {
+            token: shown(tokenizer, top),
+            logprob: top.logprob.into(),
+            bytes: top.bytes.clone(),
+        });
+        Logprob {
+            token: shown(tokenizer, own),
+            logprob: own.logprob.into(),
+            bytes: own.bytes.clone(),
+            top_logprobs: top.collect(),
+            offset: self.written.next(tokenizer, own.token),
+        }
+    }
+}
+
+/// The text of a token; that of a control token, which is no text in the answer, is its name.
+fn shown(tokenizer: &Tokenizer, one: &tramontane::Logprob) -> String {
+    let name = || tokenizer.piece(one.token).unwrap_or_default().to_owned();
+    if one.bytes.is_empty() { name() } else { one.text().into_owned() }
+}
+
+impl Written {
+    fn new(own_text: bool) -> Self {
+        let decoder = if own_text { DecodeStream::new() } else { DecodeStream::continuing() };
+        Written { decoder, characters: 0 }
+    }
+
+    /// Where the next token begins. A space that is stripped from the answer counts
+    /// nothing, and a part of a character begins where that does.
+    fn next(&mut self, tokenizer: &Tokenizer, token: u32) -> usize {
+        let begins = self.characters;
+        self.characters += self.decoder.push(tokenizer, token).chars().count();
+        begins
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_found_in_the_text_where_they_say() {
+        let model = crate::builtin::model(&Default::default()).unwrap();
+        let tokenizer = model.tokenizer();
+        let text = "Once upon a 🦊, née day.";
+        let tokens = tokenizer.encode(text, tramontane::EncodeOptions::default().with_bos(false));
+        for own_text in [true, false] {
+            let mut written = Written::new(own_text);
+            // In the middle of a text the leading space is text.
+            let text = if own_text { text.to_owned() } else { format!(" {text}") };
+            let mut ends = Vec::new();
+            for &token in &tokens {
+                let begins = written.next(tokenizer, token);
+                let rest: String = text.chars().skip(begins).collect();
+                let piece = String::from_utf8(tokenizer.token_bytes(token)).unwrap_or_default();
+                let piece = if begins == 0 && own_text { piece.trim_start() } else { &piece };
+                assert!(rest.starts_with(piece), "{piece:?} at {begins} of {text:?}");
+                ends.push(begins);
+            }
+            assert!(ends.is_sorted() && written.characters == text.chars().count());
+        }
     }
 }

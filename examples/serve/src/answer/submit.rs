@@ -39,8 +39,7 @@ pub(super) async fn open(app: &Shared, asked: &Asked) -> Result<(LocalModel, Set
     let model = find(app, &asked.model).await?;
     if asked.think == Some(Think::Yes) {
         let text = format!(
-            "{:?} does not support thinking: this server does not yet; leave think out, or set it \
-             to false",
+            "{:?} does not support thinking; leave out what asks for it (think, reasoning, thinking)",
             asked.model
         );
         return Err(ApiError::bad_request(text));

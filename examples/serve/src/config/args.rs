@@ -101,6 +101,10 @@ pub struct ServeArgs {
     /// How long a request may take in all [default: no limit]
     #[arg(long, env = "TRAMONTANE_MAX_TIME", value_name = "DURATION")]
     pub max_time: Option<String>,
+    /// Sends streams a sign of life after so long without a token: a comment, or a line
+    /// without text (`15s`) [default: none]
+    #[arg(long, env = "TRAMONTANE_STREAM_HEARTBEAT", value_name = "DURATION")]
+    pub stream_heartbeat: Option<String>,
     /// Which of these stand on the command line, by their field's name: what a variable
     /// of Ollama's may say wrongly, a flag may not.
     #[arg(skip)]

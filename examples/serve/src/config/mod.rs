@@ -38,6 +38,8 @@ pub struct Limits {
     pub predict: Option<usize>,
     /// From arrival to end.
     pub time: Option<Duration>,
+    /// Between signs of life of a stream that has nothing else to say; none: there are none.
+    pub heartbeat: Option<Duration>,
 }
 
 /// Settings, with nothing left open.

@@ -328,22 +328,24 @@ impl Reader<'_> {
             self.tokens(Setting("max_prompt", "TRAMONTANE_MAX_PROMPT"), &args.max_prompt)?;
         let predict =
             self.tokens(Setting("max_predict", "TRAMONTANE_MAX_PREDICT"), &args.max_predict)?;
-        let time = match clean(args.max_time.as_deref()) {
-            None => None,
-            Some(text) => match duration(&text) {
-                Some(KeepAlive::For(time)) if !time.is_zero() => Some(time),
-                _ => {
-                    let setting = Setting("max_time", "TRAMONTANE_MAX_TIME");
-                    return self.refuse(setting, &text, "is no duration; write 90s or 5m");
-                }
-            },
-        };
+        let time = self.time(Setting("max_time", "TRAMONTANE_MAX_TIME"), &args.max_time)?;
+        let heartbeat = Setting("stream_heartbeat", "TRAMONTANE_STREAM_HEARTBEAT");
+        let heartbeat = self.time(heartbeat, &args.stream_heartbeat)?;
         Ok(Limits {
             body: body.map_or(16 << 20, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             prompt: prompt.unwrap_or(4 << 20),
             predict,
             time,
+            heartbeat,
         })
+    }
+
+    fn time(&mut self, setting: Setting, value: &Option<String>) -> Result<Option<Duration>> {
+        let Some(text) = clean(value.as_deref()) else { return Ok(None) };
+        match duration(&text) {
+            Some(KeepAlive::For(time)) if !time.is_zero() => Ok(Some(time)),
+            _ => self.refuse(setting, &text, "is no duration; write 90s or 5m"),
+        }
     }
 
     fn tokens(&mut self, setting: Setting, value: &Option<String>) -> Result<Option<usize>> {

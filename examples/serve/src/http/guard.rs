@@ -69,7 +69,7 @@ impl Guard {
                 return Some(StatusCode::FORBIDDEN.into_response());
             }
             if request.method() == Method::OPTIONS {
-                return Some(preflight());
+                return Some(preflight(request.headers()));
             }
         }
         let local = match &config.bind {
@@ -124,13 +124,19 @@ fn host(request: &Request) -> &str {
     header.or_else(|| request.uri().authority().map(|a| a.as_str())).unwrap_or_default()
 }
 
-fn preflight() -> Response {
+fn preflight(asked: &HeaderMap) -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
         (header::ACCESS_CONTROL_MAX_AGE, "43200"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS),
     ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    let mut response = (StatusCode::NO_CONTENT, headers).into_response();
+    // Browsers ask so before a public page may reach a private address.
+    if asked.get("access-control-request-private-network").is_some_and(|value| value == "true") {
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert("access-control-allow-private-network", yes);
+    }
+    response
 }
 
 /// What OpenAI's and Anthropic's libraries send from browsers.

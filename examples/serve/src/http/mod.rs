@@ -2,7 +2,9 @@
 
 mod access;
 mod guard;
+mod listen;
 mod origin;
+mod path;
 mod request_log;
 mod routes;
 mod server;

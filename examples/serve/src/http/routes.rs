@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, Uri, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, head, post};
 
@@ -15,6 +15,7 @@ use crate::{ollama, openai};
 
 use super::access::Access;
 use super::guard::{self, Guard};
+use super::path;
 
 /// What the server answers to, and who may ask it.
 #[rustfmt::skip]
@@ -53,6 +54,7 @@ fn table() -> Vec<(&'static str, Access, MethodRouter<Shared>)> {
         ("/v1/models/{*model}",    Use,    get(openai::model)),
         ("/v1/responses",          Use,    post(openai::responses)),
         ("/v1/messages",           Use,    post(openai::messages)),
+        ("/v1/messages/count_tokens", Use, post(openai::count_tokens)),
     ]
 }
 
@@ -65,17 +67,21 @@ pub fn router(app: Shared) -> Router {
         access.insert(path, needs);
     }
     let guard = Arc::new(Guard { app: app.clone(), access });
-    router
+    let router = router
         .fallback(unknown)
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed")
         })
         .layer(DefaultBodyLimit::max(app.config.limits.body))
         .layer(from_fn_with_state(guard, guard::guard))
-        .with_state(app)
+        .with_state(app);
+    // Outside, as routes are found by the path that was cleaned.
+    let clean = map_request(|request: Request| async { path::cleaned(request) });
+    Router::new().fallback_service(router).layer(clean)
 }
 
-/// A path with a slash too many is sent where it belongs.
+/// A path with a slash at its end is sent where it belongs; one with something in front of
+/// it gets a hint.
 async fn unknown(method: axum::http::Method, uri: Uri) -> Response {
     let path = uri.path().trim_end_matches('/');
     if path.len() < uri.path().len() && table().iter().any(|(known, ..)| *known == path) {
@@ -85,7 +91,14 @@ async fn unknown(method: axum::http::Method, uri: Uri) -> Response {
         };
         return (status, [(header::LOCATION, path)]).into_response();
     }
-    (StatusCode::NOT_FOUND, "404 page not found").into_response()
+    let hint = table().iter().find_map(|(known, ..)| {
+        let prefix = path::prefix(path, known)?;
+        Some(format!(
+            ": here is {known}; take {prefix} out of the address, or have the proxy do so"
+        ))
+    });
+    let text = format!("404 page not found{}", hint.unwrap_or_default());
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 /// Whether requests are taken: not while the server is ending.

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::app::{App, Shared};
 use crate::config::{Bind, Config};
 
+use super::listen::listen;
 use super::routes::router;
 
 /// Connections at the same time; further ones wait in the system's queue.
@@ -63,7 +64,7 @@ impl Listener {
     pub async fn bind(bind: &Bind) -> Result<Self, String> {
         match bind {
             Bind::Tcp(host, port) => {
-                let bound = TcpListener::bind((host.as_str(), *port)).await;
+                let bound = listen(host, *port).await;
                 let failed = |error: io::Error| match error.kind() {
                     io::ErrorKind::AddrInUse => format!(
                         "listen tcp {host}:{port}: bind: address already in use; is another \

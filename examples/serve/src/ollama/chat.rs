@@ -36,7 +36,9 @@ pub async fn chat(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
         }
         return Ok(lines::without_text(&asked.model, Form::Chat, reason));
     }
-    lines::send(answer::chat(&app, Chat { asked, messages }).await?, Form::Chat, stream).await
+    let model = asked.model.clone();
+    let answer = answer::chat(app.clone(), Chat { asked, messages });
+    lines::send(&app, model, answer, Form::Chat, stream).await
 }
 
 fn message(value: Value, model: &str) -> Result<Message> {

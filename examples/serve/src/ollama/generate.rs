@@ -30,7 +30,9 @@ pub async fn generate(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
         return Ok(lines::without_text(&generate.asked.model, form, "load"));
     }
     let form = Form::Generate { context: !generate.raw };
-    lines::send(answer::generate(&app, generate).await?, form, stream).await
+    let model = generate.asked.model.clone();
+    let answer = answer::generate(app.clone(), generate);
+    lines::send(&app, model, answer, form, stream).await
 }
 
 fn read(body: &mut Body, asked: Asked, prompt: String) -> Result<Generate> {

@@ -1,9 +1,11 @@
 //! Answers as NDJSON lines, or as one object.
 
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 
-use crate::answer::{Answer, Done, Logprob, Step};
+use crate::answer::{Answer, Coming, Done, Logprob, News, Step};
+use crate::app::Shared;
 use crate::metrics::nanos;
 use crate::wire::{self, Result};
 
@@ -23,24 +25,31 @@ pub enum Form {
 ///
 /// # Errors
 /// Those of the answer, if nothing was sent yet.
-pub async fn send(answer: Answer, form: Form, stream: bool) -> Result<Response> {
-    if stream { streamed(answer, form).await } else { whole(answer, form).await }
+pub async fn send(
+    app: &Shared,
+    model: String,
+    answer: impl Future<Output = Result<Answer>> + Send + 'static,
+    form: Form,
+    stream: bool,
+) -> Result<Response> {
+    if stream {
+        Ok(streamed(Coming::of(app, answer).await?, model, form))
+    } else {
+        whole(answer.await?, form).await
+    }
 }
 
-/// The first step is waited for, so that an early error has its status.
-async fn streamed(mut answer: Answer, form: Form) -> Result<Response> {
-    let first = match answer.next().await {
-        Some(Step::Failed(error)) => return Err(error),
-        first => first,
-    };
-    let state = (answer, first);
-    Ok(wire::ndjson(wire::unfold(state, move |(mut answer, first)| async move {
-        let step = match first {
-            Some(step) => step,
-            None => answer.next().await?,
+fn streamed(coming: Coming, model: String, form: Form) -> Response {
+    let lines = wire::unfold((coming, model), move |(mut coming, model)| async move {
+        let line = match coming.next().await? {
+            News::Begun(_) => None,
+            News::Step(step) => Some(line(&model, step, form)),
+            // Clients know no comments, but lines without text.
+            News::Quiet(_) => Some(line(&model, Step::Text(String::new(), Vec::new()), form)),
         };
-        Some((line(&answer.model, step, form), (answer, None)))
-    })))
+        Some((line, (coming, model)))
+    });
+    wire::ndjson(lines.filter_map(std::future::ready))
 }
 
 fn line(model: &str, step: Step, form: Form) -> Value {
@@ -95,7 +104,7 @@ fn add_logprobs(line: &mut Map<String, Value>, logprobs: &[Logprob]) {
 
 fn add_figures(line: &mut Map<String, Value>, done: Done, form: Form) {
     line.insert("done_reason".into(), done.reason.as_str().into());
-    let dropped = (done.dropped_tokens, done.dropped_messages);
+    let (dropped, folds) = ((done.dropped_tokens, done.dropped_messages), done.folds);
     if let Form::Generate { context: true } = form {
         line.insert("context".into(), done.context.into());
     }
@@ -110,11 +119,14 @@ fn add_figures(line: &mut Map<String, Value>, done: Done, form: Form) {
     for (name, figure) in figures.into_iter().filter(|(_, figure)| *figure > 0) {
         line.insert(name.into(), figure.into());
     }
-    // Not Ollama's: what its users miss when a conversation was cut.
+    // Not Ollama's: what its users miss when a conversation was cut or folded.
     if dropped != (0, 0) {
         line.insert("truncated".into(), true.into());
         line.insert("dropped_tokens".into(), dropped.0.into());
         line.insert("dropped_messages".into(), dropped.1.into());
+    }
+    if !folds.is_empty() {
+        line.insert("folded".into(), json!(folds));
     }
 }
 

@@ -21,14 +21,13 @@ use super::fields;
 pub async fn tokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
     let mut body = Body::parse("TokenizeRequest", &bytes)?;
     let model = fields::model(&mut body)?;
-    let content = match body.text("content")? {
-        Some(content) => content,
-        None => body.text("prompt")?.unwrap_or_default(),
-    };
+    let (content, prompt) = (body.text("content")?, body.text("prompt")?);
+    let content = content.or(prompt).ok_or_else(|| ApiError::bad_request("content is required"))?;
     let encoding = EncodeOptions::default()
         .with_bos(body.flag("add_bos")?.unwrap_or(false))
         .with_special(body.flag("special")?.unwrap_or(false));
     let keep_alive = KeepAlive::take(&mut body)?;
+    body.end(&["model", "content", "special", "add_bos", "keep_alive"])?;
     let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
     let tokens = compute(move || lease.model().tokenizer().encode(&content, encoding)).await?;
     Ok(wire::json(&json!({"model": model, "tokens": tokens, "count": tokens.len()})))
@@ -41,8 +40,10 @@ pub async fn tokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
 pub async fn detokenize(State(app): State<Shared>, bytes: Bytes) -> Result<Response> {
     let mut body = Body::parse("DetokenizeRequest", &bytes)?;
     let model = fields::model(&mut body)?;
-    let list = body.list("tokens", "int")?.unwrap_or_default();
+    let list = body.list("tokens", "int")?;
+    let list = list.ok_or_else(|| ApiError::bad_request("tokens is required"))?;
     let keep_alive = KeepAlive::take(&mut body)?;
+    body.end(&["model", "tokens", "keep_alive"])?;
     let lease = answer::lease(&app, &Asked { keep_alive, ..Asked::of(model.clone()) }).await?;
     let n_vocab = lease.model().n_vocab() as u64;
     let token = |value: &serde_json::Value| match value.as_u64().filter(|&id| id < n_vocab) {

@@ -11,7 +11,7 @@ use crate::prompt::Message;
 use crate::wire::{self, ApiError, Body, Event, Result, Think};
 
 use super::error::AnthropicError;
-use super::shared::add_cut;
+use super::shared::add_own;
 use super::stream::{self, Writer};
 use super::unsupported::{self, Refused};
 use super::{content, id, options};
@@ -38,14 +38,26 @@ const REFUSED: &[Refused] = &[
 /// In Anthropic's envelope.
 pub async fn messages(State(app): State<Shared>, bytes: Bytes) -> Result<Response, AnthropicError> {
     let Request { chat, stream, stop } = read(&bytes)?;
-    let answer = answer::chat(&app, chat).await?;
-    let head = Head { id: id::random("msg_"), model: answer.model.clone(), stop };
+    let head = Head { id: id::random("msg_"), model: chat.asked.model.clone(), stop };
+    let answer = answer::chat(app.clone(), chat);
     if stream {
-        let prompt_tokens = answer.prompt_tokens();
-        return Ok(stream::send(answer, Events::new(head, prompt_tokens)).await?);
+        return Ok(stream::send(&app, answer, Events::new(head)).await?);
     }
-    let (text, _, done) = answer.whole().await?;
+    let (text, _, done) = answer.await?.whole().await?;
     Ok(wire::json(&head.whole(&text, &done)))
+}
+
+/// `POST /v1/messages/count_tokens`: how long a conversation is as tokens.
+///
+/// # Errors
+/// In Anthropic's envelope.
+pub async fn count_tokens(
+    State(app): State<Shared>,
+    bytes: Bytes,
+) -> Result<Response, AnthropicError> {
+    let chat = read_chat(&mut Body::parse("CountTokensRequest", &bytes)?)?;
+    let tokens = answer::count(&app, chat).await?;
+    Ok(wire::json(&json!({"input_tokens": tokens})))
 }
 
 /// Reads a request.
@@ -54,28 +66,34 @@ pub async fn messages(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
 /// 400: a mistake, or what this server cannot do.
 pub fn read(bytes: &Bytes) -> Result<Request> {
     let mut body = Body::parse("MessagesRequest", bytes)?;
-    let mut asked = options::asked(&mut body, options::MESSAGES)?;
-    if asked.options.get("num_predict").and_then(Value::as_i64).is_none_or(|most| most <= 0) {
+    let chat = read_chat(&mut body)?;
+    let options = &chat.asked.options;
+    if options.get("num_predict").and_then(Value::as_i64).is_none_or(|most| most <= 0) {
         return Err(ApiError::bad_request("max_tokens is required and must be positive"));
     }
+    let stop = options.get("stop").and_then(Value::as_array);
+    let stop = stop.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let stream = body.flag("stream")?.unwrap_or(false);
+    Ok(Request { chat, stream, stop })
+}
+
+fn read_chat(body: &mut Body) -> Result<Chat> {
+    let mut asked = options::asked(body, options::MESSAGES)?;
     let list = body.list("messages", "anthropic.MessageParam")?.unwrap_or_default();
     if list.is_empty() {
         return Err(ApiError::bad_request("messages is required"));
     }
-    unsupported::tools(&mut body)?;
-    unsupported::set(&mut body, REFUSED)?;
+    unsupported::tools(body)?;
+    unsupported::set(body, REFUSED)?;
     let output = body.object("output_config")?.unwrap_or_default();
     unsupported::format(&mut Body::from_value("OutputConfig", output.into())?, "format")?;
-    unsupported::format(&mut body, "output_format")?;
+    unsupported::format(body, "output_format")?;
     let mut messages = system(body.take("system"))?;
     for one in list {
         messages.push(content::message(one)?);
     }
-    asked.think = think(&mut body)?.or(asked.think);
-    let stop = asked.options.get("stop").and_then(Value::as_array);
-    let stop = stop.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    let stream = body.flag("stream")?.unwrap_or(false);
-    Ok(Request { chat: Chat { asked, messages }, stream, stop })
+    asked.think = think(body)?.or(asked.think);
+    Ok(Chat { asked, messages })
 }
 
 fn system(system: Option<Value>) -> Result<Vec<Message>> {
@@ -84,10 +102,19 @@ fn system(system: Option<Value>) -> Result<Vec<Message>> {
     Ok(if message.content.is_empty() { Vec::new() } else { vec![message] })
 }
 
-/// Thinking is an offer to the model, not an order: a model that cannot answers at once.
+/// `enabled` is an order, which models that do not think refuse; `adaptive` is an offer, which
+/// they may pass over.
 fn think(body: &mut Body) -> Result<Option<Think>> {
     let thinking = body.object("thinking")?.unwrap_or_default();
-    Ok((thinking.get("type") == Some(&json!("disabled"))).then_some(Think::No))
+    match thinking.get("type").and_then(Value::as_str) {
+        Some("disabled") => Ok(Some(Think::No)),
+        Some("enabled") => Ok(Some(Think::Yes)),
+        Some("adaptive") => Ok(None),
+        None if thinking.is_empty() => Ok(None),
+        _ => Err(ApiError::bad_request(
+            "thinking.type must be \"enabled\", \"adaptive\" or \"disabled\"",
+        )),
+    }
 }
 
 /// What is known of a reply from its start.
@@ -109,7 +136,7 @@ impl Head {
         reply["stop_reason"] = reason.into();
         reply["stop_sequence"] = stop;
         reply["usage"] = usage(done.prompt_tokens, done.generated_tokens);
-        add_cut(&mut reply, done);
+        add_own(&mut reply, done);
         reply
     }
 
@@ -146,13 +173,12 @@ fn usage(input: usize, output: usize) -> Value {
 /// The reply in events.
 pub struct Events {
     head: Head,
-    prompt_tokens: usize,
 }
 
 impl Events {
     /// None was sent yet.
-    pub fn new(head: Head, prompt_tokens: usize) -> Self {
-        Events { head, prompt_tokens }
+    pub fn new(head: Head) -> Self {
+        Events { head }
     }
 
     fn done(&self, done: &Done) -> Vec<Event> {
@@ -161,7 +187,7 @@ impl Events {
             "delta": {"stop_reason": reason, "stop_sequence": stop},
             "usage": usage(done.prompt_tokens, done.generated_tokens),
         });
-        add_cut(&mut delta, done);
+        add_own(&mut delta, done);
         vec![
             event("content_block_stop", json!({"index": 0})),
             event("message_delta", delta),
@@ -179,8 +205,8 @@ fn event(name: &'static str, fields: Value) -> Event {
 }
 
 impl Writer for Events {
-    fn begin(&mut self) -> Vec<Event> {
-        let message = self.head.message(json!([]), self.prompt_tokens);
+    fn begin(&mut self, prompt_tokens: usize) -> Vec<Event> {
+        let message = self.head.message(json!([]), prompt_tokens);
         let block = json!({"index": 0, "content_block": {"type": "text", "text": ""}});
         vec![
             event("message_start", json!({"message": message})),

@@ -10,7 +10,7 @@ use crate::app::Shared;
 use crate::wire::{self, ApiError, Body, Event, Result};
 
 use super::error::OpenAiError;
-use super::shared::{Head, add_cut, logprobs, usage};
+use super::shared::{Head, add_own, logprobs, usage};
 use super::stream::{self, Writer};
 use super::unsupported::{self, MODERATES_NOTHING, Refused};
 use super::{content, options};
@@ -41,12 +41,12 @@ pub async fn chat_completions(
     bytes: Bytes,
 ) -> Result<Response, OpenAiError> {
     let Request { chat, stream, include_usage } = read(&bytes)?;
-    let answer = answer::chat(&app, chat).await?;
-    let head = Head::new("chatcmpl-", &answer.model);
+    let head = Head::new("chatcmpl-", &chat.asked.model);
+    let answer = answer::chat(app.clone(), chat);
     if stream {
-        return Ok(stream::send(answer, Chunks::new(head, include_usage)).await?);
+        return Ok(stream::send(&app, answer, Chunks::new(head, include_usage)).await?);
     }
-    let (text, logprobs, done) = answer.whole().await?;
+    let (text, logprobs, done) = answer.await?.whole().await?;
     Ok(wire::json(&whole(&head, &text, &logprobs, &done)))
 }
 
@@ -101,7 +101,7 @@ pub fn whole(head: &Head, text: &str, logprobs: &[Logprob], done: &Done) -> Valu
     add_logprobs(&mut choice, logprobs);
     let mut reply = head.object("chat.completion", json!([choice]));
     reply["usage"] = usage(done);
-    add_cut(&mut reply, done);
+    add_own(&mut reply, done);
     reply
 }
 
@@ -147,7 +147,7 @@ impl Chunks {
         let reason = done.reason.as_str();
         let choice = json!({"index": 0, "delta": {}, "finish_reason": reason});
         let mut last = self.chunk(json!([choice]));
-        add_cut(&mut last, done);
+        add_own(&mut last, done);
         events.push(Event::data(&last));
         if self.include_usage {
             let mut chunk = self.chunk(json!([]));

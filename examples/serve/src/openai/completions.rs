@@ -11,7 +11,7 @@ use crate::wire::{self, ApiError, Body, Event, Result};
 
 use super::error::OpenAiError;
 use super::options;
-use super::shared::{Head, add_cut, logprobs_of_text, usage};
+use super::shared::{Head, add_own, logprobs_of_text, usage};
 use super::stream::{self, Writer};
 use super::unsupported::{self, Refused};
 
@@ -34,12 +34,12 @@ const REFUSED: &[Refused] = &[("echo", "this server does not repeat the prompt")
 /// In OpenAI's envelope.
 pub async fn completions(State(app): State<Shared>, bytes: Bytes) -> Result<Response, OpenAiError> {
     let Request { generate, stream, include_usage } = read(&bytes)?;
-    let answer = answer::generate(&app, generate).await?;
-    let head = Head::new("cmpl-", &answer.model);
+    let head = Head::new("cmpl-", &generate.asked.model);
+    let answer = answer::generate(app.clone(), generate);
     if stream {
-        return Ok(stream::send(answer, Chunks::new(head, include_usage)).await?);
+        return Ok(stream::send(&app, answer, Chunks::new(head, include_usage)).await?);
     }
-    let (text, logprobs, done) = answer.whole().await?;
+    let (text, logprobs, done) = answer.await?.whole().await?;
     Ok(wire::json(&whole(&head, &text, &logprobs, &done)))
 }
 
@@ -88,16 +88,16 @@ fn prompt(value: Option<Value>) -> Result<String> {
 /// The whole reply.
 pub fn whole(head: &Head, text: &str, logprobs: &[Logprob], done: &Done) -> Value {
     let mut choice = json!({"text": text, "index": 0, "finish_reason": done.reason.as_str()});
-    add_logprobs(&mut choice, logprobs, &mut 0);
+    add_logprobs(&mut choice, logprobs);
     let mut reply = head.object("text_completion", json!([choice]));
     reply["usage"] = usage(done);
-    add_cut(&mut reply, done);
+    add_own(&mut reply, done);
     reply
 }
 
-fn add_logprobs(choice: &mut Value, list: &[Logprob], offset: &mut usize) {
+fn add_logprobs(choice: &mut Value, list: &[Logprob]) {
     if !list.is_empty() {
-        choice["logprobs"] = logprobs_of_text(list, offset);
+        choice["logprobs"] = logprobs_of_text(list);
     }
 }
 
@@ -105,30 +105,28 @@ fn add_logprobs(choice: &mut Value, list: &[Logprob], offset: &mut usize) {
 pub struct Chunks {
     head: Head,
     include_usage: bool,
-    /// Characters sent, for the places of tokens.
-    offset: usize,
 }
 
 impl Chunks {
     /// None was sent yet.
     pub fn new(head: Head, include_usage: bool) -> Self {
-        Chunks { head, include_usage, offset: 0 }
+        Chunks { head, include_usage }
     }
 
     fn chunk(&self, choices: Value) -> Value {
         self.head.object("text_completion", choices)
     }
 
-    fn text(&mut self, text: &str, logprobs: &[Logprob]) -> Event {
+    fn text(&self, text: &str, logprobs: &[Logprob]) -> Event {
         let mut choice = json!({"text": text, "index": 0, "finish_reason": null});
-        add_logprobs(&mut choice, logprobs, &mut self.offset);
+        add_logprobs(&mut choice, logprobs);
         Event::data(&self.chunk(json!([choice])))
     }
 
     fn done(&self, done: &Done) -> Vec<Event> {
         let choice = json!({"text": "", "index": 0, "finish_reason": done.reason.as_str()});
         let mut last = self.chunk(json!([choice]));
-        add_cut(&mut last, done);
+        add_own(&mut last, done);
         let mut events = vec![Event::data(&last)];
         if self.include_usage {
             let mut chunk = self.chunk(json!([]));

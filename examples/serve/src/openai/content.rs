@@ -37,19 +37,21 @@ pub fn message(value: Value) -> Result<Message> {
     unsupported::calls(&mut body, &role)?;
     let role = match role.as_str() {
         "" => return Err(ApiError::bad_request("a message has no role")),
-        // OpenAI's newer word.
+        // OpenAI's newer word, not worth a note in the reply.
         "developer" => "system".into(),
         _ => role,
     };
     Ok(Message { role, content: text(body.take("content").unwrap_or_default())? })
 }
 
-/// The text of a message's content.
+/// The text of a message's content; none is an empty one, as in histories whose answer was
+/// only a thought, or was cancelled.
 ///
 /// # Errors
 /// 400 for parts that are not text.
 pub fn text(content: Value) -> Result<String> {
     let parts = match content {
+        Value::Null => return Ok(String::new()),
         Value::String(text) => return Ok(text),
         Value::Array(parts) => parts,
         other => {
@@ -65,6 +67,9 @@ pub fn text(content: Value) -> Result<String> {
 fn part(value: Value) -> Result<Option<String>> {
     let mut body = match value {
         value @ Value::Object(_) => Body::from_value("Content", value)?,
+        // A list of texts.
+        Value::String(text) => return Ok(Some(text)),
+        Value::Null => return Ok(None),
         _ => return Err(ApiError::bad_request("invalid message format")),
     };
     let kind = body.text("type")?.unwrap_or_default();
@@ -75,8 +80,7 @@ fn part(value: Value) -> Result<Option<String>> {
         "thinking" | "redacted_thinking" => return Ok(None),
         kind => return Err(refuse(kind)),
     };
-    let text = body.text(field)?;
-    text.map(Some).ok_or_else(|| ApiError::bad_request("invalid message format"))
+    Ok(body.text(field)?)
 }
 
 fn refuse(kind: &str) -> ApiError {

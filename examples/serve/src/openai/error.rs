@@ -57,7 +57,9 @@ impl AnthropicError {
 /// that route's API; none for routes of other APIs.
 pub fn refusal(route: &str, error: &ApiError) -> Option<Response> {
     match route {
-        "/v1/messages" => Some(AnthropicError(error.clone()).into_response()),
+        route if route.starts_with("/v1/messages") => {
+            Some(AnthropicError(error.clone()).into_response())
+        }
         route if route.starts_with("/v1/") => Some(OpenAiError(error.clone()).into_response()),
         _ => None,
     }

@@ -20,7 +20,7 @@ pub mod shared;
 pub mod stream;
 pub mod unsupported;
 
-pub use anthropic::messages;
+pub use anthropic::{count_tokens, messages};
 pub use chat::chat_completions;
 pub use completions::completions;
 pub use embeddings::embeddings;

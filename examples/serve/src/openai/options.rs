@@ -89,27 +89,14 @@ fn value(body: &mut Body, name: &str, kind: Kind) -> Result<Option<Value>> {
     Ok(match kind {
         Kind::Number => body.number(name)?.map(Value::from),
         Kind::Integer => body.integer(name)?.map(Value::from),
-        Kind::Texts => texts(body, name)?.map(Value::from),
+        // None is as good as an empty one.
+        Kind::Texts => {
+            let texts = body.texts(name)?.unwrap_or_default();
+            let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+            Some(texts).filter(|texts| !texts.is_empty()).map(Value::from)
+        }
         Kind::Biases => body.object(name)?.filter(|map| !map.is_empty()).map(Value::from),
     })
-}
-
-/// A text, or a list of texts; none if it is empty.
-fn texts(body: &mut Body, name: &str) -> Result<Option<Vec<String>>> {
-    let value = body.take(name);
-    let list = match value {
-        None => return Ok(None),
-        Some(Value::String(text)) => vec![text],
-        Some(Value::Array(list)) => {
-            let text = |value| match value {
-                Value::String(text) => Ok(text),
-                other => Err(body.wrong(&other, name, "string")),
-            };
-            list.into_iter().map(text).collect::<Result<_>>()?
-        }
-        Some(other) => return Err(body.wrong(&other, name, "string or []string")),
-    };
-    Ok(Some(list).filter(|list| !list.is_empty()))
 }
 
 /// `think` as in Ollama's API, or an effort: `none` or more.

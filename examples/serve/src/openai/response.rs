@@ -8,7 +8,7 @@ use crate::answer::{Done, DoneReason, Logprob, Step};
 use crate::wire::{ApiError, Event};
 
 use super::id;
-use super::shared::{add_cut, logprobs};
+use super::shared::{add_own, logprobs};
 use super::stream::Writer;
 
 /// What all events of a response repeat.
@@ -54,7 +54,7 @@ impl Head {
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": done.prompt_tokens + done.generated_tokens,
         });
-        add_cut(&mut response, done);
+        add_own(&mut response, done);
         response
     }
 
@@ -180,7 +180,7 @@ impl Events {
 }
 
 impl Writer for Events {
-    fn begin(&mut self) -> Vec<Event> {
+    fn begin(&mut self, _prompt_tokens: usize) -> Vec<Event> {
         let response = json!({"response": self.head.object("in_progress", json!([]))});
         let item = self.head.item("in_progress", json!([]));
         let part = self.head.part("", &[]);

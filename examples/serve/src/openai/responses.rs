@@ -40,12 +40,12 @@ const REFUSED: &[Refused] = &[
 /// In OpenAI's envelope.
 pub async fn responses(State(app): State<Shared>, bytes: Bytes) -> Result<Response, OpenAiError> {
     let Request { chat, stream, echo } = read(&bytes)?;
-    let answer = answer::chat(&app, chat).await?;
-    let head = Head::new(&answer.model, echo);
+    let head = Head::new(&chat.asked.model, echo);
+    let answer = answer::chat(app.clone(), chat);
     if stream {
-        return Ok(stream::send(answer, Events::new(head)).await?);
+        return Ok(stream::send(&app, answer, Events::new(head)).await?);
     }
-    let (text, logprobs, done) = answer.whole().await?;
+    let (text, logprobs, done) = answer.await?.whole().await?;
     Ok(wire::json(&head.whole(&text, &logprobs, &done)))
 }
 

@@ -52,13 +52,21 @@ pub fn usage(done: &Done) -> Value {
     })
 }
 
-/// Says that the conversation was cut, if it was: not in these APIs, but what their
-/// users miss.
-pub fn add_cut(reply: &mut Value, done: &Done) {
+/// Says that the conversation was cut, or folded to what the template takes: not in these
+/// APIs, but what their users miss.
+pub fn add_own(reply: &mut Value, done: &Done) {
+    let mut own = Map::new();
     let (tokens, messages) = (done.dropped_tokens, done.dropped_messages);
     if tokens + messages > 0 {
-        reply["x_tramontane"] =
-            json!({"truncated": true, "dropped_tokens": tokens, "dropped_messages": messages});
+        own.insert("truncated".into(), true.into());
+        own.insert("dropped_tokens".into(), tokens.into());
+        own.insert("dropped_messages".into(), messages.into());
+    }
+    if !done.folds.is_empty() {
+        own.insert("folded".into(), json!(done.folds));
+    }
+    if !own.is_empty() {
+        reply["x_tramontane"] = own.into();
     }
 }
 
@@ -76,9 +84,8 @@ pub fn logprobs(list: &[Logprob]) -> Vec<Value> {
     list.iter().map(one).collect()
 }
 
-/// The same in the form of completions; `offset` is the length of the text before, in
-/// characters.
-pub fn logprobs_of_text(list: &[Logprob], offset: &mut usize) -> Value {
+/// The same in the form of completions.
+pub fn logprobs_of_text(list: &[Logprob]) -> Value {
     let (mut tokens, mut chosen, mut top, mut offsets) = (vec![], vec![], vec![], vec![]);
     for one in list {
         tokens.push(one.token.as_str());
@@ -86,8 +93,7 @@ pub fn logprobs_of_text(list: &[Logprob], offset: &mut usize) -> Value {
         let others = one.top_logprobs.iter();
         let others = others.map(|top| (top.token.clone(), json!(finite(top.logprob))));
         top.push(others.collect::<Map<_, _>>());
-        offsets.push(*offset);
-        *offset += one.token.chars().count();
+        offsets.push(one.offset);
     }
     json!({
         "tokens": tokens,

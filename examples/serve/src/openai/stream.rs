@@ -3,13 +3,14 @@
 use axum::response::Response;
 use futures_util::stream::{self, StreamExt};
 
-use crate::answer::{Answer, Step};
-use crate::wire::{self, ApiError, Event, Result, STOPPED};
+use crate::answer::{Answer, Coming, News, Step};
+use crate::app::Shared;
+use crate::wire::{self, Event, Result};
 
 /// How an API writes an answer.
 pub trait Writer: Send + 'static {
-    /// What comes before the answer.
-    fn begin(&mut self) -> Vec<Event> {
+    /// What comes before the answer to a prompt of so many tokens.
+    fn begin(&mut self, _prompt_tokens: usize) -> Vec<Event> {
         Vec::new()
     }
 
@@ -17,23 +18,29 @@ pub trait Writer: Send + 'static {
     fn step(&mut self, step: Step) -> Vec<Event>;
 }
 
-/// Sends an answer as it comes. The first step is waited for, so that an early error has
-/// its status.
+/// Sends an answer as it comes; the headers do not wait for it.
 ///
 /// # Errors
-/// Those of the answer, if nothing was sent yet.
-pub async fn send(mut answer: Answer, mut writer: impl Writer) -> Result<Response> {
-    let first = match answer.next().await {
-        Some(Step::Failed(error)) => return Err(error),
-        Some(step) => step,
-        None => return Err(ApiError::internal(STOPPED)),
-    };
-    let mut start = writer.begin();
-    start.extend(writer.step(first));
-    let rest = wire::unfold((answer, writer), |(mut answer, mut writer)| async move {
-        let step = answer.next().await?;
-        Some((writer.step(step), (answer, writer)))
+/// Those of the answer that come at once.
+pub async fn send(
+    app: &Shared,
+    answer: impl Future<Output = Result<Answer>> + Send + 'static,
+    writer: impl Writer,
+) -> Result<Response> {
+    let coming = Coming::of(app, answer).await?;
+    let events = wire::unfold((coming, writer), |(mut coming, mut writer)| async move {
+        let events = match coming.next().await? {
+            News::Begun(prompt_tokens) => writer.begin(prompt_tokens),
+            News::Step(step) => writer.step(step),
+            News::Quiet(progress) => vec![Event::comment(match progress {
+                Some(prompt) if prompt.computed < prompt.total => {
+                    format!("{} of {} tokens of the prompt", prompt.computed, prompt.total)
+                }
+                Some(_) => "working".into(),
+                None => "waiting for the model".into(),
+            })],
+        };
+        Some((events, (coming, writer)))
     });
-    let events = stream::iter([start]).chain(rest).flat_map(stream::iter);
-    Ok(wire::sse(events))
+    Ok(wire::sse(events.flat_map(stream::iter)))
 }

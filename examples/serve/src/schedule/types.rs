@@ -79,7 +79,7 @@ pub struct Loaded {
     pub size: u64,
     /// When it goes if nobody asks again; none: never.
     pub expires_at: Option<SystemTime>,
-    /// Positions of the last conversation.
+    /// Positions of the newest request's conversation.
     pub num_ctx: usize,
     /// What its first request said about it.
     pub info: Value,

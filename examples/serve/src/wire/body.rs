@@ -1,11 +1,13 @@
 //! Reads JSON requests as Go does: field names in any case, unknown fields and what
 //! comes after the first value ignored, and its error texts, which clients show.
 
+use std::borrow::Cow;
+
 use axum::body::Bytes;
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, Result};
-use super::json::go_kind;
+use super::json::{go_kind, number_in};
 
 /// A request's JSON object, for reading field by field.
 #[derive(Debug, Clone)]
@@ -76,32 +78,27 @@ impl Body {
         }
     }
 
-    /// A whole number.
+    /// A whole number, also one in quotes or with a zero behind the point: clients send both.
     ///
     /// # Errors
     /// 400 for another type, or a number that is not whole.
     pub fn integer(&mut self, name: &str) -> Result<Option<i64>> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => match value.as_i64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(self.wrong(&value, name, "int")),
-            },
-        }
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = number_in(&value).and_then(|number| {
+            let whole = || number.as_f64().filter(|number| number.fract() == 0.0);
+            number.as_i64().or_else(|| Some(whole()? as i64))
+        });
+        number.map(Some).ok_or_else(|| self.wrong(&value, name, "int"))
     }
 
-    /// A number.
+    /// A number, also one in quotes.
     ///
     /// # Errors
     /// 400 for another type.
     pub fn number(&mut self, name: &str) -> Result<Option<f64>> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => match value.as_f64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(self.wrong(&value, name, "float64")),
-            },
-        }
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = number_in(&value).and_then(|number| number.as_f64());
+        number.map(Some).ok_or_else(|| self.wrong(&value, name, "float64"))
     }
 
     /// A list of values of the Go type `of`.
@@ -116,12 +113,17 @@ impl Body {
         }
     }
 
-    /// A list of texts.
+    /// A list of texts, or one text.
     ///
     /// # Errors
     /// 400 for another type, of the list or of one in it.
     pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(list) = self.list(name, "string")? else { return Ok(None) };
+        let list = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::String(text)) => return Ok(Some(vec![text])),
+            Some(Value::Array(list)) => list,
+            Some(other) => return Err(self.wrong(&other, name, "string or []string")),
+        };
         let text = |value| match value {
             Value::String(text) => Ok(text),
             other => Err(self.wrong(&other, name, "string")),
@@ -141,6 +143,21 @@ impl Body {
         }
     }
 
+    /// Refuses what nobody took, for routes whose fields are this server's own: a field that
+    /// is not known is a mistake there. `known` are those that are.
+    ///
+    /// # Errors
+    /// 400 with the name of the first one.
+    pub fn end(self, known: &[&str]) -> Result<()> {
+        match self.fields.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(ApiError::bad_request(format!(
+                "unknown field {name:?}; known are {}",
+                known.join(", ")
+            ))),
+        }
+    }
+
     /// Go's sentence for a field of the wrong type.
     pub fn wrong(&self, value: &Value, name: &str, wanted: &str) -> ApiError {
         ApiError::bad_request(format!(
@@ -156,15 +173,69 @@ fn first_value(bytes: &[u8]) -> Result<Value> {
     if bytes.is_empty() {
         return Err(ApiError::bad_request("missing request body"));
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        ApiError::bad_request(format!("the request body is not UTF-8 (byte {at})"))
-    })?;
-    match serde_json::Deserializer::from_str(text).into_iter::<Value>().next() {
+    let text = readable(bytes);
+    match serde_json::Deserializer::from_str(&text).into_iter::<Value>().next() {
         Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => Err(ApiError::bad_request(syntax(text, &error))),
+        Some(Err(error)) => Err(ApiError::bad_request(syntax(&text, &error))),
         None => Err(ApiError::bad_request("unexpected EOF")),
     }
+}
+
+/// A body as JSON that a strict reader takes: what is not UTF-8, and halves of surrogate
+/// pairs (JavaScript cuts texts inside a character), become U+FFFD, as Go's decoder has it.
+/// Otherwise one odd character in a history would end the conversation.
+fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(bytes);
+    let halves = halves_of_pairs(&text);
+    if halves.is_empty() {
+        return text;
+    }
+    let mut mended = String::with_capacity(text.len());
+    let mut done = 0;
+    for at in halves {
+        mended.push_str(&text[done..at]);
+        mended.push_str("\\ufffd");
+        done = at + ESCAPE;
+    }
+    mended.push_str(&text[done..]);
+    Cow::Owned(mended)
+}
+
+/// Bytes of `\uXXXX`.
+const ESCAPE: usize = 6;
+
+/// Where escapes of surrogates stand that have no other half.
+fn halves_of_pairs(text: &str) -> Vec<usize> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
+        let hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u16::from_str_radix(digits, 16).ok().filter(|_| hex)
+    };
+    let mut halves = Vec::new();
+    let mut at = 0;
+    while let Some(next) = text[at..].find('\\') {
+        at += next;
+        match unit(at) {
+            Some(0xd800..=0xdbff) => match unit(at + ESCAPE) {
+                Some(0xdc00..=0xdfff) => at += 2 * ESCAPE,
+                _ => {
+                    halves.push(at);
+                    at += ESCAPE;
+                }
+            },
+            Some(0xdc00..=0xdfff) => {
+                halves.push(at);
+                at += ESCAPE;
+            }
+            Some(_) => at += ESCAPE,
+            // Another escape: the backslash and a character of any length.
+            None => {
+                at += 1;
+                at += text[at..].chars().next().map_or(0, char::len_utf8);
+            }
+        }
+    }
+    halves
 }
 
 /// What Go's decoder says of the same mistake.
@@ -216,5 +287,44 @@ fn go_char(c: char) -> String {
         '\t' => r"'\t'".into(),
         c if c.is_control() => format!("'\\x{:02x}'", u32::from(c)),
         c => format!("'{c}'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_characters_become_replacement_characters() {
+        for (body, expected) in [
+            (r#""a \ud83d b""#, "a \u{fffd} b"),
+            (r#""\ude00""#, "\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1f600}"),
+            (r#""\uD83D\uDE00""#, "\u{1f600}"),
+            (r#""\ud83d\n\ude00""#, "\u{fffd}\n\u{fffd}"),
+            (r#""\\ud83d""#, r"\ud83d"),
+            (r#""\\\ud83dx""#, "\\\u{fffd}x"),
+            (r#""é\u00e9\ud83d""#, "éé\u{fffd}"),
+        ] {
+            assert_eq!(first_value(body.as_bytes()).unwrap(), expected, "{body}");
+        }
+        assert_eq!(first_value(b"\"caf\xe9 \xf0\x9f\"").unwrap(), "caf\u{fffd} \u{fffd}");
+        for broken in [r#""\ud83"#, r#""\ud83""#, r#""\u+123""#, "\"\\"] {
+            assert!(first_value(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_in_every_form_that_clients_send() {
+        let read = |value: Value| {
+            Body::from_value("T", serde_json::json!({"n": value})).unwrap().integer("n").ok()
+        };
+        for value in [100.into(), 100.0.into(), "100".into(), " 100.0 ".into()] {
+            assert_eq!(read(value), Some(Some(100)));
+        }
+        assert_eq!(read(Value::Null), Some(None));
+        for value in [100.5.into(), "x".into(), "".into(), "inf".into(), true.into()] {
+            assert_eq!(read(value), None);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! JSON as Go's `encoding/json` writes it, and Go's names for what is in it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// Compact JSON in Go's form.
 pub fn go_json(value: &impl Serialize) -> String {
@@ -48,5 +48,18 @@ pub fn go_type(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// The number that a JSON value is, or that it has in quotes.
+pub fn number_in(value: &Value) -> Option<Number> {
+    match value {
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => {
+            let text = text.trim();
+            let whole = text.parse::<i64>().ok().map(Number::from);
+            whole.or_else(|| Number::from_f64(text.parse().ok()?))
+        }
+        _ => None,
     }
 }

@@ -39,18 +39,19 @@ impl KeepAlive {
         value.map(|value| Self::from_json(&value)).transpose().map_err(ApiError::bad_request)
     }
 
-    /// A duration of Go: `5m`, `1h30m`, `-1s`.
+    /// A duration of Go: `5m`, `1h30m`, `-1s`; or seconds.
     ///
     /// # Errors
     /// Go's text.
     pub fn from_text(text: &str) -> Result<Self, String> {
-        parse(text).map(Self::from_seconds)
+        let text = text.trim();
+        let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
+        seconds.map_or_else(|| parse(text), Ok).map(Self::from_seconds)
     }
 
     /// A variable: a duration of Go, or seconds; what is neither is five minutes.
     pub fn from_env(text: &str) -> Self {
-        let seconds = text.parse::<i64>().map(|seconds| seconds as f64);
-        match seconds.map(Self::from_seconds).or_else(|_| Self::from_text(text)) {
+        match Self::from_text(text) {
             Ok(keep_alive) => keep_alive,
             Err(error) => {
                 tracing::warn!(error, "OLLAMA_KEEP_ALIVE is not understood: 5m");

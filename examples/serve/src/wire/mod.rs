@@ -14,7 +14,7 @@ mod version;
 pub use address::{Address, is_loopback};
 pub use body::Body;
 pub use error::{ApiError, BUSY, Result, STOPPED};
-pub use json::{go_json, go_kind, go_type};
+pub use json::{go_json, go_kind, go_type, number_in};
 pub use keep_alive::KeepAlive;
 pub use reply::{Event, json, json_with, ndjson, sse, unfold};
 pub use text::text;

@@ -35,22 +35,29 @@ pub struct Event {
     pub name: Option<&'static str>,
     /// The line `data:`; JSON has no line feeds.
     pub data: String,
+    /// Whether it is a comment, which clients pass over.
+    pub is_comment: bool,
 }
 
 impl Event {
     /// Data without a name, as OpenAI's chat has it.
     pub fn data(value: &impl Serialize) -> Self {
-        Event { name: None, data: go_json(value) }
+        Event { name: None, data: go_json(value), is_comment: false }
     }
 
     /// Data with a name.
     pub fn named(name: &'static str, value: &impl Serialize) -> Self {
-        Event { name: Some(name), data: go_json(value) }
+        Event { name: Some(name), data: go_json(value), is_comment: false }
     }
 
     /// OpenAI's last line.
     pub fn done() -> Self {
-        Event { name: None, data: "[DONE]".into() }
+        Event { name: None, data: "[DONE]".into(), is_comment: false }
+    }
+
+    /// A line that says nothing to clients but that the server lives; `text` is one line.
+    pub fn comment(text: String) -> Self {
+        Event { name: None, data: text, is_comment: true }
     }
 }
 
@@ -60,6 +67,9 @@ where
     S: Stream<Item = Event> + Send + 'static,
 {
     let bytes = events.map(|event| {
+        if event.is_comment {
+            return Bytes::from(format!(": {}\n\n", event.data));
+        }
         let name = event.name.map(|name| format!("event: {name}\n")).unwrap_or_default();
         Bytes::from(format!("{name}data: {}\n\n", event.data))
     });

@@ -142,6 +142,7 @@ fn wrong_values_are_refused_or_told() {
         ("--max-prompt", |a, v| a.max_prompt = Some(v), &["-1", "0", "4k"], REFUSED),
         ("--max-predict", |a, v| a.max_predict = Some(v), &["-1", "0"], REFUSED),
         ("--max-time", |a, v| a.max_time = Some(v), &["x", "0", "-5s"], REFUSED),
+        ("--stream-heartbeat", |a, v| a.stream_heartbeat = Some(v), &["x", "0", "-5s"], REFUSED),
         ("--read-only", |a, v| a.read_only = Some(v), &["offf", "2"], REFUSED),
         ("--registries", |a, v| a.registries = Some(v), &["", " ", ",", "https://hf.co/"], REFUSED),
         ("--api-keys", |a, v| a.api_keys = Some(v), &["", " ", ",", "\"\"", " , "], REFUSED),

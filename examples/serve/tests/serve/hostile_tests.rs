@@ -214,7 +214,7 @@ fn numbers() -> Vec<Case> {
         ("repeat_penalty", json!(-1)),
         ("repeat_penalty", json!(0)),
         ("stop", json!([1])),
-        ("stop", json!("x")),
+        ("stop", json!(7)),
         ("logit_bias", json!({"99999999999": 1})),
         ("logit_bias", json!([1])),
     ] {

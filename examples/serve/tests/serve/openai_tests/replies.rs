@@ -45,7 +45,7 @@ fn check(route: &str, case: &Value, wanted: &Value) -> Result<(), String> {
             "chat" => events(chat::Chunks::new(head(), case["usage"] == true), steps),
             "completions" => events(completions::Chunks::new(head(), case["usage"] == true), steps),
             "responses" => events(response::Events::new(response_head()), steps),
-            "messages" => events(anthropic::Events::new(message_head(case), 11), steps),
+            "messages" => events(anthropic::Events::new(message_head(case)), steps),
             _ => panic!("{route}"),
         }
         .into_iter()
@@ -69,7 +69,7 @@ fn whole(route: &str, case: &Value, text: &str, logprobs: &[Logprob], done: &Don
 }
 
 fn events(mut writer: impl Writer, steps: Vec<Step>) -> Vec<Event> {
-    let mut events = writer.begin();
+    let mut events = writer.begin(11);
     for step in steps {
         events.extend(writer.step(step));
     }
@@ -165,13 +165,15 @@ fn together(steps: &[Step]) -> (String, Vec<Logprob>, Done) {
     panic!("no end");
 }
 
-/// A text; `[text, token, logprob, {other: logprob}]`; `{"done": …}`; `{"failed": …}`.
+/// A text; `[text, token, logprob, {other: logprob}, offset]`, the last one 0 if it is not
+/// there; `{"done": …}`; `{"failed": …}`.
 fn step(value: &Value) -> Step {
     match value {
         Value::String(text) => Step::Text(text.clone(), Vec::new()),
         Value::Array(list) => {
             let text = |at: usize| list[at].as_str().unwrap().to_owned();
-            Step::Text(text(0), vec![logprob(text(1), &list[2], &list[3])])
+            let offset = list.get(4).and_then(Value::as_u64).unwrap_or(0) as usize;
+            Step::Text(text(0), vec![Logprob { offset, ..logprob(text(1), &list[2], &list[3]) }])
         }
         value if value.get("failed").is_some() => {
             let status = value["failed"][0].as_u64().unwrap() as u16;
@@ -191,7 +193,7 @@ fn logprob(token: String, logprob: &Value, top: &Value) -> Logprob {
         bytes: bytes(token),
     });
     let (bytes, top_logprobs) = (bytes(&token), top.collect());
-    Logprob { token, logprob: number(logprob), bytes, top_logprobs }
+    Logprob { token, logprob: number(logprob), bytes, top_logprobs, offset: 0 }
 }
 
 fn done(value: &Value) -> Done {
@@ -211,6 +213,7 @@ fn done(value: &Value) -> Done {
         generation: Duration::from_secs(2),
         dropped_tokens: number("dropped_tokens"),
         dropped_messages: number("dropped_messages"),
+        folds: value["folded"].as_bool().map_or(Vec::new(), |_| vec!["system-into-user"]),
         context: vec![1, 2, 3],
     }
 }

@@ -1,0 +1,217 @@
+//! What a template takes, found out by having it render small conversations.
+//!
+//! Templates are written for the histories of their makers: some know no system message,
+//! some raise an error where two messages of one role follow each other, some read the
+//! content as a list of parts and leave a plain text out without an error.
+
+use serde_json::{Value as Json, json};
+
+use super::chat::{Chat, Ending};
+use super::message::{Message, Tool, ToolCall};
+use crate::error::Result;
+
+/// A template engine: the text of a conversation as it is.
+pub type Renderer<'r> = dyn Fn(&Chat) -> Result<String> + 'r;
+
+/// What a template takes. [`render`](Shape::render) folds conversations to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    refused: Vec<History>,
+    forms: Vec<(&'static str, Form)>,
+}
+
+/// A history that not every template shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum History {
+    /// A system message first.
+    System,
+    /// Several system messages first.
+    Systems,
+    /// A system message after others.
+    LateSystem,
+    /// Nothing but a system message.
+    OnlySystem,
+    UserTwice,
+    AssistantTwice,
+    AssistantFirst,
+    /// The answer of a tool that was called.
+    Tool,
+    /// A call of a tool without any content.
+    NullContent,
+    /// An assistant's message without words between those of a user.
+    Silence,
+}
+
+/// How a template reads the content of a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    /// As a list of parts only.
+    Parts,
+    Both,
+}
+
+/// Roles of the shortest history that has the role named first.
+const FORMS: [(&str, &[&str]); 4] = [
+    ("user", &["user"]),
+    ("assistant", &["user", "assistant", "user"]),
+    ("system", &["system", "user"]),
+    ("tool", &["user", "call", "tool"]),
+];
+
+const HISTORIES: [(History, &[&str]); 9] = [
+    (History::System, &["system", "user"]),
+    (History::Systems, &["system", "system", "user"]),
+    (History::LateSystem, &["user", "assistant", "system", "user"]),
+    (History::OnlySystem, &["system"]),
+    (History::UserTwice, &["user", "user"]),
+    (History::AssistantTwice, &["user", "assistant", "assistant", "user"]),
+    (History::AssistantFirst, &["assistant", "user"]),
+    (History::Tool, &["user", "call", "tool"]),
+    (History::Silence, &["user", "silence", "user"]),
+];
+
+impl Shape {
+    /// Has `engine` render small conversations and looks for their words.
+    pub fn probe(engine: &Renderer<'_>) -> Self {
+        let mut shape = Shape::default();
+        for (role, history) in FORMS {
+            let form = shape.form_by_probe(engine, role, history);
+            shape.forms.push((role, form));
+            if !shape.shows(engine, &["user"]) {
+                // It shows nobody's words: nothing can be told by them.
+                return Shape::default();
+            }
+        }
+        if !shape.shows(engine, &["user", "call", "tool"]) {
+            shape.refused.push(History::NullContent);
+        }
+        for (history, roles) in HISTORIES {
+            if !shape.shows(engine, roles) {
+                shape.refused.push(history);
+            }
+        }
+        shape
+    }
+
+    /// Shapes that take less, for templates that show a history or not by what else is in the
+    /// conversation: no system messages, and then nothing but turns of user and assistant.
+    pub(super) fn stricter(&self) -> [Self; 2] {
+        use History::*;
+        let without = |histories: &[History]| {
+            let kept = self.refused.iter().filter(|history| !histories.contains(history));
+            let refused = kept.chain(histories).copied().collect();
+            Shape { refused, forms: self.forms.clone() }
+        };
+        let systems = [System, LateSystem, OnlySystem];
+        let turns = [UserTwice, AssistantTwice, AssistantFirst, Tool, Silence];
+        [without(&systems), without(&[&systems[..], &turns].concat())]
+    }
+
+    /// Whether conversations with such a history come out whole.
+    pub(super) fn takes(&self, history: History) -> bool {
+        !self.refused.contains(&history)
+    }
+
+    /// How it reads the content of a role; of one that is not known as the user's.
+    pub(super) fn form(&self, role: &str) -> Form {
+        let of = |role: &str| self.forms.iter().find(|(known, _)| *known == role);
+        of(role).or_else(|| of("user")).map_or(Form::Both, |(_, form)| *form)
+    }
+
+    /// The form of `role`, which `history` has.
+    fn form_by_probe(
+        &mut self,
+        engine: &Renderer<'_>,
+        role: &'static str,
+        history: &[&str],
+    ) -> Form {
+        let mut shown_as = |form| {
+            self.forms.push((role, form));
+            let text = self.rendered(engine, history);
+            self.forms.pop();
+            text
+        };
+        // What only prints the list shows its keys too.
+        let parts = shown_as(Form::Parts)
+            .is_some_and(|text| ["'type'", "\"type\""].iter().all(|key| !text.contains(key)));
+        match (shown_as(Form::Text).is_some(), parts) {
+            (true, true) => Form::Both,
+            (false, true) => Form::Parts,
+            (_, false) => Form::Text,
+        }
+    }
+
+    fn shows(&self, engine: &Renderer<'_>, roles: &[&str]) -> bool {
+        self.rendered(engine, roles).is_some()
+    }
+
+    /// The rendering of a history of these roles, if all its words are in it.
+    fn rendered(&self, engine: &Renderer<'_>, roles: &[&str]) -> Option<String> {
+        let said: Vec<_> = roles.iter().enumerate().map(|(at, role)| self.said(at, role)).collect();
+        let mut chat = Chat::new(said).with_ending(Ending::GenerationPrompt);
+        if roles.contains(&"call") {
+            let nothing = json!({"type": "object", "properties": {}});
+            chat = chat.with_tools([Tool::function("lookup", "Looks it up", nothing)]);
+        }
+        let text = engine(&chat).ok()?;
+        let mut spoken = (0..roles.len()).filter(|at| !matches!(roles[*at], "call" | "silence"));
+        spoken.all(|at| text.contains(&probe(at, 0))).then_some(text)
+    }
+
+    /// A message of one word; calls of tools and silence have none.
+    fn said(&self, at: usize, role: &str) -> Message {
+        match role {
+            "call" => {
+                let call = ToolCall::new("lookup", json!({})).with_id("probecall");
+                let message = Message::assistant("").with_tool_calls([call]);
+                match self.takes(History::NullContent) {
+                    true => message.with("content", Json::Null),
+                    false => message,
+                }
+            }
+            "tool" => {
+                let message = Message::tool("lookup", probe(at, 0)).with_tool_call_id("probecall");
+                message.in_form(self.form(role))
+            }
+            "silence" => Message::assistant("").in_form(self.form("assistant")),
+            role => Message::new(role, probe(at, 0)).in_form(self.form(role)),
+        }
+    }
+}
+
+impl Message {
+    /// A plain text as a list of one part, for templates that read nothing else.
+    pub(super) fn in_form(self, form: Form) -> Self {
+        match (form, self.get("content")) {
+            (Form::Parts, Some(Json::String(text))) => {
+                let parts = json!([{"type": "text", "text": text}]);
+                self.with("content", parts)
+            }
+            _ => self,
+        }
+    }
+}
+
+impl Chat {
+    /// The conversation with probes for its texts.
+    pub(super) fn with_probes(&self) -> Self {
+        let probed = |(at, message): (usize, &Message)| {
+            let mut message = message.clone();
+            for (part, text) in message.texts_mut().into_iter().enumerate() {
+                if !text.trim().is_empty() {
+                    *text = probe(at, part);
+                }
+            }
+            message
+        };
+        let messages = self.messages.iter().enumerate().map(probed).collect();
+        Chat { messages, ..self.clone() }
+    }
+}
+
+/// The word in the place of a message's text, or of one of its parts: one that no template
+/// has of its own.
+pub(super) fn probe(message: usize, part: usize) -> String {
+    format!("probe{message}x{part}word")
+}
