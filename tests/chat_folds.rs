@@ -142,7 +142,7 @@ fn every_word_is_in_the_prompt_or_the_refusal_is_one_sentence() {
                 Err(other) => panic!("{case}: {other}"),
             };
             let text = folded.prompt.to_string();
-            for part in messages.iter().flat_map(|message| parts(message)) {
+            for part in messages.iter().flat_map(parts) {
                 for word in part.split_whitespace() {
                     assert!(text.contains(word), "{case}: {word} is lost in {text:?}");
                 }

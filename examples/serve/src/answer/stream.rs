@@ -149,6 +149,7 @@ impl Answer {
         lease: Lease,
         reply: Reply,
         prompt: Prompt,
+        special: bool,
         arrived: Instant,
     ) -> Self {
         let record = Record::current();
@@ -169,7 +170,7 @@ impl Answer {
             dropped_messages: prompt.dropped_messages,
             folds: prompt.folds,
             logprobs: asked.logprobs,
-            written: Written::new(prompt.own_text),
+            written: Written::new(prompt.own_text, special),
             ended: false,
         }
     }
@@ -327,12 +328,12 @@ impl Answer {
     fn logprob(&mut self, own: &tramontane::Logprob, top: &[tramontane::Logprob]) -> Logprob {
         let tokenizer = self.lease.model().tokenizer();
         let top = top.iter().map(|top| TopLogprob {
-            token: shown(tokenizer, top),
+            token: top.text().into_owned(),
             logprob: top.logprob.into(),
             bytes: top.bytes.clone(),
         });
         Logprob {
-            token: shown(tokenizer, own),
+            token: own.text().into_owned(),
             logprob: own.logprob.into(),
             bytes: own.bytes.clone(),
             top_logprobs: top.collect(),
@@ -341,15 +342,11 @@ impl Answer {
     }
 }
 
-/// The text of a token; that of a control token, which is no text in the answer, is its name.
-fn shown(tokenizer: &Tokenizer, one: &tramontane::Logprob) -> String {
-    let name = || tokenizer.piece(one.token).unwrap_or_default().to_owned();
-    if one.bytes.is_empty() { name() } else { one.text().into_owned() }
-}
-
 impl Written {
-    fn new(own_text: bool) -> Self {
+    /// With the text of control tokens if `special`.
+    fn new(own_text: bool, special: bool) -> Self {
         let decoder = if own_text { DecodeStream::new() } else { DecodeStream::continuing() };
+        let decoder = if special { decoder.with_special() } else { decoder };
         Written { decoder, characters: 0 }
     }
 
@@ -373,7 +370,7 @@ mod tests {
         let text = "Once upon a 🦊, née day.";
         let tokens = tokenizer.encode(text, tramontane::EncodeOptions::default().with_bos(false));
         for own_text in [true, false] {
-            let mut written = Written::new(own_text);
+            let mut written = Written::new(own_text, false);
             // In the middle of a text the leading space is text.
             let text = if own_text { text.to_owned() } else { format!(" {text}") };
             let mut ends = Vec::new();

@@ -95,11 +95,12 @@ pub(super) fn submit(app: &Shared, asked: &Asked, ready: Ready, prompt: Prompt) 
     let num_ctx = lease.num_ctx();
     check_room(app, asked, prompt.tokens.len(), num_ctx, lease.model().context_length())?;
     let options = options.generate(prompt.tokens.len(), num_ctx, app.config.limits.predict);
+    let special = options.special;
     let request = Request::new(prompt.tokens.clone(), options)
         .with_num_ctx(num_ctx)
         .with_own_text(prompt.own_text);
     let reply = engine(&lease)?.submit(request).inspect_err(|error| lease.note(error))?;
-    Ok(Answer::new(app, asked, lease, reply, prompt, arrived))
+    Ok(Answer::new(app, asked, lease, reply, prompt, special, arrived))
 }
 
 /// The engine of a lease.

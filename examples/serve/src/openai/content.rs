@@ -80,7 +80,7 @@ fn part(value: Value) -> Result<Option<String>> {
         "thinking" | "redacted_thinking" => return Ok(None),
         kind => return Err(refuse(kind)),
     };
-    Ok(body.text(field)?)
+    body.text(field)
 }
 
 fn refuse(kind: &str) -> ApiError {
