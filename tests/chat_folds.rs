@@ -186,7 +186,8 @@ fn prompts_of_ordinary_histories_do_not_change() {
             let Ok(plain) = template.render_plain(&chat) else { continue };
             let folded = match template.fold(&chat) {
                 Ok(folded) => folded,
-                Err(_) if history == "a stranger" => continue,
+                // What the template itself leaves out without a word.
+                Err(_) if history == "a stranger" || history.starts_with("tool") => continue,
                 Err(error) => panic!("{name}, {history}: {error}"),
             };
             assert!(!ordinary || folded.folds.is_empty(), "{name}, {history}: {:?}", folded.folds);

@@ -70,15 +70,16 @@ impl Shape {
     /// # Errors
     /// Those of `engine`, and [`Error::Template`] if words are missing.
     pub fn render(&self, chat: &Chat, engine: &Renderer<'_>) -> Result<Folded> {
-        match attempt(self, chat, engine) {
-            // Some show a system message only if a user speaks last, and the like.
-            Err(Error::Template(problem)) => {
-                let mut stricter = self.stricter().into_iter();
-                let folded = stricter.find_map(|shape| attempt(&shape, chat, engine).ok());
-                folded.ok_or(Error::Template(problem))
+        let mut problem = None;
+        // What the template shows as it is stays as it is.
+        let [systems, turns] = self.stricter();
+        for shape in [self.open(), self.clone(), systems, turns] {
+            match attempt(&shape, chat, engine) {
+                Err(Error::Template(said)) => _ = problem.get_or_insert(said),
+                other => return other,
             }
-            other => other,
         }
+        Err(Error::Template(problem.unwrap_or_default()))
     }
 }
 

@@ -94,6 +94,11 @@ impl Shape {
         shape
     }
 
+    /// The shape that takes every history, in the forms that it reads.
+    pub(super) fn open(&self) -> Self {
+        Shape { refused: Vec::new(), forms: self.forms.clone() }
+    }
+
     /// Shapes that take less, for templates that show a history or not by what else is in the
     /// conversation: no system messages, and then nothing but turns of user and assistant.
     pub(super) fn stricter(&self) -> [Self; 2] {
