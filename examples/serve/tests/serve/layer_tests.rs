@@ -31,7 +31,7 @@ async fn odd_bytes_in_texts_are_no_obstacle() {
             of("license", b"\xff\xfeM\0I\0T\0"),
             of("template", b"\xef\xbb\xbf{{ .System }} \xe9 {{ .Prompt }}"),
             of("params", params),
-            of("messages", b"[{\"role\": \"user\", \"content\": \"\xe9\"}, {\"role\": null}]"),
+            of("messages", b"null"),
         ],
     });
     store.write_manifest(&name("odd"), manifest.to_string().as_bytes()).unwrap();
