@@ -376,10 +376,19 @@ fn large_values_are_charged_for() {
         "l|join",
         "l|tojson",
     ] {
-        let start = Instant::now();
-        let result = render(&source.replace("EXPRESSION", expression));
-        assert!(matches!(result, Err(Error::Limit { .. })), "{expression}: {result:?}");
-        assert!(start.elapsed() < patience, "{expression} took {:?}", start.elapsed());
+        // The work is bounded. Neighbours on the processor make it take longer, and nothing
+        // makes it take less: the fastest of a few is what it takes.
+        let mut fastest = Duration::MAX;
+        for _ in 0..4 {
+            let start = Instant::now();
+            let result = render(&source.replace("EXPRESSION", expression));
+            assert!(matches!(result, Err(Error::Limit { .. })), "{expression}: {result:?}");
+            fastest = fastest.min(start.elapsed());
+            if fastest < patience {
+                break;
+            }
+        }
+        assert!(fastest < patience, "{expression} took {fastest:?}");
     }
 }
 
