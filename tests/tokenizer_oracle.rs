@@ -114,7 +114,9 @@ fn reference(
         .filter(|&(_, id)| !ours.is_control(id))
         .collect();
     let merges = strings("tokenizer.ggml.merges")
-        .map(|merge| merge.split_once(' ').map(|(a, b)| (a.into(), b.into())).unwrap())
+        .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap())
+        // Nor are they merged.
+        .filter(|(a, b)| [a, b, &format!("{a}{b}")].iter().all(|piece| vocab.contains_key(*piece)))
         .collect();
     let model = BPE::builder()
         .vocab_and_merges(vocab, merges)

@@ -228,6 +228,18 @@ def habits():
     refused(anthropic.BadRequestError, lambda: other.messages.create(**ask), "thinking")
 
 
+def cancelled():
+    """The prompt of an answer that the client gave up is not computed again."""
+    long = [{"role": "user", "content": "Tell me about a dog and a cat. " * 15}]
+    asked = {"model": MODEL, "messages": long, "temperature": 0}
+    with client.chat.completions.create(**asked, max_tokens=100, stream=True) as stream:
+        for _ in zip(range(5), stream):
+            pass
+    usage = client.chat.completions.create(**asked, max_tokens=1).usage
+    assert usage.prompt_tokens > 100, usage
+    assert usage.prompt_tokens_details.cached_tokens >= usage.prompt_tokens - 64, usage
+
+
 def main():
     models()
     text = chat()
@@ -238,6 +250,7 @@ def main():
     responses()
     messages()
     habits()
+    cancelled()
     print(f"openai {openai.__version__}, anthropic {anthropic.__version__}: all as expected")
 
 
