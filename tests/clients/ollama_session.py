@@ -67,7 +67,9 @@ assert [step.status for step in steps][-1] == "success"
 assert client.show("mario").modelfile.find("SYSTEM You are Mario.") >= 0
 assert client.generate("mario", "Once").eval_count == 5
 client.copy("mario", "luigi")
-assert {m.model for m in client.list().models} == {"mario:latest", "luigi:latest"}
+assert {m.model for m in client.list().models} == {
+    "mario:latest", "luigi:latest", "storyteller:latest"
+}
 
 # A blob of one's own.
 blob = client.create_blob(os.environ["GGUF"])
@@ -100,6 +102,8 @@ assert "thinking" in refused(400, lambda: client.chat(M, [question], think=True)
 assert "not supported yet" in refused(400, lambda: client.chat(M, [question], format="json"))
 refused(404, lambda: client.delete("missing"))
 
+# What is loaded keeps the name that it was loaded by.
+client.generate("mario", keep_alive=0)
 for name in ["mario", "luigi", "fromfile"]:
     client.delete(name)
 assert [model.model for model in client.list().models] == ["storyteller:latest"]
