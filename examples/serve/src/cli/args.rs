@@ -56,12 +56,31 @@ impl Args {
             .filter_map(|argument| Some(argument.get_env()?.to_str()?.to_owned()))
             .collect();
         known.push(tramontane::Isa::VARIABLE.to_owned());
-        let ours = names.into_iter().filter(|name| name.starts_with("TRAMONTANE_"));
-        let unknown = ours.into_iter().find(|name| !known.contains(name))?;
-        let nearest = super::near::nearest(&unknown, known.iter().map(String::as_str));
-        let meant = nearest.first().map(|name| format!("; did you mean {name}?"));
+        // Without what all of them share, which would make all of them alike.
+        let bare = |name: &str| name.strip_prefix(OURS).map(str::to_owned);
+        let unknown = names.into_iter().find(|name| {
+            name.starts_with(OURS) && !is_service_link(name) && !known.contains(name)
+        })?;
+        let known: Vec<String> = known.iter().filter_map(|name| bare(name)).collect();
+        let given = bare(&unknown).unwrap_or_default();
+        let nearest = super::near::nearest(&given, known.iter().map(String::as_str));
+        let meant = nearest.first().map(|name| format!("; did you mean {OURS}{name}?"));
         Some(format!("{unknown} is no setting{}", meant.unwrap_or_default()))
     }
+}
+
+/// What the names of our variables begin with.
+const OURS: &str = "TRAMONTANE_";
+
+/// Whether a variable is one that Kubernetes sets for a service of this name in the
+/// namespace: `TRAMONTANE_SERVICE_HOST`, `TRAMONTANE_PORT_11434_TCP_ADDR` and the like.
+fn is_service_link(name: &str) -> bool {
+    let port = |rest: &str| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT")
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| port(rest))
 }
 
 /// What stands on the command line itself.

@@ -227,7 +227,21 @@ fn a_variable_that_is_almost_ours_is_named() {
     let said = unknown("TRAMONTANE_API_KEY").unwrap();
     assert_eq!(said, "TRAMONTANE_API_KEY is no setting; did you mean TRAMONTANE_API_KEYS?");
     assert!(unknown("TRAMONTANE_READONLY").unwrap().contains("TRAMONTANE_READ_ONLY"));
+    assert_eq!(unknown("TRAMONTANE_FOO").unwrap(), "TRAMONTANE_FOO is no setting");
     for name in ["TRAMONTANE_API_KEYS", "TRAMONTANE_API_KEYS_FILE", "TRAMONTANE_ISA", "OLLAMA_X"] {
+        assert_eq!(unknown(name), None, "{name}");
+    }
+    // What Kubernetes sets for services called tramontane and tramontane-api.
+    for name in [
+        "TRAMONTANE_SERVICE_HOST",
+        "TRAMONTANE_SERVICE_PORT",
+        "TRAMONTANE_SERVICE_PORT_HTTP",
+        "TRAMONTANE_PORT",
+        "TRAMONTANE_PORT_11434_TCP",
+        "TRAMONTANE_PORT_11434_TCP_ADDR",
+        "TRAMONTANE_API_SERVICE_HOST",
+        "TRAMONTANE_API_PORT_80_TCP_PROTO",
+    ] {
         assert_eq!(unknown(name), None, "{name}");
     }
 }
