@@ -41,7 +41,7 @@ impl Process {
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {
-                let needed = std::env::var("TRAMONTANE_NEED_REGISTRY").is_ok_and(|v| v == "1");
+                let needed = std::env::var("NEED_REGISTRY").is_ok_and(|v| v == "1");
                 assert!(!needed, "docker-registry cannot be started: {error}");
                 return None;
             }
