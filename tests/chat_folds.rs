@@ -328,3 +328,26 @@ fn sessions_and_engines_fold() {
         assert!(text.contains(word), "{text}");
     }
 }
+
+/// Four times as many messages take about four times as long, not sixteen times.
+#[test]
+fn folding_takes_time_in_proportion_to_the_messages() {
+    let template = template("v0.1");
+    let time = |count: usize| {
+        // Two of one role in a row, so that all are folded.
+        let message = |n: usize| match n / 2 % 2 {
+            0 => Message::user(format!("a{n}")),
+            _ => Message::assistant(format!("b{n}")),
+        };
+        let chat = Chat::new((0..count).map(message).collect::<Vec<_>>());
+        let once = || {
+            let begun = std::time::Instant::now();
+            let folded = template.fold(&chat).unwrap();
+            assert_eq!(folded.folds, [Fold::Turns]);
+            begun.elapsed()
+        };
+        (0..4).map(|_| once()).min().unwrap()
+    };
+    let (few, many) = (time(500), time(2000));
+    assert!(many < 9 * few, "{few:?} for 500, {many:?} for 2000");
+}

@@ -5,10 +5,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tramontane::engine::Engine;
+use tramontane::engine::{Engine, Request};
 use tramontane::{EngineOptions, Error, FinishReason, GenerateOptions, SamplerOptions};
 
-use crate::{greedy, is_empty_after_forgetting, shared, stories};
+use crate::{greedy, is_empty_after_forgetting, shared, stories, text};
 
 fn engine() -> Engine {
     Engine::new(&stories(), &EngineOptions::default()).unwrap()
@@ -134,4 +134,30 @@ fn impossible_options_are_refused_at_once() {
     let sampler = SamplerOptions::default().with_top_p(2.0);
     let options = GenerateOptions::default().with_sampler(sampler);
     assert!(matches!(engine().generate("a", &options), Err(Error::Misuse(_))));
+}
+
+/// What a client that waits for the first token can be told.
+#[test]
+fn a_reply_tells_how_far_its_prompt_is() {
+    let _guard = shared();
+    let engine = engine();
+    let prompt = text(engine.model(), 200);
+    let request = Request::new(prompt.clone(), greedy(2));
+    let mut reply = engine.submit(request.clone()).unwrap();
+    let mut before = 0;
+    let mut look = |reply: &tramontane::Reply| {
+        let progress = reply.progress();
+        assert_eq!(progress.total, prompt.len());
+        assert!((before..=prompt.len()).contains(&progress.computed), "{progress:?}");
+        before = progress.computed;
+        before
+    };
+    look(&reply);
+    while reply.blocking_iter().next().is_some() {
+        assert_eq!(look(&reply), prompt.len());
+    }
+    // A prefix that is found counts as computed.
+    let again = engine.submit(request.clone()).unwrap();
+    let whole = again.wait().unwrap();
+    assert!(whole.summary.timings.reused_tokens > 0);
 }

@@ -361,6 +361,7 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Generate, generate};
     use super::*;
 
     #[test]
@@ -384,5 +385,54 @@ mod tests {
             }
             assert!(ends.is_sorted() && written.characters == text.chars().count());
         }
+    }
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_tells_how_far_a_prompt_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = crate::config::ServeArgs {
+            models: Some(folder.path().join("models")),
+            num_threads: Some("1".into()),
+            ..Default::default()
+        };
+        let app = crate::app::App::start(crate::config::Config::new(&args).unwrap()).await.unwrap();
+        let app = Arc::new(app);
+        let log = Memory::default();
+        let writer = log.clone();
+        let filter = tracing_subscriber::EnvFilter::new("info");
+        let format = crate::config::LogFormat::Text;
+        let subscriber = crate::log::subscriber(filter, format, false, move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber);
+        // The engine may be done with a prompt before this thread looks.
+        for round in 0..50 {
+            let prompt = format!("{round} {}", "once upon a time ".repeat(50));
+            let mut answer = generate(app.clone(), Generate::of(Asked::of("storyteller"), prompt))
+                .await
+                .unwrap();
+            answer.next_report = tokio::time::Instant::now();
+            answer.next().await;
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            if text.contains("computing the prompt") {
+                let (_, total) = text.split_once("total=").unwrap();
+                assert!(total.starts_with(&answer.prompt_tokens.to_string()), "{text}");
+                return;
+            }
+        }
+        panic!("nothing in the log");
     }
 }

@@ -60,7 +60,7 @@ fn text(store: &Store, digest: &Digest) -> Result<String> {
 }
 
 fn json<T: for<'de> Deserialize<'de>>(digest: &Digest, text: &str) -> Result<T> {
-    serde_json::from_str(text)
+    serde_json::from_str(&wire::json_text(text.as_bytes()))
         .map_err(|error| ApiError::internal(format!("layer {digest}: {error}")))
 }
 

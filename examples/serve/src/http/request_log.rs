@@ -54,11 +54,13 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let tokens = self.record.tokens();
+        // More digits say nothing and hide the others.
+        let duration_ms = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             method = self.method.as_str(),
             path = self.path,
             status = self.status,
-            duration_ms = self.begun.elapsed().as_secs_f64() * 1e3,
+            duration_ms,
             model = self.record.for_model(),
             prompt_tokens = tokens.map(|(prompt, _)| prompt),
             generated_tokens = tokens.map(|(_, generated)| generated),

@@ -1,15 +1,17 @@
 //! A download on its way, on disk, in Ollama's form: a sparse file and one small JSON
 //! file per part. A real Ollama on the same folder goes on where we ended, and we there.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Digest, Store};
+use crate::store::{Digest, Store, is_for_want_of_locks};
 
 use super::{RegistryError, RegistryOptions};
 
@@ -38,9 +40,31 @@ pub(super) struct Part {
 /// A locked partial file: nobody else writes it.
 pub(super) struct Partial {
     pub path: PathBuf,
+    #[allow(dead_code, reason = "dropping it gives the file free")]
+    here: Here,
     file: File,
     pub size: u64,
     pub parts: Vec<Part>,
+}
+
+/// Partial files that this process writes. Where the file system has no locks, this keeps
+/// at least two pulls of one server apart.
+static HERE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// One of them.
+struct Here(PathBuf);
+
+impl Here {
+    fn enter(path: &Path) -> Option<Self> {
+        let mut here = HERE.lock().unwrap_or_else(PoisonError::into_inner);
+        here.insert(path.to_owned()).then(|| Here(path.to_owned()))
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        HERE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }
 
 /// Whether the partial file could be had.
@@ -73,38 +97,42 @@ impl Partial {
         options: &RegistryOptions,
     ) -> Result<Claim, RegistryError> {
         let path = Self::path(store, digest);
+        let others = || {
+            let records = read_records(&path);
+            let completed = records.iter().flatten().map(|record| record.completed);
+            Ok(Claim::Others(completed.fold(0, u64::saturating_add)))
+        };
+        let Some(here) = Here::enter(&path) else { return others() };
         loop {
             let failed = |error: std::io::Error| disk(&path, &error);
             let opened = File::options().create(true).truncate(false).write(true).open(&path);
             let file = opened.map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(fs::TryLockError::WouldBlock) => {
-                    let records = read_records(&path);
-                    let completed = records.iter().flatten().map(|record| record.completed);
-                    return Ok(Claim::Others(completed.fold(0, u64::saturating_add)));
-                }
+                Err(fs::TryLockError::WouldBlock) => return others(),
+                Err(fs::TryLockError::Error(error)) if is_for_want_of_locks(&error) => {}
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
             // It may have become a blob, or have been removed, while we waited.
             let (ours, there) = (file.metadata().map_err(failed)?, fs::metadata(&path));
             if there.is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev()) {
-                return Self::resume(path, file, size, options).map(Claim::Ours);
+                return Self::resume(here, file, size, options).map(Claim::Ours);
             }
         }
     }
 
     /// Goes on with what is there, if it fits; else begins.
     fn resume(
-        path: PathBuf,
+        here: Here,
         file: File,
         size: u64,
         options: &RegistryOptions,
     ) -> Result<Self, RegistryError> {
+        let path = here.0.clone();
         let failed = |error: std::io::Error| disk(&path, &error);
         let length = file.metadata().map_err(failed)?.len();
         let records = if length == size { read_records(&path) } else { Vec::new() };
-        let mut partial = Partial { path: path.clone(), file, size, parts: Vec::new() };
+        let mut partial = Partial { path: path.clone(), here, file, size, parts: Vec::new() };
         if let Some(records) = mended(&records, size) {
             partial.parts = records.into_iter().map(Part::from).collect();
             return Ok(partial);

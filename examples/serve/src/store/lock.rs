@@ -104,18 +104,19 @@ impl Store {
 
 /// Whether there is a lock now; an error of its own if it is not for want of locks.
 fn supported(locked: io::Result<()>) -> io::Result<bool> {
-    /// Linux's numbers: no locks available, not supported by this file system.
-    const WITHOUT: [i32; 2] = [37, 95];
     match locked {
         Ok(()) => Ok(true),
-        Err(error)
-            if error.kind() == io::ErrorKind::Unsupported
-                || error.raw_os_error().is_some_and(|number| WITHOUT.contains(&number)) =>
-        {
-            Ok(false)
-        }
+        Err(error) if is_for_want_of_locks(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the file system has no locks: some network file systems do not.
+pub fn is_for_want_of_locks(error: &io::Error) -> bool {
+    /// Linux's numbers: no locks available, not supported by this file system.
+    const WITHOUT: [i32; 2] = [37, 95];
+    error.kind() == io::ErrorKind::Unsupported
+        || error.raw_os_error().is_some_and(|number| WITHOUT.contains(&number))
 }
 
 impl Drop for Pin {

@@ -31,6 +31,7 @@ use crate::name::ModelName;
 
 pub use digest::Digest;
 pub use error::StoreError;
+pub use lock::is_for_want_of_locks;
 pub use manifest::{Layer, Manifest};
 pub use tree::Obstacle;
 

@@ -1,13 +1,12 @@
 //! Reads JSON requests as Go does: field names in any case, unknown fields and what
 //! comes after the first value ignored, and its error texts, which clients show.
 
-use std::borrow::Cow;
-
 use axum::body::Bytes;
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, Result};
 use super::json::{go_kind, number_in};
+use super::text;
 
 /// A request's JSON object, for reading field by field.
 #[derive(Debug, Clone)]
@@ -173,69 +172,12 @@ fn first_value(bytes: &[u8]) -> Result<Value> {
     if bytes.is_empty() {
         return Err(ApiError::bad_request("missing request body"));
     }
-    let text = readable(bytes);
+    let text = text::json(bytes);
     match serde_json::Deserializer::from_str(&text).into_iter::<Value>().next() {
         Some(Ok(value)) => Ok(value),
         Some(Err(error)) => Err(ApiError::bad_request(syntax(&text, &error))),
         None => Err(ApiError::bad_request("unexpected EOF")),
     }
-}
-
-/// A body as JSON that a strict reader takes: what is not UTF-8, and halves of surrogate
-/// pairs (JavaScript cuts texts inside a character), become U+FFFD, as Go's decoder has it.
-/// Otherwise one odd character in a history would end the conversation.
-fn readable(bytes: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(bytes);
-    let halves = halves_of_pairs(&text);
-    if halves.is_empty() {
-        return text;
-    }
-    let mut mended = String::with_capacity(text.len());
-    let mut done = 0;
-    for at in halves {
-        mended.push_str(&text[done..at]);
-        mended.push_str("\\ufffd");
-        done = at + ESCAPE;
-    }
-    mended.push_str(&text[done..]);
-    Cow::Owned(mended)
-}
-
-/// Bytes of `\uXXXX`.
-const ESCAPE: usize = 6;
-
-/// Where escapes of surrogates stand that have no other half.
-fn halves_of_pairs(text: &str) -> Vec<usize> {
-    let unit = |at: usize| {
-        let digits = text.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
-        let hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        u16::from_str_radix(digits, 16).ok().filter(|_| hex)
-    };
-    let mut halves = Vec::new();
-    let mut at = 0;
-    while let Some(next) = text[at..].find('\\') {
-        at += next;
-        match unit(at) {
-            Some(0xd800..=0xdbff) => match unit(at + ESCAPE) {
-                Some(0xdc00..=0xdfff) => at += 2 * ESCAPE,
-                _ => {
-                    halves.push(at);
-                    at += ESCAPE;
-                }
-            },
-            Some(0xdc00..=0xdfff) => {
-                halves.push(at);
-                at += ESCAPE;
-            }
-            Some(_) => at += ESCAPE,
-            // Another escape: the backslash and a character of any length.
-            None => {
-                at += 1;
-                at += text[at..].chars().next().map_or(0, char::len_utf8);
-            }
-        }
-    }
-    halves
 }
 
 /// What Go's decoder says of the same mistake.

@@ -49,17 +49,6 @@ impl KeepAlive {
         seconds.map_or_else(|| parse(text), Ok).map(Self::from_seconds)
     }
 
-    /// A variable: a duration of Go, or seconds; what is neither is five minutes.
-    pub fn from_env(text: &str) -> Self {
-        match Self::from_text(text) {
-            Ok(keep_alive) => keep_alive,
-            Err(error) => {
-                tracing::warn!(error, "OLLAMA_KEEP_ALIVE is not understood: 5m");
-                KeepAlive::For(Duration::from_secs(300))
-            }
-        }
-    }
-
     fn from_seconds(seconds: f64) -> Self {
         if seconds < 0.0 {
             return KeepAlive::Forever;

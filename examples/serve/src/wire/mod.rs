@@ -17,6 +17,6 @@ pub use error::{ApiError, BUSY, Result, STOPPED};
 pub use json::{go_json, go_kind, go_type, number_in};
 pub use keep_alive::KeepAlive;
 pub use reply::{Event, json, json_with, ndjson, sse, unfold};
-pub use text::text;
+pub use text::{json as json_text, text};
 pub use think::Think;
 pub use version::{OLLAMA_VERSION, USER_AGENT};

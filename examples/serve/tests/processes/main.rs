@@ -10,6 +10,8 @@ use std::io::Write;
 mod support;
 
 mod command;
+#[cfg(unix)]
+mod interactive;
 mod proxies;
 mod pull_full_disk;
 mod pull_killed;

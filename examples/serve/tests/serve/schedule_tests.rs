@@ -78,11 +78,12 @@ fn keep_alive_is_read_as_ollama_reads_it() {
     ] {
         assert_eq!(KeepAlive::from_json(&value), wanted, "{value}");
     }
-    for (text, wanted) in [("10", 10), ("10m", 600), ("junk", 300), ("0", 0)] {
+    for (text, wanted) in [("10", 10), ("10m", 600), ("0", 0)] {
         let wanted = KeepAlive::For(Duration::from_secs(wanted));
-        assert_eq!(KeepAlive::from_env(text), wanted, "{text}");
+        assert_eq!(KeepAlive::from_text(text), Ok(wanted), "{text}");
     }
-    assert_eq!(KeepAlive::from_env("-1"), KeepAlive::Forever);
+    assert_eq!(KeepAlive::from_text("-1"), Ok(KeepAlive::Forever));
+    assert!(KeepAlive::from_text("junk").is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

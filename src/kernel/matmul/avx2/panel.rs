@@ -7,10 +7,10 @@
 //!   scales       LEN / SUB       lane: the scale, as i32 for VNNI, as two i16 without
 //!   corrections  LEN / 32        lane: pair of i16 to go with a pair of sums of 16:
 //!                                minimums, or −OFFSET · scale
-//!   d, dmin      2               f32
+//!   d, dmin      1 or 2          f32
 //! ```
-//! Blocks of 32 have neither scales nor corrections. Codes are unsigned, but
-//! those of 8 bits are signed without VNNI (see `tile.rs`).
+//! Blocks of 32 have neither scales nor corrections, and only formats with minimums have
+//! `dmin`. Codes are unsigned, but those of 8 bits are signed without VNNI (see `tile.rs`).
 
 use std::marker::PhantomData;
 
@@ -25,7 +25,8 @@ use crate::simd::avx2::{Ops, Vector};
 pub(super) struct Panel {
     entries: Vec<Vector>,
     pub class: Class,
-    pub side: Side,
+    /// What was added to the codes of blocks of 32, for [`side::ISUM`].
+    pub offset: i32,
 }
 
 /// What the arithmetic of a panel depends on.
@@ -37,40 +38,41 @@ pub(super) struct Class {
     pub sub: usize,
     /// Pairs of products that i16 can hold, of those of a sub-block; 0 if not even one.
     pub run: usize,
+    /// One of [`side`]. A constant where it is multiplied: looked at per block it costs
+    /// Q8_0 a tenth where the other hyperthread is busy too.
+    pub side: u8,
 }
 
 /// What is added besides the products of the codes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum Side {
-    #[default]
-    Nothing,
-    /// To `isum`: the codes are stored with this offset, which must be taken back.
-    Isum(i32),
+pub(super) mod side {
+    pub const NOTHING: u8 = 0;
+    /// To `isum`: the codes are stored with an offset, which must be taken back.
+    pub const ISUM: u8 = 1;
     /// To `msum`: minimums.
-    Msum,
+    pub const MSUM: u8 = 2;
 }
 
 impl Panel {
     /// The entries of eights 2p and 2p + 1, block after block.
-    pub(super) fn pairs<const LEN: usize, const SUB: usize>(
+    pub(super) fn pairs<const LEN: usize, const SUB: usize, const SIDE: u8>(
         &self,
         blocks: usize,
     ) -> impl Iterator<Item = &[Vector]> {
-        self.entries.chunks_exact(2 * Layout::<LEN, SUB>::ENTRY * blocks)
+        self.entries.chunks_exact(2 * Layout::<LEN, SUB, SIDE>::ENTRY * blocks)
     }
 }
 
 /// Where things are in an entry.
-pub(super) struct Layout<const LEN: usize, const SUB: usize>;
+pub(super) struct Layout<const LEN: usize, const SUB: usize, const SIDE: u8>;
 
-impl<const LEN: usize, const SUB: usize> Layout<LEN, SUB> {
+impl<const LEN: usize, const SUB: usize, const SIDE: u8> Layout<LEN, SUB, SIDE> {
     const SMALL: bool = LEN == 32;
 
     pub const SCALES: usize = LEN / 4;
     pub const CORRECTIONS: usize = Self::SCALES + if Self::SMALL { 0 } else { LEN / SUB };
     pub const D: usize = Self::CORRECTIONS + if Self::SMALL { 0 } else { LEN / 32 };
     /// Vectors of an entry.
-    pub const ENTRY: usize = Self::D + 2;
+    pub const ENTRY: usize = Self::D + if SIDE == side::MSUM { 2 } else { 1 };
 }
 
 /// The layout of a format's entries, as [`Layout`] has it.
@@ -82,32 +84,40 @@ struct Places {
 }
 
 impl Places {
-    const fn of<const LEN: usize, const SUB: usize>() -> Self {
+    const fn of<const LEN: usize, const SUB: usize, const SIDE: u8>() -> Self {
         Places {
-            scales: Layout::<LEN, SUB>::SCALES,
-            corrections: Layout::<LEN, SUB>::CORRECTIONS,
-            d: Layout::<LEN, SUB>::D,
-            entry: Layout::<LEN, SUB>::ENTRY,
+            scales: Layout::<LEN, SUB, SIDE>::SCALES,
+            corrections: Layout::<LEN, SUB, SIDE>::CORRECTIONS,
+            d: Layout::<LEN, SUB, SIDE>::D,
+            entry: Layout::<LEN, SUB, SIDE>::ENTRY,
         }
     }
 
+    const fn of_side<const SIDE: u8>(len: usize, sub: usize) -> Self {
+        match (len, sub) {
+            (32, _) => Places::of::<32, 32, SIDE>(),
+            (_, 16) => Places::of::<256, 16, SIDE>(),
+            _ => Places::of::<256, 32, SIDE>(),
+        }
+    }
+
+    /// The same with AVX-VNNI and without.
     const fn of_format<F: Decode>() -> Self {
-        match (F::LEN, F::SUB) {
-            (32, _) => Places::of::<32, 32>(),
-            (_, 16) => Places::of::<256, 16>(),
-            _ => Places::of::<256, 32>(),
+        match F::HAS_MIN {
+            true => Places::of_side::<{ side::MSUM }>(F::LEN, F::SUB),
+            false => Places::of_side::<{ side::ISUM }>(F::LEN, F::SUB),
         }
     }
 }
 
 /// How codes of a format are stored.
-fn side<F: Decode>(vnni: bool) -> Side {
+fn side_of<F: Decode>(vnni: bool) -> u8 {
     if F::HAS_MIN {
-        Side::Msum
+        side::MSUM
     } else if F::OFFSET == 0 || F::WIDE_CODES && !vnni {
-        Side::Nothing
+        side::NOTHING
     } else {
-        Side::Isum(F::OFFSET.into())
+        side::ISUM
     }
 }
 
@@ -118,8 +128,9 @@ pub(super) fn fill<F: Decode>(
     vnni: bool,
     panel: &mut Panel,
 ) {
-    panel.class = Class { len: F::LEN, sub: F::SUB, run: F::ADDABLE.min(F::SUB / 4) };
-    panel.side = side::<F>(vnni);
+    let run = F::ADDABLE.min(F::SUB / 4);
+    panel.class = Class { len: F::LEN, sub: F::SUB, run, side: side_of::<F>(vnni) };
+    panel.offset = F::OFFSET.into();
     simd.call(Fill::<F> { weights, vnni, panel, format: PhantomData });
 }
 

@@ -18,7 +18,7 @@ use std::arch::x86_64::{__m256, __m256i};
 use std::array::from_fn;
 
 use super::lanes::block_values;
-use super::panel::{Class, Layout, Panel, Side};
+use super::panel::{Class, Layout, Panel, side};
 use super::products::{Kernel, Products};
 use crate::kernel::matmul::row_panel::RowPanel;
 use crate::quant::{ActivationRow, ActivationRows};
@@ -29,30 +29,38 @@ const WIDE: usize = 0;
 
 /// Multiplies `panel` with 2 or more rows of activations.
 pub(super) fn plain(simd: Products<false>, rows: &ActivationRows, panel: &Panel, out: &mut [f32]) {
-    let Class { len, sub, run } = panel.class;
-    match (len, sub, run) {
-        (32, _, 8) => all::<32, 32, 8, false>(simd, rows, panel, out),
-        (32, _, 4) => all::<32, 32, 4, false>(simd, rows, panel, out),
-        (32, ..) => all::<32, 32, WIDE, false>(simd, rows, panel, out),
-        (_, 16, 4) => all::<256, 16, 4, false>(simd, rows, panel, out),
-        (_, 16, _) => all::<256, 16, 2, false>(simd, rows, panel, out),
-        (_, _, 8) => all::<256, 32, 8, false>(simd, rows, panel, out),
-        (_, _, 4) => all::<256, 32, 4, false>(simd, rows, panel, out),
-        _ => all::<256, 32, WIDE, false>(simd, rows, panel, out),
+    use side::{ISUM, MSUM, NOTHING};
+    let Class { len, sub, run, side } = panel.class;
+    match (len, sub, run, side) {
+        (32, _, 8, MSUM) => all::<32, 32, 8, MSUM, false>(simd, rows, panel, out),
+        (32, _, 8, _) => all::<32, 32, 8, ISUM, false>(simd, rows, panel, out),
+        (32, _, 4, MSUM) => all::<32, 32, 4, MSUM, false>(simd, rows, panel, out),
+        (32, _, 4, _) => all::<32, 32, 4, ISUM, false>(simd, rows, panel, out),
+        (32, ..) => all::<32, 32, WIDE, NOTHING, false>(simd, rows, panel, out),
+        (_, 16, 4, MSUM) => all::<256, 16, 4, MSUM, false>(simd, rows, panel, out),
+        (_, 16, 4, _) => all::<256, 16, 4, ISUM, false>(simd, rows, panel, out),
+        (_, 16, ..) => all::<256, 16, 2, ISUM, false>(simd, rows, panel, out),
+        (_, _, 8, _) => all::<256, 32, 8, MSUM, false>(simd, rows, panel, out),
+        (_, _, 4, _) => all::<256, 32, 4, MSUM, false>(simd, rows, panel, out),
+        _ => all::<256, 32, WIDE, NOTHING, false>(simd, rows, panel, out),
     }
 }
 
 /// The same with AVX-VNNI, of a panel for it.
 pub(super) fn vnni(simd: Products<true>, rows: &ActivationRows, panel: &Panel, out: &mut [f32]) {
-    let Class { len, sub, .. } = panel.class;
-    match (len, sub) {
-        (32, _) => all::<32, 32, 8, true>(simd, rows, panel, out),
-        (_, 16) => all::<256, 16, 4, true>(simd, rows, panel, out),
-        _ => all::<256, 32, 8, true>(simd, rows, panel, out),
+    use side::{ISUM, MSUM};
+    let Class { len, sub, side, .. } = panel.class;
+    match (len, sub, side) {
+        (32, _, MSUM) => all::<32, 32, 8, MSUM, true>(simd, rows, panel, out),
+        (32, ..) => all::<32, 32, 8, ISUM, true>(simd, rows, panel, out),
+        (_, 16, MSUM) => all::<256, 16, 4, MSUM, true>(simd, rows, panel, out),
+        (_, 16, _) => all::<256, 16, 4, ISUM, true>(simd, rows, panel, out),
+        (_, _, MSUM) => all::<256, 32, 8, MSUM, true>(simd, rows, panel, out),
+        _ => all::<256, 32, 8, ISUM, true>(simd, rows, panel, out),
     }
 }
 
-fn all<const LEN: usize, const SUB: usize, const RUN: usize, const VNNI: bool>(
+fn all<const LEN: usize, const SUB: usize, const RUN: usize, const SIDE: u8, const VNNI: bool>(
     simd: Products<VNNI>,
     rows: &ActivationRows,
     panel: &Panel,
@@ -62,17 +70,17 @@ fn all<const LEN: usize, const SUB: usize, const RUN: usize, const VNNI: bool>(
     // only one kind is long-lived. Measured, 3 for 4 rows: Q4_K 42 for 40 MAC/cycle,
     // but Q4_0 33 for 37.
     let four = VNNI || RUN == WIDE || LEN == 32;
-    for (p, pair) in panel.pairs::<LEN, SUB>(rows.cols() / LEN).enumerate() {
+    for (p, pair) in panel.pairs::<LEN, SUB, SIDE>(rows.cols() / LEN).enumerate() {
         let mut m = 0;
         while m < rows.rows() {
-            let tile = Operands { rows, pair, side: panel.side, first: 16 * p, m };
+            let tile = Operands { rows, pair, offset: panel.offset, first: 16 * p, m };
             // Never a single row at the end: 4 = 2 + 2 or 4, 5 = 3 + 2, 7 = 3 + 2 + 2.
             m += match rows.rows() - m {
-                2 => simd.call(Tile::<LEN, SUB, RUN, 2>(tile, out)),
-                4 if !four => simd.call(Tile::<LEN, SUB, RUN, 2>(tile, out)),
-                3 | 5 | 6 => simd.call(Tile::<LEN, SUB, RUN, 3>(tile, out)),
-                _ if four => simd.call(Tile::<LEN, SUB, RUN, 4>(tile, out)),
-                _ => simd.call(Tile::<LEN, SUB, RUN, 3>(tile, out)),
+                2 => simd.call(Tile::<LEN, SUB, RUN, SIDE, 2>(tile, out)),
+                4 if !four => simd.call(Tile::<LEN, SUB, RUN, SIDE, 2>(tile, out)),
+                3 | 5 | 6 => simd.call(Tile::<LEN, SUB, RUN, SIDE, 3>(tile, out)),
+                _ if four => simd.call(Tile::<LEN, SUB, RUN, SIDE, 4>(tile, out)),
+                _ => simd.call(Tile::<LEN, SUB, RUN, SIDE, 3>(tile, out)),
             };
         }
     }
@@ -83,37 +91,41 @@ struct Operands<'a> {
     rows: &'a ActivationRows,
     /// Both eights' entries, block after block.
     pair: &'a [Vector],
-    side: Side,
+    offset: i32,
     first: usize,
     m: usize,
 }
 
 /// `T` rows of activations.
-struct Tile<'a, const LEN: usize, const SUB: usize, const RUN: usize, const T: usize>(
-    Operands<'a>,
-    &'a mut [f32],
-);
+struct Tile<
+    'a,
+    const LEN: usize,
+    const SUB: usize,
+    const RUN: usize,
+    const SIDE: u8,
+    const T: usize,
+>(Operands<'a>, &'a mut [f32]);
 
 /// Lanes of T activation rows by 2 eights of weight rows.
 type Lanes<X, const T: usize> = [[X; 2]; T];
 
-impl<const LEN: usize, const SUB: usize, const RUN: usize, const T: usize> Kernel
-    for Tile<'_, LEN, SUB, RUN, T>
+impl<const LEN: usize, const SUB: usize, const RUN: usize, const SIDE: u8, const T: usize> Kernel
+    for Tile<'_, LEN, SUB, RUN, SIDE, T>
 {
     /// The rows done.
     type Output = usize;
 
     #[inline(always)]
     fn run<const VNNI: bool>(self, simd: Products<VNNI>) -> usize {
-        let Tile(Operands { rows, pair, side, first, m }, out) = self;
+        let Tile(Operands { rows, pair, offset, first, m }, out) = self;
         let ops = simd.ops;
         let rows: [ActivationRow<'_>; T] = from_fn(|t| rows.row(m + t));
         let mut acc: Lanes<__m256, T> = [[ops.splat_f32(0.0); 2]; T];
-        let entry = Layout::<LEN, SUB>::ENTRY;
+        let entry = Layout::<LEN, SUB, SIDE>::ENTRY;
         for (b, entries) in pair.chunks_exact(2 * entry).enumerate() {
             let (left, right) = entries.split_at(entry);
             let entries = [&left[..entry], &right[..entry]];
-            block::<LEN, SUB, RUN, T, VNNI>(simd, entries, side, &rows, b, &mut acc);
+            block::<LEN, SUB, RUN, SIDE, T, VNNI>(simd, entries, offset, &rows, b, &mut acc);
         }
         for (t, acc) in acc.into_iter().enumerate() {
             let out = &mut out[(m + t) * RowPanel::ROWS + first..][..16];
@@ -127,10 +139,17 @@ impl<const LEN: usize, const SUB: usize, const RUN: usize, const T: usize> Kerne
 
 /// Adds block `b`.
 #[inline(always)]
-fn block<const LEN: usize, const SUB: usize, const RUN: usize, const T: usize, const VNNI: bool>(
+fn block<
+    const LEN: usize,
+    const SUB: usize,
+    const RUN: usize,
+    const SIDE: u8,
+    const T: usize,
+    const VNNI: bool,
+>(
     simd: Products<VNNI>,
     entries: [&[Vector]; 2],
-    side: Side,
+    offset: i32,
     rows: &[ActivationRow<'_>; T],
     b: usize,
     acc: &mut Lanes<__m256, T>,
@@ -142,8 +161,8 @@ fn block<const LEN: usize, const SUB: usize, const RUN: usize, const T: usize, c
         sums[t] = &rows[t].sums[b * LEN / 16..][..LEN / 16];
     }
     let mut isum = [[ops.zero(); 2]; T];
-    if let Side::Isum(offset) = side {
-        isum = beside::<LEN, SUB, T, VNNI>(simd, entries, sums, -offset);
+    if SIDE == side::ISUM {
+        isum = beside::<LEN, SUB, SIDE, T, VNNI>(simd, entries, sums, -offset);
     }
     let [left, right] = entries;
     for s in 0..LEN / SUB {
@@ -154,19 +173,19 @@ fn block<const LEN: usize, const SUB: usize, const RUN: usize, const T: usize, c
         }
         let mut scale = [ops.splat16(1); 2];
         if LEN != 32 {
-            let at = Layout::<LEN, SUB>::SCALES + s;
+            let at = Layout::<LEN, SUB, SIDE>::SCALES + s;
             scale = [ops.load_vector(&left[at]), ops.load_vector(&right[at])];
         }
         sub_block::<LEN, SUB, RUN, T, VNNI>(simd, codes, a, scale, &mut isum);
     }
-    let (has_min, mut msum) = (matches!(side, Side::Msum), [[ops.zero(); 2]; T]);
+    let (has_min, mut msum) = (SIDE == side::MSUM, [[ops.zero(); 2]; T]);
     if has_min {
-        msum = beside::<LEN, SUB, T, VNNI>(simd, entries, sums, 1);
+        msum = beside::<LEN, SUB, SIDE, T, VNNI>(simd, entries, sums, 1);
     }
     for v in 0..2 {
-        let floats = &entries[v][Layout::<LEN, SUB>::D..];
+        let floats = &entries[v][Layout::<LEN, SUB, SIDE>::D..];
         let d = ops.as_floats(ops.load_vector(&floats[0]));
-        let dmin = ops.as_floats(ops.load_vector(&floats[1]));
+        let dmin = if has_min { ops.as_floats(ops.load_vector(&floats[1])) } else { d };
         for t in 0..T {
             let value = block_values(ops, has_min, [isum[t][v], msum[t][v]], [d, dmin]);
             acc[t][v] = ops.fma(value, ops.splat_f32(rows[t].d[b]), acc[t][v]);
@@ -177,7 +196,7 @@ fn block<const LEN: usize, const SUB: usize, const RUN: usize, const T: usize, c
 /// What does not depend on the codes: `msum`, or what their offset adds to `isum`. Blocks
 /// of 32 have one `factor`, others the corrections of the panel.
 #[inline(always)]
-fn beside<const LEN: usize, const SUB: usize, const T: usize, const VNNI: bool>(
+fn beside<const LEN: usize, const SUB: usize, const SIDE: u8, const T: usize, const VNNI: bool>(
     simd: Products<VNNI>,
     entries: [&[Vector]; 2],
     sums: [&[i16]; T],
@@ -191,7 +210,7 @@ fn beside<const LEN: usize, const SUB: usize, const T: usize, const VNNI: bool>(
         }
         return total;
     }
-    let place = Layout::<LEN, SUB>::CORRECTIONS..Layout::<LEN, SUB>::D;
+    let place = Layout::<LEN, SUB, SIDE>::CORRECTIONS..Layout::<LEN, SUB, SIDE>::D;
     let [left, right] = entries;
     for (i, (left, right)) in left[place.clone()].iter().zip(&right[place]).enumerate() {
         let pair = [ops.load_vector(left), ops.load_vector(right)];
