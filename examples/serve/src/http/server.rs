@@ -37,10 +37,12 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// One sentence: the address is taken, the store cannot be opened.
 pub async fn serve(config: Config) -> Result<(), String> {
     let bind = config.bind.clone();
+    // Before anybody is told that the server is there: from now on no signal is lost.
+    let stop = stop_signal();
     let app: Shared = Arc::new(App::start(config).await?);
     let listener = Listener::bind(&bind).await?;
     app.announce(&listener.address());
-    run(listener, app, stop_signal()).await;
+    run(listener, app, stop).await;
     if let Bind::Unix(path) = &bind {
         // Gone already is as good.
         let _ = std::fs::remove_file(path);
@@ -187,24 +189,26 @@ fn connection(
     });
 }
 
-/// Ends with the first SIGINT or SIGTERM; the second ends the process.
-async fn stop_signal() {
+/// Catches SIGINT and SIGTERM from this call on. What is returned ends with the first; the
+/// second ends the process.
+fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        tracing::error!("signals cannot be caught; the server ends without draining");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    tokio::spawn(async move {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async {
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+            tracing::error!("signals cannot be caught; the server ends without draining");
+            return std::future::pending().await;
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        std::process::exit(1);
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(1);
+        });
+    }
 }
