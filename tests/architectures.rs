@@ -154,3 +154,38 @@ fn ministral3() {
     let llama_cpp = Some((8.15e-2, 3.30e-3));
     Case { folder: "ministral3", stored: "exact-mini-f32", llama_cpp, ..Case::default() }.check();
 }
+
+/// Files whose reference are stored logits alone: Hugging Face's model in f64 on the same
+/// weights, the last 32 positions.
+fn check_stored(folder: &'static str) {
+    let case = Case { folder, ..Case::default() };
+    let (path, tokens) = (format!("arch/{folder}/mini-f32.gguf"), case.tokens());
+    let ours = Way::whole().logits(&Way::whole().model(&path), &tokens);
+    for way in ways(&CHUNKS, None) {
+        assert!(bits(&way.logits(&way.model(&path), &tokens)) == bits(&ours), "{path}: {way:?}");
+    }
+    let exact = floats(&format!("arch/{folder}/exact-mini-f32.f32"));
+    let error = distance(&exact, &ours[ours.len() - exact.len()..], 512);
+    println!("{folder} F32: {error:?}");
+    assert!(error.max <= 1e-3, "{folder}: {error:?}");
+}
+
+/// Norms behind the branches, soft caps of scores and logits, windows on every other layer,
+/// scaled embeddings, GELU.
+#[test]
+fn gemma2() {
+    check_stored("gemma2");
+}
+
+/// Layer norms, parallel branches, windows and positions on three of four layers, scaled
+/// logits.
+#[test]
+fn cohere2() {
+    check_stored("cohere2");
+}
+
+/// Experts, four multipliers.
+#[test]
+fn granite_with_experts() {
+    check_stored("granitemoe");
+}

@@ -13,13 +13,19 @@ use tramontane::{
 
 /// A small model of random weights, with other keys.
 fn bytes_with(change: impl FnOnce(&mut Metadata)) -> Vec<u8> {
-    let source = Gguf::open(data("tiny-mistral/tiny-Q8_0.gguf")).unwrap();
+    bytes_without("tiny-mistral/tiny-Q8_0.gguf", "", change)
+}
+
+/// A file with other keys, and without one of its tensors.
+fn bytes_without(file: &str, left_out: &str, change: impl FnOnce(&mut Metadata)) -> Vec<u8> {
+    let source = Gguf::open(data(file)).unwrap();
     let mut metadata = source.metadata().clone();
     change(&mut metadata);
-    let specs: Vec<TensorSpec> = source.tensors().iter().map(TensorSpec::from).collect();
+    let tensors = source.tensors().iter().filter(|tensor| tensor.name() != left_out);
+    let specs: Vec<TensorSpec> = tensors.clone().map(TensorSpec::from).collect();
     let mut bytes = Vec::new();
     let mut writer = Writer::new(&mut bytes, &metadata, &specs).unwrap();
-    for tensor in source.tensors() {
+    for tensor in tensors {
         writer.write(tensor.bytes()).unwrap();
     }
     writer.finish().unwrap();
@@ -149,7 +155,6 @@ fn a_key_that_changes_the_result_is_refused() {
         ("embedding_scale", Value::F32(12.0), Value::F32(1.0)),
         ("residual_scale", Value::F32(0.2), Value::F32(0.0)),
         ("use_parallel_residual", Value::Bool(true), Value::Bool(false)),
-        ("expert_count", Value::U32(8), Value::U32(0)),
         ("nextn_predict_layers", Value::U32(1), Value::U32(0)),
         ("rope.freq_base_swa", Value::F32(1e6), Value::F32(10_000.0)),
         ("hidden_activation", Value::String("gelu".into()), Value::String("silu".into())),
@@ -185,6 +190,78 @@ fn a_key_that_nothing_reads_is_a_warning() {
     });
     let said = warnings(&odd.unwrap());
     assert!(said.len() == 1 && said[0].contains("llama.attention.novelty"), "{said:?}");
+}
+
+/// One sentence that names the key or the tensor, and nothing allocated for absurd counts.
+#[test]
+fn hostile_experts_are_refused() {
+    const FILE: &str = "arch/granitemoe/mini-f32.gguf";
+    let refused = |bytes: Vec<u8>, name: &str| {
+        let error = open(bytes).unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains('\n'), "{name}: {error}");
+    };
+    for (name, value) in [
+        ("expert_count", Value::U32(1 << 31)),
+        ("expert_count", Value::U32(u32::MAX)),
+        ("expert_count", Value::I32(-1)),
+        ("expert_count", Value::String("four".into())),
+        ("expert_used_count", Value::U32(0)),
+        ("expert_used_count", Value::U32(5)),
+        ("expert_used_count", Value::U32(u32::MAX)),
+        ("expert_feed_forward_length", Value::U32(0)),
+        ("expert_feed_forward_length", Value::U32(u32::MAX)),
+        ("expert_shared_feed_forward_length", Value::U32(u32::MAX)),
+        ("expert_gating_func", Value::U32(77)),
+        ("expert_weights_scale", Value::F32(f32::NAN)),
+        ("expert_weights_scale", Value::F32(-1.0)),
+        ("expert_weights_norm", Value::String("yes".into())),
+        ("expert_group_count", Value::U32(2)),
+        ("leading_dense_block_count", Value::U32(1)),
+        ("residual_scale", Value::F32(f32::INFINITY)),
+        ("attention.scale", Value::F32(-1.0)),
+        ("logit_scale", Value::F32(-0.5)),
+    ] {
+        let key = format!("granitemoe.{name}");
+        refused(bytes_without(FILE, "", |metadata| set(metadata, &key, value)), &key);
+    }
+    let key = "granitemoe.expert_used_count";
+    refused(bytes_without(FILE, "", |metadata| _ = metadata.remove(key)), key);
+    // Fewer experts, or another width, than the tensors have.
+    for (name, value) in [("expert_count", 3), ("feed_forward_length", 31)] {
+        let key = format!("granitemoe.{name}");
+        let bytes = bytes_without(FILE, "", |metadata| set(metadata, &key, Value::U32(value)));
+        refused(bytes, "blk.0.ffn_gate_exps.weight");
+    }
+    for part in ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate_inp"] {
+        let name = format!("blk.1.{part}.weight");
+        refused(bytes_without(FILE, &name, |_| {}), &name);
+    }
+}
+
+/// Windows, caps and norms of the families that have them.
+#[test]
+fn hostile_windows_and_caps_are_refused() {
+    for (arch, name, value) in [
+        ("gemma2", "attn_logit_softcapping", Value::F32(0.0)),
+        ("gemma2", "attn_logit_softcapping", Value::F32(f32::NAN)),
+        ("gemma2", "final_logit_softcapping", Value::F32(-1.0)),
+        ("gemma2", "attention.sliding_window", Value::String("32".into())),
+        ("gemma2", "attention.sliding_window_pattern", Value::String("no".into())),
+        ("gemma2", "attention.sliding_window_pattern", Value::Array(Array::Bool(vec![true; 2]))),
+        ("cohere2", "logit_scale", Value::F32(0.0)),
+        ("cohere2", "attention.layer_norm_epsilon", Value::F32(0.0)),
+    ] {
+        let key = format!("{arch}.{name}");
+        let file = format!("arch/{arch}/mini-f32.gguf");
+        let bytes = bytes_without(&file, "", |metadata| set(metadata, &key, value));
+        let error = open(bytes).unwrap_err().to_string();
+        assert!(error.contains(&key) && !error.contains('\n'), "{key}: {error}");
+    }
+    for name in ["post_attention_norm", "post_ffw_norm", "attn_norm"] {
+        let name = format!("blk.2.{name}.weight");
+        let bytes = bytes_without("arch/gemma2/mini-f32.gguf", &name, |_| {});
+        assert!(open(bytes).unwrap_err().to_string().contains(&name));
+    }
 }
 
 /// Weights that give NaN are an error wherever logits come out.

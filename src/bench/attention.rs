@@ -116,7 +116,7 @@ impl Attention {
 fn of_layer(isa: Isa, layer: usize, heads: &Heads) -> attention::Attention<'static> {
     let (queries, keys) = (Prepare::default(), Prepare::default());
     let divisor = (heads.head_dim as f32).sqrt();
-    attention::Attention { isa, layer, queries, keys, divisor }
+    attention::Attention { isa, layer, queries, keys, divisor, soft_cap: None }
 }
 
 /// Numbers in −1..1 (a linear congruence).

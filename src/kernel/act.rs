@@ -1,13 +1,31 @@
-//! The gate of a feed-forward network: `gate ← activation(gate) · up`.
+//! Activations of feed-forward networks, and gates: `gate ← activation(gate) · up`.
 
-use super::math::{exp, padded};
+use super::math::{exp, map, padded};
 use crate::simd::{Simd, Task};
 
-/// What a network's gate is passed through.
+/// What a network's inner values are passed through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activation {
     /// `silu(x) = x / (1 + e⁻ˣ)`
     Silu,
+    /// `gelu(x) ≈ x / (1 + e⁻²ᵘ)`, `u = √(2/π) · (x + 0.044715 · x³)` (Hendrycks & Gimpel 2016)
+    GeluTanh,
+}
+
+impl Activation {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, x: S::F32x16) -> S::F32x16 {
+        let minus_e = match self {
+            Activation::Silu => simd.mul(x, simd.splat(-1.0)),
+            Activation::GeluTanh => {
+                // −2 · √(2/π), and the same times 0.044715
+                let cubic =
+                    simd.fma(simd.mul(x, x), simd.splat(-0.071_354_814), simd.splat(-1.595_769));
+                simd.mul(cubic, x)
+            }
+        };
+        simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_e)))
+    }
 }
 
 /// Gates values in place.
@@ -24,23 +42,34 @@ impl Task for Gate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Gate { activation: Activation::Silu, gate, up } = self;
+        let Gate { activation, gate, up } = self;
         // Loops, not closures: those are not always inlined into the tier's region.
         let (gate16, gate_tail) = gate.as_chunks_mut::<16>();
         let (up16, up_tail) = up.as_chunks::<16>();
         for (gate, up) in gate16.iter_mut().zip(up16) {
-            simd.store(silu_mul(simd, simd.load(gate), simd.load(up)), gate);
+            let active = activation.of(simd, simd.load(gate));
+            simd.store(simd.mul(active, simd.load(up)), gate);
         }
         if !gate_tail.is_empty() {
             let (mut gate, up) = (padded(gate_tail), padded(up_tail));
-            simd.store(silu_mul(simd, simd.load(&gate), simd.load(&up)), &mut gate);
+            let active = activation.of(simd, simd.load(&gate));
+            simd.store(simd.mul(active, simd.load(&up)), &mut gate);
             gate_tail.copy_from_slice(&gate[..gate_tail.len()]);
         }
     }
 }
 
-#[inline(always)]
-fn silu_mul<S: Simd>(simd: S, gate: S::F32x16, up: S::F32x16) -> S::F32x16 {
-    let e = exp(simd, simd.mul(gate, simd.splat(-1.0)));
-    simd.mul(simd.div(gate, simd.add(simd.splat(1.0), e)), up)
+/// Passes values through an activation, in place.
+pub(crate) struct Activate<'a> {
+    pub activation: Activation,
+    pub values: &'a mut [f32],
+}
+
+impl Task for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        map(simd, self.values, |x| self.activation.of(simd, x));
+    }
 }

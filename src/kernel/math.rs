@@ -86,6 +86,15 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
     simd.mul(e_r, simd.pow2(shifted))
 }
 
+/// `cap · tanh(x / cap)`, to 10⁻⁷ · cap; NaN for NaN.
+#[inline(always)]
+pub(crate) fn soft_cap<S: Simd>(simd: S, cap: f32, x: S::F32x16) -> S::F32x16 {
+    // tanh(y) = 1 − 2 / (e²ʸ + 1)
+    let e = exp(simd, simd.mul(x, simd.splat(2.0 / cap)));
+    let part = simd.div(simd.splat(-2.0 * cap), simd.add(e, simd.splat(1.0)));
+    simd.add(simd.splat(cap), part)
+}
+
 /// `2^x` to 2 parts in 10⁷ for −126 ≤ x ≤ 0, exactly 1 at 0; below, the value at
 /// −126; NaN for NaN.
 ///

@@ -13,4 +13,5 @@ pub(crate) mod matrix;
 pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod rope;
+pub(crate) mod route;
 pub(crate) mod threads;

@@ -8,12 +8,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
+use crate::kernel::math::{map, soft_cap};
 use crate::kernel::matmul::Product;
 use crate::kernel::pool::Team;
 use crate::kernel::rope::{Place, RotaryTable};
 use crate::quant;
+use crate::simd::{Simd, Task};
 
-use super::layer::{Pass, multiply_one, norm_rows};
+use super::layer::{BranchEnd, Pass, multiply_one, norm_rows};
 use super::plan::{Ffn, LayerPlan, Mixer};
 pub(crate) use super::state::{Feed, State, Wanted};
 use super::transformer::Transformer;
@@ -54,7 +56,8 @@ impl Transformer {
         state.prepare(self, &places);
         self.pool.region(|team| -> Result<()> {
             self.embed(team, feeds, &mut state.x)?;
-            let mut pass = Pass { team, isa: self.isa, state: &mut *state, feeds, spans };
+            let end = BranchEnd { norm: None, scale: 1.0 };
+            let mut pass = Pass { team, isa: self.isa, state: &mut *state, feeds, spans, end };
             for layer in &self.plan.layers {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(Error::Cancelled);
@@ -82,12 +85,15 @@ impl Transformer {
     }
 
     fn embed(&self, team: &Team<'_>, feeds: &[Feed<'_>], x: &mut [f32]) -> Result<()> {
-        let table = &self.plan.embed.table.0;
+        let (table, scale) = (&self.plan.embed.table.0, self.plan.embed.scale);
         let tokens: Vec<u32> = feeds.iter().flat_map(|feed| feed.tokens).copied().collect();
         let mut rows: Vec<_> =
             x.chunks_exact_mut(self.plan.dim()).map(|row| (row, Ok(()))).collect();
         team.for_each(&mut rows, |r, (row, result)| {
             *result = quant::dequantize(table.format(), table.row(tokens[r] as usize), row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
         });
         rows.into_iter().try_for_each(|(_, result)| result)
     }
@@ -107,19 +113,59 @@ impl Transformer {
             let rows = wanted.logits.iter().map(row);
             norm_rows(team, self.isa, &head.norm, rows, &mut input.values);
             multiply_one(team, self.isa, input, &mut [Product::Store(&head.output, logits)]);
+            if head.scale != 1.0 || head.soft_cap.is_some() {
+                let mut rows: Vec<&mut [f32]> = logits.chunks_exact_mut(n_vocab).collect();
+                let (scale, soft_cap) = (head.scale, head.soft_cap);
+                team.for_each(&mut rows, |_, logits| {
+                    self.isa.run(FinishLogits { scale, soft_cap, logits });
+                });
+            }
         }
     }
 }
 
+/// What the logits of a row go through.
+struct FinishLogits<'a> {
+    scale: f32,
+    soft_cap: Option<f32>,
+    logits: &'a mut [f32],
+}
+
+impl Task for FinishLogits<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let scale = simd.splat(self.scale);
+        map(simd, self.logits, |x| {
+            let x = simd.mul(x, scale);
+            self.soft_cap.map_or(x, |cap| soft_cap(simd, cap, x))
+        });
+    }
+}
+
 /// One layer: norm → mixer → residual → norm → feed-forward network → residual.
-fn run_layer(pass: &mut Pass<'_, '_>, layer: &LayerPlan) {
-    pass.norm(&layer.norms.before_mixer);
+fn run_layer<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
+    let LayerPlan { norms, branch_scale: scale, parallel, .. } = layer;
+    pass.norm(norms.before_mixer.as_ref());
+    if *parallel {
+        pass.state.same.clone_from(&pass.state.input.values);
+    }
+    pass.end = BranchEnd { norm: norms.after_mixer.as_ref(), scale: *scale };
     match &layer.mixer {
         Mixer::Attention(attention) => attention.run(pass),
     }
-    pass.norm(&layer.norms.before_ffn);
+    if *parallel {
+        let State { same, input, .. } = &mut *pass.state;
+        let dim = same.len() / pass.spans.last().map_or(1, |span| span.end);
+        input.replace(same, dim);
+    } else {
+        pass.norm(norms.before_ffn.as_ref());
+    }
+    pass.end = BranchEnd { norm: norms.after_ffn.as_ref(), scale: *scale };
     match &layer.ffn {
         Ffn::Dense(dense) => dense.run(pass),
+        Ffn::Experts(experts) => experts.run(pass),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernel::act::Activation;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::rope::Rope;
+use crate::kernel::route::Routing;
 use crate::kv_cache::{KvLayer, KvShape, KvType};
 use crate::tensor::Tensor;
 
@@ -29,6 +30,8 @@ pub(crate) struct Plan {
 pub(crate) struct Embed {
     /// `[n_vocab, dim]`
     pub table: TokenTable,
+    /// Rows are multiplied by it.
+    pub scale: f32,
 }
 
 /// From the residual stream to logits.
@@ -37,27 +40,39 @@ pub(crate) struct Head {
     pub norm: Norm,
     /// `[n_vocab, dim]`
     pub output: Matrix,
+    /// Logits are multiplied by it.
+    pub scale: f32,
+    /// Then they go through `cap · tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
-/// One layer: `x += mixer(norm(x))`, `x += ffn(norm(x))`.
+/// One layer, two branches: `x += scale · after(branch(before(x)))` for the mixer, then for
+/// the feed-forward network.
 #[derive(Debug)]
 pub(crate) struct LayerPlan {
     pub norms: Norms,
     pub mixer: Mixer,
     pub ffn: Ffn,
+    /// What both branches are multiplied by.
+    pub branch_scale: f32,
+    /// Whether the feed-forward network reads what the mixer read.
+    pub parallel: bool,
 }
 
-/// Where a layer normalizes.
-#[derive(Debug)]
+/// Where a layer normalizes; where nothing stands, rows pass as they are.
+#[derive(Debug, Default)]
 pub(crate) struct Norms {
-    pub before_mixer: Norm,
-    pub before_ffn: Norm,
+    pub before_mixer: Option<Norm>,
+    pub after_mixer: Option<Norm>,
+    pub before_ffn: Option<Norm>,
+    pub after_ffn: Option<Norm>,
 }
 
 /// A normalization of rows.
 #[derive(Debug)]
 pub(crate) enum Norm {
     Rms { weight: Vector, epsilon: f32 },
+    Layer { weight: Vector, bias: Option<Vector>, epsilon: f32 },
 }
 
 /// What mixes positions.
@@ -79,39 +94,67 @@ pub(crate) struct Attention {
     pub v: Matrix,
     /// `[dim, heads · head_dim]`
     pub output: Matrix,
-    /// RMS norm of each head, before the rotary embedding.
+    /// RMS norm of all queries of a row together, and of all keys.
+    pub row_norms: Option<[HeadNorm; 2]>,
+    /// RMS norm of each head.
     pub q_norm: Option<HeadNorm>,
     pub k_norm: Option<HeadNorm>,
+    /// Whether those come after the rotary embedding.
+    pub norm_last: bool,
     /// Which of the plan's ropes; `None` if the layer does not know positions.
     pub rope: Option<usize>,
     /// Position i sees j with i − j < window; `None` = all before.
     pub window: Option<usize>,
     /// Scores are divided by it.
     pub divisor: f32,
+    /// Then they go through `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
     /// Which layer of the KV cache it writes and reads.
     pub cache: usize,
 }
 
-/// RMS norm of one head.
+/// RMS norm of queries or keys.
 #[derive(Debug)]
 pub(crate) struct HeadNorm {
-    /// `[head_dim]`
+    /// `[head_dim]`, or as wide as a row.
     pub weight: Vector,
     pub epsilon: f32,
 }
 
 /// What works on each position alone.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each layer")]
 pub(crate) enum Ffn {
     Dense(Dense),
+    Experts(Experts),
 }
 
-/// `down · (activation(gate · x) · (up · x))`
+/// Some of many networks for each row (Shazeer et al. 2017), and maybe one for all rows.
+#[derive(Debug)]
+pub(crate) struct Experts {
+    /// `[experts, dim]`
+    pub router: Matrix,
+    /// `[experts]`: counts when experts are chosen.
+    pub selection_bias: Option<Vector>,
+    pub routing: Routing,
+    pub experts: Vec<Dense>,
+    pub shared: Option<Shared>,
+}
+
+/// The network of all rows.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub dense: Dense,
+    /// `[dim]`: the sigmoid of its product with a row is the weight of the network.
+    pub gate: Option<Vector>,
+}
+
+/// `down · (activation(gate · x) · (up · x))`; without a gate `down · activation(up · x)`
 #[derive(Debug)]
 pub(crate) struct Dense {
     pub activation: Activation,
     /// `[ffn_dim, dim]`
-    pub gate: Matrix,
+    pub gate: Option<Matrix>,
     /// `[ffn_dim, dim]`
     pub up: Matrix,
     /// `[dim, ffn_dim]`
@@ -228,15 +271,46 @@ impl LayerPlan {
     /// The widest input of its products.
     fn widest_input(&self) -> usize {
         let Mixer::Attention(attention) = &self.mixer;
-        let Ffn::Dense(dense) = &self.ffn;
-        attention.output.cols().max(dense.down.cols())
+        attention.output.cols().max(match &self.ffn {
+            Ffn::Dense(dense) => dense.down.cols(),
+            Ffn::Experts(experts) => experts.widest_input(),
+        })
+    }
+
+    /// Whether a branch cannot be added to the residual stream as it is multiplied, or
+    /// both read the same.
+    fn is_apart(&self) -> bool {
+        let Norms { after_mixer, after_ffn, .. } = &self.norms;
+        after_mixer.is_some() || after_ffn.is_some() || self.branch_scale != 1.0 || self.parallel
     }
 
     /// Floats per row that it keeps beside the input of a product.
     fn buffers(&self) -> usize {
         let Mixer::Attention(attention) = &self.mixer;
-        let Ffn::Dense(dense) = &self.ffn;
         let Attention { q, k, v, .. } = attention;
-        q.rows() + k.rows() + v.rows() + dense.gate.rows()
+        let ffn = match &self.ffn {
+            Ffn::Dense(dense) => dense.up.rows(),
+            Ffn::Experts(experts) => experts.buffers(),
+        };
+        let branch = if self.is_apart() { attention.output.rows() } else { 0 };
+        q.rows() + k.rows() + v.rows() + ffn + branch
+    }
+}
+
+impl Experts {
+    fn widest_input(&self) -> usize {
+        let shared = self.shared.as_ref().map(|shared| &shared.dense);
+        let all = self.experts.first().into_iter().chain(shared);
+        all.map(|dense| dense.down.cols()).max().unwrap_or(0)
+    }
+
+    /// Floats per row: what each of its experts reads, keeps and gives.
+    fn buffers(&self) -> usize {
+        let one = self
+            .experts
+            .first()
+            .map_or(0, |dense| 2 * dense.up.cols() + 2 * dense.up.rows() + dense.down.rows());
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.dense.up.rows());
+        self.routing.used * one + self.experts.len() + shared
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::kernel::matmul::Input;
 use crate::kernel::rope::RotaryTable;
+use crate::kernel::route::Choice;
 use crate::kv_cache::KvCache;
 
 /// Tokens for one conversation.
@@ -38,10 +39,40 @@ pub(crate) struct State {
     pub(super) v: Vec<f32>,
     /// `[rows, ffn_dim]`: what the last matrix of a feed-forward network multiplies.
     pub(super) gated: Vec<f32>,
+    /// `[rows, dim]`: a branch before it is added.
+    pub(super) branch: Vec<f32>,
+    /// `[rows, dim]`: what both branches of a layer read.
+    pub(super) same: Vec<f32>,
+    pub(super) experts: ExpertBuffers,
     /// One for each of the plan's ropes.
     pub(super) rotary: Vec<RotaryTable>,
     /// `[rows that want logits, n_vocab]`
     pub logits: Vec<f32>,
     /// `[rows that want hidden states, dim]`
     pub hidden: Vec<f32>,
+}
+
+/// What experts work on.
+#[derive(Debug, Default)]
+pub(crate) struct ExpertBuffers {
+    /// `[rows, experts]`
+    pub(super) logits: Vec<f32>,
+    /// `[rows, used]`
+    pub(super) choices: Vec<Choice>,
+    /// One for each expert that has rows.
+    pub(super) turns: Vec<Turn>,
+}
+
+/// The rows of one expert.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub(super) expert: usize,
+    /// Which rows of the pass.
+    pub(super) rows: Vec<usize>,
+    /// What its next matrix multiplies.
+    pub(super) input: Input,
+    /// `[rows of the expert, ffn_dim]`
+    pub(super) gated: Vec<f32>,
+    /// `[rows of the expert, dim]`
+    pub(super) out: Vec<f32>,
 }

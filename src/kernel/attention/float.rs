@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use super::integer::Block;
-use crate::kernel::math::{add_scaled, dot, exp, map};
+use crate::kernel::math::{add_scaled, dot, exp, map, soft_cap};
 use crate::kv_cache::{Head, PAGE};
 use crate::simd::{Simd, Task};
 
@@ -64,6 +64,11 @@ fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], position: usize, o
         for (slot, key) in keys.enumerate().take(slots.end).skip(slots.start) {
             for (weights, query) in weights.iter_mut().zip(query.chunks_exact(head_dim)) {
                 weights[slot] = dot(simd, query, key) * scale;
+            }
+        }
+        if let Some(cap) = block.soft_cap {
+            for weights in &mut weights {
+                map(simd, weights, |score| soft_cap(simd, cap, score));
             }
         }
         for (of_page, weights) in of_page.iter_mut().zip(&mut weights) {

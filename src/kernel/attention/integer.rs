@@ -29,7 +29,7 @@ use super::ahead::Ahead;
 use super::fixed::quantize;
 use super::prepare::Prepare;
 use super::unpack::{Lines, unpack_keys, unpack_values};
-use super::weigh::weigh;
+use super::weigh::{Scores, weigh};
 
 /// Pages of a chunk: 512 positions.
 pub(super) const CHUNK: usize = 8;
@@ -50,6 +50,8 @@ pub(super) struct Block<'a> {
     pub prepare: Prepare<'a>,
     /// Scores are divided by it.
     pub divisor: f32,
+    /// Then they go through `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
     /// Rows of the batch.
     pub rows: Range<usize>,
     /// Position of the first row.
@@ -126,6 +128,8 @@ struct Queries {
     seen: Vec<Range<usize>>,
     /// Pairs of a query.
     steps: usize,
+    /// The block's soft cap, in units of the scores here; 0 without.
+    soft_cap: f32,
 }
 
 /// All chunks of a block: `[rows]` outputs of `[group, head_dim]`.
@@ -212,6 +216,7 @@ impl Queries {
         self.seen.clear();
         self.seen.resize(queries, 0..0);
         let unit = std::f32::consts::LOG2_E / block.divisor;
+        self.soft_cap = block.soft_cap.map_or(0.0, |cap| cap * std::f32::consts::LOG2_E);
         let (mut query, mut codes) = (vec![0.0; padded], vec![0; padded]);
         for (i, row) in block.rows.clone().enumerate() {
             for h in 0..group {
@@ -328,8 +333,9 @@ fn over_page<S: Simd>(
             continue;
         }
         let n = tile * TILE + q;
-        let (scale, before) = (queries.scales[n], state.max[n]);
-        let page = weigh(simd, &scores[q], page.scales, scale, &slots[q], &mut weights[q]);
+        let (scale, soft_cap, before) = (queries.scales[n], queries.soft_cap, state.max[n]);
+        let scores = Scores { sums: &scores[q], scales: page.scales, scale, soft_cap };
+        let page = weigh(simd, scores, &slots[q], &mut weights[q]);
         let max = if page.max > before { page.max } else { before };
         (factors[q], factors[q + TILE]) = (before - max, page.max - max);
         state.max[n] = max;

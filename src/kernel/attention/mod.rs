@@ -54,6 +54,8 @@ pub(crate) struct Attention<'a> {
     pub keys: Prepare<'a>,
     /// Scores are divided by it: √head_dim, most often.
     pub divisor: f32,
+    /// Then they go through `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
 impl Attention<'_> {
@@ -139,6 +141,7 @@ impl Attention<'_> {
                         q_dim,
                         prepare: self.queries,
                         divisor: self.divisor,
+                        soft_cap: self.soft_cap,
                         rows: rows.clone(),
                         position,
                     };
@@ -253,7 +256,8 @@ mod tests {
             // Nothing is prepared: the definition below stays short.
             let (queries, keys) = (Prepare::default(), Prepare::default());
             let divisor = (head_dim as f32).sqrt();
-            let attention = Attention { isa, layer: 0, queries, keys, divisor };
+            let soft_cap = None;
+            let attention = Attention { isa, layer: 0, queries, keys, divisor, soft_cap };
             let pool = Pool::new(threads).unwrap();
             for start in (0..self.positions).step_by(chunk) {
                 let rows = chunk.min(self.positions - start);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::kernel::math::exp2;
+use crate::kernel::math::{exp2, soft_cap};
 use crate::kv_cache::{PAGE, Scales};
 use crate::simd::Simd;
 
@@ -29,23 +29,37 @@ static LIMITS: [f32; 3 * PAGE] = {
     limits
 };
 
+/// The scores of one query with a page: `x = sum · scale of the key · scale`.
+pub(super) struct Scores<'a, S: Simd> {
+    pub sums: &'a [S::I32x16; 4],
+    pub scales: &'a Scales,
+    /// Of the query.
+    pub scale: f32,
+    /// x goes through `cap · tanh(x / cap)`; 0: it does not.
+    pub soft_cap: f32,
+}
+
 /// Turns scores into integer weights of the values. What is stored in slots that
 /// are not seen has no influence.
 #[inline(always)]
 pub(super) fn weigh<S: Simd>(
     simd: S,
-    scores: &[S::I32x16; 4],
-    scales: &Scales,
-    scale: f32,
+    scores: Scores<'_, S>,
     slots: &Range<usize>,
     weights: &mut [i16; PAGE],
 ) -> Weighed<S> {
+    let Scores { sums, scales, scale, soft_cap: cap } = scores;
     let (keys, values) = (scales[0].as_chunks::<16>().0, scales[1].as_chunks::<16>().0);
     let scale = simd.splat(scale);
     // Loops, not `array::from_fn`: that is not inlined into the set's region.
     let mut x = [simd.splat(0.0); 4];
     for v in 0..4 {
-        x[v] = simd.mul(simd.mul(simd.to_f32(scores[v]), simd.load(&keys[v])), scale);
+        x[v] = simd.mul(simd.mul(simd.to_f32(sums[v]), simd.load(&keys[v])), scale);
+    }
+    if cap != 0.0 {
+        for x in &mut x {
+            *x = soft_cap(simd, cap, *x);
+        }
     }
     let whole = *slots == (0..PAGE);
     let (from, to) =

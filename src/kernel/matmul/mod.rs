@@ -44,7 +44,7 @@ mod tiers;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::act::{Activation, Gate};
+use super::act::{Activate, Activation, Gate};
 use super::matrix::Matrix;
 use super::pool::{Disjoint, Team};
 use crate::quant::Format;
@@ -61,6 +61,8 @@ pub(crate) enum Product<'a> {
     Store(&'a Matrix, &'a mut [f32]),
     /// `out += W · x`: the residual stream.
     Add(&'a Matrix, &'a mut [f32]),
+    /// `out = activation(W · x)`
+    Activate(Activation, &'a Matrix, &'a mut [f32]),
     /// `out = activation(G · x) · (U · x)`: the gate of the feed-forward network.
     Gate { activation: Activation, gate: &'a Matrix, up: &'a Matrix, out: &'a mut [f32] },
 }
@@ -69,7 +71,9 @@ impl Product<'_> {
     /// The formats of the matrices that it multiplies.
     fn formats(&self) -> impl Iterator<Item = Format> + use<> {
         let (first, second) = match self {
-            Product::Store(matrix, _) | Product::Add(matrix, _) => (matrix.format(), None),
+            Product::Store(matrix, _)
+            | Product::Add(matrix, _)
+            | Product::Activate(_, matrix, _) => (matrix.format(), None),
             Product::Gate { gate, up, .. } => (gate.format(), Some(up.format())),
         };
         std::iter::once(first).chain(second)
@@ -136,6 +140,7 @@ struct Job<'a> {
 enum Then<'a> {
     Store,
     Add,
+    Activate(Activation),
     /// Multiply the other matrix' product by the activation of this one.
     Gate(Activation, &'a Matrix),
 }
@@ -152,6 +157,9 @@ impl<'a> Job<'a> {
         let (weight, then, out) = match product {
             Product::Store(weight, out) => (&**weight, Then::Store, out),
             Product::Add(weight, out) => (&**weight, Then::Add, out),
+            Product::Activate(activation, weight, out) => {
+                (&**weight, Then::Activate(*activation), out)
+            }
             Product::Gate { activation, gate, up, out } => {
                 (&**gate, Then::Gate(*activation, up), out)
             }
@@ -199,14 +207,14 @@ impl<'a> Then<'a> {
     fn stretch(&self, rows: usize) -> usize {
         match self {
             Then::Gate(..) => (STRETCH / rows).max(1),
-            Then::Store | Then::Add => 1,
+            Then::Store | Then::Add | Then::Activate(_) => 1,
         }
     }
 
     fn other(self) -> Option<&'a Matrix> {
         match self {
             Then::Gate(_, up) => Some(up),
-            Then::Store | Then::Add => None,
+            Then::Store | Then::Add | Then::Activate(_) => None,
         }
     }
 }
@@ -311,9 +319,13 @@ impl Task for Finish<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Finish { job, rows, out, other, batch } = self;
         add_bias(job.weight, &rows, batch, out);
-        if let Then::Gate(activation, up) = job.then {
-            add_bias(up, &rows, batch, other);
-            Gate { activation, gate: out, up: other }.run(simd);
+        match job.then {
+            Then::Store | Then::Add => {}
+            Then::Activate(activation) => Activate { activation, values: out }.run(simd),
+            Then::Gate(activation, up) => {
+                add_bias(up, &rows, batch, other);
+                Gate { activation, gate: out, up: other }.run(simd);
+            }
         }
         put(job, rows, out, batch);
     }
@@ -349,10 +361,10 @@ fn put(job: &Job<'_>, rows: Range<usize>, values: &[f32], batch: usize) {
         for (place, values) in place.chunks_mut(RowPanel::ROWS).zip(of_row) {
             match (job.then, place.as_chunks_mut::<{ RowPanel::ROWS }>().0) {
                 // A whole panel: a constant length, so no calls and no loops.
-                (Then::Store | Then::Gate(..), [place]) => *place = *values,
                 (Then::Add, [place]) => add(place, values),
-                (Then::Store | Then::Gate(..), _) => place.copy_from_slice(&values[..place.len()]),
                 (Then::Add, _) => add(place, values),
+                (_, [place]) => *place = *values,
+                (..) => place.copy_from_slice(&values[..place.len()]),
             }
         }
     }

@@ -2,10 +2,13 @@
 //! names.
 
 use crate::error::{Error, Result};
+use crate::gguf::{Array, Value};
 use crate::kernel::act::Activation;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::rope::{Pairing, Rope};
-use crate::model::plan::{Attention, Dense, Embed, Ffn, Head, LayerPlan, Mixer, Norm, Norms, Plan};
+use crate::model::plan::{
+    Attention, Dense, Embed, Ffn, Head, HeadNorm, LayerPlan, Mixer, Norm, Norms, Plan,
+};
 
 use super::Source;
 use super::keys::{Keys, limit};
@@ -19,12 +22,29 @@ pub(super) struct Sizes {
     pub head_dim: usize,
     pub ffn_dim: usize,
     pub layers: usize,
+    pub norm: NormKind,
     pub epsilon: f32,
 }
 
+/// How rows are normalized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NormKind {
+    Rms,
+    Layer,
+}
+
 impl Sizes {
-    /// Reads and checks them.
+    /// Reads and checks them, of a network with RMS norms.
     pub fn read(keys: &Keys<'_>) -> Result<Self> {
+        Sizes::with_norm(keys, NormKind::Rms)
+    }
+
+    /// The same, of a network with norms of this kind.
+    pub fn with_norm(keys: &Keys<'_>, norm: NormKind) -> Result<Self> {
+        let epsilon = match norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
         let dim = keys.required("embedding_length", 1..=limit::WIDTH)?;
         let heads = keys.required("attention.head_count", 1..=limit::HEADS)?;
         let kv_heads = keys.optional("attention.head_count_kv", 1..=heads)?.unwrap_or(heads);
@@ -52,7 +72,8 @@ impl Sizes {
             head_dim: head_dim as usize,
             ffn_dim: keys.required("feed_forward_length", 1..=limit::WIDTH)? as usize,
             layers: keys.required("block_count", 1..=limit::LAYERS)? as usize,
-            epsilon: keys.positive("attention.layer_norm_rms_epsilon", None)?,
+            norm,
+            epsilon: keys.positive(epsilon, None)?,
         })
     }
 
@@ -67,6 +88,9 @@ impl Sizes {
     }
 }
 
+/// True for each layer with a window, or the number of layers to one without.
+const PATTERN: &str = "attention.sliding_window_pattern";
+
 /// The name of a tensor of a layer.
 pub(super) fn blk(layer: usize, part: &str) -> String {
     format!("blk.{layer}.{part}")
@@ -75,10 +99,7 @@ pub(super) fn blk(layer: usize, part: &str) -> String {
 impl Source<'_> {
     /// The window of all layers; 0 in the file means full attention.
     pub fn window(&self) -> Result<Option<usize>> {
-        let window = self.keys.optional("attention.sliding_window", 0..=u32::MAX)?;
-        let window = window.map(|window| window as usize).filter(|&window| window > 0);
-        // True for each layer with a window, or the number of layers to one without.
-        const PATTERN: &str = "attention.sliding_window_pattern";
+        let window = self.window_size(None)?;
         let pattern = self.keys.name(PATTERN);
         let all = match self.keys.metadata.opt_bool(&pattern) {
             Ok(all) => all.unwrap_or(true),
@@ -92,23 +113,61 @@ impl Source<'_> {
         Ok(window)
     }
 
+    /// The window of each layer. `default`: positions where the file names no window.
+    /// Without a pattern in the file every `period`-th layer sees everything.
+    pub fn windows(
+        &self,
+        layers: usize,
+        default: Option<usize>,
+        period: usize,
+    ) -> Result<Vec<Option<usize>>> {
+        let window = self.window_size(default)?;
+        let every = |period: usize| -> Vec<bool> {
+            (0..layers).map(|i| period == 0 || (i + 1) % period != 0).collect()
+        };
+        let key = self.keys.name(PATTERN);
+        let wrong = || {
+            let problem = format!("is neither a number of layers nor {layers} booleans");
+            Error::key(&key, problem)
+        };
+        let pattern = match self.keys.metadata.get(&key) {
+            None => every(period),
+            Some(Value::Bool(all)) => vec![*all; layers],
+            Some(Value::Array(Array::Bool(pattern))) if pattern.len() == layers => pattern.to_vec(),
+            Some(Value::Array(_)) => return Err(wrong()),
+            Some(_) => {
+                let period = self.keys.metadata.opt_u32(&key)?.ok_or_else(wrong)?;
+                every(period as usize)
+            }
+        };
+        Ok(pattern.into_iter().map(|has| window.filter(|_| has)).collect())
+    }
+
+    /// Positions that layers with a window see; none for 0.
+    fn window_size(&self, default: Option<usize>) -> Result<Option<usize>> {
+        let window = self.keys.optional("attention.sliding_window", 0..=u32::MAX)?;
+        let window = window.map(|window| window as usize).or(default);
+        Ok(window.filter(|&window| window > 0))
+    }
+
     /// Embedding, `layers` and output, by their usual names.
     pub fn decoder(
         &mut self,
         sizes: &Sizes,
-        rope: Rope,
+        ropes: Vec<Rope>,
         mut layer: impl FnMut(&mut Self, usize) -> Result<LayerPlan>,
     ) -> Result<Plan> {
         let table = self.tensors.token_table(sizes.dim)?;
-        let norm = self.rms_norm("output_norm.weight", sizes.dim, sizes.epsilon)?;
+        let norm = self.norm("output_norm", sizes)?;
         let output = match self.tensors.has("output.weight") {
             true => self.tensors.matrix("output", table.0.rows(), sizes.dim)?,
             // The embedding again.
             false => Matrix::from(table.0.clone()),
         };
         let layers = (0..sizes.layers).map(|index| layer(self, index)).collect::<Result<_>>()?;
-        let (embed, head) = (Embed { table }, Head { norm, output });
-        Ok(Plan { embed, layers, head, ropes: vec![rope] })
+        let embed = Embed { table, scale: 1.0 };
+        let head = Head { norm, output, scale: 1.0, soft_cap: None };
+        Ok(Plan { embed, layers, head, ropes })
     }
 
     /// A layer that normalizes before attention and before a gated network.
@@ -130,10 +189,43 @@ impl Source<'_> {
         mixer: Mixer,
         ffn: Ffn,
     ) -> Result<LayerPlan> {
-        let mut norm = |part: &str| self.rms_norm(&blk(index, part), sizes.dim, sizes.epsilon);
-        let norms =
-            Norms { before_mixer: norm("attn_norm.weight")?, before_ffn: norm("ffn_norm.weight")? };
-        Ok(LayerPlan { norms, mixer, ffn })
+        let norms = Norms {
+            before_mixer: Some(self.norm(&blk(index, "attn_norm"), sizes)?),
+            before_ffn: Some(self.norm(&blk(index, "ffn_norm"), sizes)?),
+            ..Norms::default()
+        };
+        Ok(LayerPlan { norms, mixer, ffn, branch_scale: 1.0, parallel: false })
+    }
+
+    /// The norms of a layer's branches before they are added: `post_attention_norm` and
+    /// `post_ffw_norm`.
+    pub fn post_norms(&mut self, sizes: &Sizes, index: usize) -> Result<Norms> {
+        Ok(Norms {
+            after_mixer: Some(self.norm(&blk(index, "post_attention_norm"), sizes)?),
+            after_ffn: Some(self.norm(&blk(index, "post_ffw_norm"), sizes)?),
+            ..Norms::default()
+        })
+    }
+
+    /// RMS norms `attn_q_norm` and `attn_k_norm` of so many values.
+    pub fn qk_norms(
+        &mut self,
+        sizes: &Sizes,
+        index: usize,
+        of: [usize; 2],
+    ) -> Result<[HeadNorm; 2]> {
+        let mut norm = |name: &str, len: usize| -> Result<HeadNorm> {
+            let weight = self.tensors.vector(&blk(index, name), len)?;
+            Ok(HeadNorm { weight, epsilon: sizes.epsilon })
+        };
+        Ok([norm("attn_q_norm.weight", of[0])?, norm("attn_k_norm.weight", of[1])?])
+    }
+
+    /// Attention with a norm of each head of queries and keys.
+    pub fn normed_attention(&mut self, sizes: &Sizes, index: usize) -> Result<Attention> {
+        let [q_norm, k_norm] = self.qk_norms(sizes, index, [sizes.head_dim; 2])?;
+        let attention = self.attention(sizes, index)?;
+        Ok(Attention { q_norm: Some(q_norm), k_norm: Some(k_norm), ..attention })
     }
 
     /// The rotation of heads by the usual keys.
@@ -166,27 +258,41 @@ impl Source<'_> {
             k,
             v,
             output: self.tensors.matrix(&blk(index, "attn_output"), dim, sizes.q_dim())?,
+            row_norms: None,
             q_norm: None,
             k_norm: None,
+            norm_last: false,
             rope: Some(0),
-            window: self.window()?,
+            window: None,
             divisor: (head_dim as f32).sqrt(),
+            soft_cap: None,
             cache: index,
         })
     }
 
     /// A gated network with matrices of their own for gate and up.
-    fn gated(&mut self, sizes: &Sizes, index: usize) -> Result<Dense> {
+    pub fn gated(&mut self, sizes: &Sizes, index: usize) -> Result<Dense> {
         let Sizes { dim, ffn_dim, .. } = *sizes;
         Ok(Dense {
             activation: Activation::Silu,
-            gate: self.tensors.matrix(&blk(index, "ffn_gate"), ffn_dim, dim)?,
+            gate: Some(self.tensors.matrix(&blk(index, "ffn_gate"), ffn_dim, dim)?),
             up: self.tensors.matrix(&blk(index, "ffn_up"), ffn_dim, dim)?,
             down: self.tensors.matrix(&blk(index, "ffn_down"), dim, ffn_dim)?,
         })
     }
 
-    fn rms_norm(&mut self, name: &str, len: usize, epsilon: f32) -> Result<Norm> {
-        Ok(Norm::Rms { weight: self.tensors.vector(name, len)?, epsilon })
+    /// The norm `name`, with its bias if the file has one.
+    pub fn norm(&mut self, name: &str, sizes: &Sizes) -> Result<Norm> {
+        let Sizes { dim, norm, epsilon, .. } = *sizes;
+        let weight = self.tensors.vector(&format!("{name}.weight"), dim)?;
+        if norm == NormKind::Rms {
+            return Ok(Norm::Rms { weight, epsilon });
+        }
+        let bias = format!("{name}.bias");
+        let bias = match self.tensors.has(&bias) {
+            true => Some(self.tensors.vector(&bias, dim)?),
+            false => None,
+        };
+        Ok(Norm::Layer { weight, bias, epsilon })
     }
 }

@@ -15,6 +15,7 @@ pub(super) mod limit {
     pub const HEADS: u32 = 1 << 12;
     pub const HEAD_DIM: u32 = 1 << 13;
     pub const CONTEXT: u32 = 1 << 28;
+    pub const EXPERTS: u32 = 1 << 12;
 }
 
 /// Typed access to `{architecture}.{name}`.

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::kernel::rope::{Pairing, Temperature};
-use crate::model::plan::Plan;
+use crate::model::plan::{Attention, Plan};
 
 use super::Source;
 use super::decoder::Sizes;
@@ -18,8 +18,9 @@ pub(super) fn mistral3(source: &mut Source<'_>) -> Result<Plan> {
         let original_context = keys.original_context()?;
         rope.temperature = Some(Temperature { scale: f64::from(scale), original_context });
     }
-    source.decoder(&sizes, rope, |source, index| {
+    let window = source.window()?;
+    source.decoder(&sizes, vec![rope], |source, index| {
         let attention = source.attention(&sizes, index)?;
-        source.layer(&sizes, index, attention)
+        source.layer(&sizes, index, Attention { window, ..attention })
     })
 }

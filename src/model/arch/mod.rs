@@ -12,13 +12,22 @@
 //!
 //! What each key means is described in the GGUF specification.
 
+mod cohere;
 mod decoder;
+mod exaone;
+mod experts;
+mod gemma;
+mod granite;
+mod hunyuan;
 mod keys;
 mod llama;
 mod mistral;
+mod olmo;
 mod phi;
 mod qwen;
 mod rope;
+mod smollm;
+mod starcoder;
 mod tensors;
 mod unread;
 
@@ -32,17 +41,49 @@ use super::plan::Plan;
 use keys::Keys;
 use tensors::Tensors;
 
-/// How a file of an architecture becomes a plan.
-type Reader = fn(&mut Source<'_>) -> Result<Plan>;
+/// An architecture.
+struct Architecture {
+    /// In `general.architecture`.
+    name: &'static str,
+    /// How a file of it becomes a plan.
+    reader: fn(&mut Source<'_>) -> Result<Plan>,
+    /// Keys that change what a network computes, and that its reader reads: see `unread.rs`.
+    computes: &'static [&'static str],
+}
 
-/// Every architecture, by its name in `general.architecture`.
-const ARCHITECTURES: &[(&str, Reader)] = &[
-    ("llama", llama::plan),
-    ("mistral3", mistral::mistral3),
-    ("phi3", phi::phi3),
-    ("qwen2", qwen::qwen2),
-    ("qwen3", qwen::qwen3),
-];
+/// Every architecture, by name.
+const ARCHITECTURES: &[Architecture] = &{
+    const fn of(
+        name: &'static str,
+        reader: fn(&mut Source<'_>) -> Result<Plan>,
+        computes: &'static [&'static str],
+    ) -> Architecture {
+        Architecture { name, reader, computes }
+    }
+    const GRANITE: [&str; 5] =
+        ["attention.scale", "embedding_scale", "residual_scale", "logit_scale", "expert_count"];
+    const CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
+    [
+        of("cohere2", cohere::cohere2, &["logit_scale"]),
+        of("ernie4_5", llama::plan, &[]),
+        of("exaone4", exaone::exaone4, &[]),
+        of("gemma2", gemma::gemma2, &CAPS),
+        of("gemma3", gemma::gemma3, &["rope.freq_base_swa", "final_logit_softcapping"]),
+        of("granite", granite::granite, &GRANITE),
+        of("granitemoe", granite::granite, &GRANITE),
+        of("hunyuan-dense", hunyuan::dense, &[]),
+        of("llama", llama::plan, &["expert_count"]),
+        of("mistral3", mistral::mistral3, &["attention.temperature_scale"]),
+        of("olmo2", olmo::olmo2, &["rope.freq_base_swa"]),
+        of("phi3", phi::phi3, &[]),
+        of("qwen2", qwen::qwen2, &[]),
+        of("qwen2moe", qwen::qwen2moe, &["expert_count"]),
+        of("qwen3", qwen::qwen3, &[]),
+        of("qwen3moe", qwen::qwen3moe, &["expert_count"]),
+        of("smollm3", smollm::smollm3, &[]),
+        of("starcoder2", starcoder::starcoder2, &[]),
+    ]
+};
 
 /// What a file says about a network.
 #[derive(Debug)]
@@ -66,20 +107,20 @@ struct Source<'a> {
 pub(crate) fn read(file: &Gguf) -> Result<Network> {
     let metadata = file.metadata();
     let name = metadata.str("general.architecture")?;
-    let Some((arch, reader)) = ARCHITECTURES.iter().find(|(known, _)| *known == name) else {
+    let Some(arch) = ARCHITECTURES.iter().find(|known| known.name == name) else {
         let shown: String = name.chars().take(40).collect();
-        let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
+        let known: Vec<&str> = ARCHITECTURES.iter().map(|arch| arch.name).collect();
         let known = known.join(", ");
         let problem = format!("architecture {shown:?} is not supported; supported: {known}");
         return Err(Error::unsupported(Place::Key("general.architecture".into()), problem));
     };
     let read = RefCell::new(HashSet::new());
-    let keys = Keys { metadata, arch, read: &read };
+    let keys = Keys { metadata, arch: arch.name, read: &read };
     // Before tensors are looked for: one that is missing may come of such a key.
-    unread::refuse(&keys)?;
+    unread::refuse(&keys, arch.computes)?;
     let context_length = keys.required("context_length", 1..=keys::limit::CONTEXT)? as usize;
     let mut source = Source { keys, tensors: Tensors::new(file) };
-    let plan = reader(&mut source)?;
+    let plan = (arch.reader)(&mut source)?;
     source.tensors.all_claimed(plan.layers.len())?;
     Ok(Network { plan, context_length, warnings: unread::warnings(&keys) })
 }

@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::act::Activation;
 use crate::kernel::rope::{LongRope, Pairing, Rope};
-use crate::model::plan::{Dense, Ffn, Mixer, Plan};
+use crate::model::plan::{Attention, Dense, Ffn, Mixer, Plan};
 
 use super::Source;
 use super::decoder::{Sizes, blk};
@@ -15,14 +15,16 @@ use super::decoder::{Sizes, blk};
 pub(super) fn phi3(source: &mut Source<'_>) -> Result<Plan> {
     let sizes = Sizes::read(&source.keys)?;
     let rope = long_rope(source, &sizes)?;
-    source.decoder(&sizes, rope, |source, index| {
+    let window = source.window()?;
+    source.decoder(&sizes, vec![rope], |source, index| {
         let Sizes { dim, ffn_dim, .. } = sizes;
         let (q, kv) = (sizes.q_dim(), sizes.kv_dim());
         let qkv = source.tensors.matrices(&blk(index, "attn_qkv"), [q, kv, kv], dim)?;
-        let mixer = Mixer::Attention(source.attention_of(&sizes, index, qkv)?);
+        let attention = source.attention_of(&sizes, index, qkv)?;
+        let mixer = Mixer::Attention(Attention { window, ..attention });
         let [gate, up] = source.tensors.matrices(&blk(index, "ffn_up"), [ffn_dim, ffn_dim], dim)?;
         let down = source.tensors.matrix(&blk(index, "ffn_down"), dim, ffn_dim)?;
-        let ffn = Ffn::Dense(Dense { activation: Activation::Silu, gate, up, down });
+        let ffn = Ffn::Dense(Dense { activation: Activation::Silu, gate: Some(gate), up, down });
         source.layer_of(&sizes, index, mixer, ffn)
     })
 }

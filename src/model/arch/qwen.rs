@@ -1,33 +1,51 @@
 //! Qwen2, Qwen2.5 and QwQ: biases of queries, keys and values, which every matrix may
-//! have. Qwen3: RMS norm of each head of queries and keys.
+//! have. Qwen3: RMS norm of each head of queries and keys. Both also with experts.
 
 use crate::error::Result;
 use crate::kernel::rope::Pairing;
-use crate::model::plan::{HeadNorm, Plan};
+use crate::model::plan::{Attention, Mixer, Plan};
 
 use super::Source;
-use super::decoder::{Sizes, blk};
+use super::decoder::Sizes;
+use super::experts::Mixture;
+
+type OfLayer<'a> = fn(&mut Source<'a>, &Sizes, usize) -> Result<Attention>;
 
 pub(super) fn qwen2(source: &mut Source<'_>) -> Result<Plan> {
-    let sizes = Sizes::read(&source.keys)?;
-    let rope = source.rope(&sizes, Pairing::Halves)?;
-    source.decoder(&sizes, rope, |source, index| {
-        let attention = source.attention(&sizes, index)?;
-        source.layer(&sizes, index, attention)
-    })
+    of_attention(source, Source::attention, None)
 }
 
 pub(super) fn qwen3(source: &mut Source<'_>) -> Result<Plan> {
-    let sizes = Sizes::read(&source.keys)?;
+    of_attention(source, Source::normed_attention, None)
+}
+
+/// The weights of the chosen experts do not add up to 1; one more network has a gate.
+pub(super) fn qwen2moe(source: &mut Source<'_>) -> Result<Plan> {
+    of_attention(source, Source::attention, Some(false))
+}
+
+pub(super) fn qwen3moe(source: &mut Source<'_>) -> Result<Plan> {
+    of_attention(source, Source::normed_attention, Some(true))
+}
+
+/// `experts`: whether their weights are normalized.
+fn of_attention<'a>(
+    source: &mut Source<'a>,
+    attention: OfLayer<'a>,
+    experts: Option<bool>,
+) -> Result<Plan> {
+    let keys = source.keys;
+    let sizes = Sizes::read(&keys)?;
+    let mixture = match experts {
+        Some(normalize) => Some(Mixture::required(&keys, &sizes, normalize)?),
+        None => None,
+    };
     let rope = source.rope(&sizes, Pairing::Halves)?;
-    source.decoder(&sizes, rope, |source, index| {
-        let mut attention = source.attention(&sizes, index)?;
-        let mut norm = |name: &str| -> Result<HeadNorm> {
-            let weight = source.tensors.vector(&blk(index, name), sizes.head_dim)?;
-            Ok(HeadNorm { weight, epsilon: sizes.epsilon })
-        };
-        attention.q_norm = Some(norm("attn_q_norm.weight")?);
-        attention.k_norm = Some(norm("attn_k_norm.weight")?);
-        source.layer(&sizes, index, attention)
+    let window = source.window()?;
+    source.decoder(&sizes, vec![rope], |source, index| {
+        let attention = attention(source, &sizes, index)?;
+        let mixer = Mixer::Attention(Attention { window, ..attention });
+        let ffn = source.ffn(&sizes, index, mixture.as_ref())?;
+        source.layer_of(&sizes, index, mixer, ffn)
     })
 }

@@ -27,15 +27,22 @@ impl Keys<'_> {
         Ok(n_rot as usize)
     }
 
+    /// Base of the frequencies.
+    pub fn freq_base(&self) -> Result<f32> {
+        self.positive("rope.freq_base", Some(10_000.0))
+    }
+
+    /// The rotation of layers with a window, whose base may be another one, and which have
+    /// no scaling.
+    pub fn window_rope(&self, pairing: Pairing, n_rot: usize, default_base: f32) -> Result<Rope> {
+        let base = self.positive("rope.freq_base_swa", Some(default_base))?;
+        Ok(plain(pairing, frequencies(f64::from(base), n_rot, None)))
+    }
+
     /// The rotation of `n_rot` values. `factors`: `[n_rot / 2]`.
     pub fn rope(&self, pairing: Pairing, n_rot: usize, factors: Option<&[f32]>) -> Result<Rope> {
-        let base = f64::from(self.positive("rope.freq_base", Some(10_000.0))?);
-        let mut frequencies: Vec<f64> = (0..n_rot / 2)
-            .map(|i| {
-                let factor = factors.map_or(1.0, |factors| f64::from(factors[i]));
-                base.powf(-2.0 * i as f64 / n_rot as f64) / factor
-            })
-            .collect();
+        let base = f64::from(self.freq_base()?);
+        let mut frequencies = frequencies(base, n_rot, factors);
         let mut attention_factor = f64::from(self.positive("rope.scaling.attn_factor", Some(1.0))?);
         match self.metadata.opt_str(&self.name("rope.scaling.type"))? {
             Some("none") => {}
@@ -58,7 +65,7 @@ impl Keys<'_> {
                 return Err(self.unsupported("rope.scaling.type", &problem));
             }
         }
-        Ok(Rope { pairing, frequencies, long: None, attention_factor, temperature: None })
+        Ok(Rope { attention_factor, ..plain(pairing, frequencies) })
     }
 
     /// Positions that a model with a scaling was trained for before.
@@ -86,6 +93,19 @@ impl Keys<'_> {
         }
         Ok(Yarn { factor, low, high, attention_factor })
     }
+}
+
+/// `base^(−2i / n_rot) / factor[i]`
+fn frequencies(base: f64, n_rot: usize, factors: Option<&[f32]>) -> Vec<f64> {
+    let of_pair = |i: usize| {
+        let factor = factors.map_or(1.0, |factors| f64::from(factors[i]));
+        base.powf(-2.0 * i as f64 / n_rot as f64) / factor
+    };
+    (0..n_rot / 2).map(of_pair).collect()
+}
+
+fn plain(pairing: Pairing, frequencies: Vec<f64>) -> Rope {
+    Rope { pairing, frequencies, long: None, attention_factor: 1.0, temperature: None }
 }
 
 /// Pairs up to `low` keep their frequency, those from `high` on are slowed by `factor`.

@@ -72,6 +72,41 @@ impl<'a> Tensors<'a> {
         }))
     }
 
+    /// The matrices of `count` experts, `[rows, cols]` each, that lie one behind the other in
+    /// `{name}.weight`, and their biases in `{name}.bias`, if the file has it.
+    pub fn experts(
+        &mut self,
+        name: &str,
+        count: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Vec<Matrix>> {
+        let tensor = self.required(&format!("{name}.weight"))?;
+        expect_dims(tensor, &[cols, rows, count])?;
+        let bias = match self.left.remove(&*format!("{name}.bias")) {
+            Some(tensor) => {
+                expect_dims(tensor, &[rows, count])?;
+                Some(finite(tensor)?)
+            }
+            None => None,
+        };
+        let one = |expert: usize| {
+            let rows = expert * rows..(expert + 1) * rows;
+            let bias = bias.as_ref().map(|bias| bias[rows.clone()].to_vec());
+            Matrix::new(tensor.clone(), rows, bias)
+        };
+        Ok((0..count).map(one).collect())
+    }
+
+    /// The only row of a matrix, which may have one dimension or two.
+    pub fn row(&mut self, name: &str, len: usize) -> Result<Vector> {
+        let tensor = self.required(name)?;
+        if tensor.dims() != [len as u64, 1] {
+            expect_dims(tensor, &[len])?;
+        }
+        Ok(Vector { name: name.into(), values: finite(tensor)? })
+    }
+
     /// A vector of `len` floats.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Vector> {
         let values = floats(self.required(name)?, len)?;
@@ -107,9 +142,13 @@ impl<'a> Tensors<'a> {
 }
 
 fn expect_shape(tensor: &Tensor, rows: usize, cols: usize) -> Result<()> {
-    if tensor.dims() != [cols as u64, rows as u64] {
-        let found = tensor.dims();
-        let problem = format!("has shape {found:?}; the metadata implies [{cols}, {rows}]");
+    expect_dims(tensor, &[cols, rows])
+}
+
+fn expect_dims(tensor: &Tensor, dims: &[usize]) -> Result<()> {
+    let found = tensor.dims();
+    if !found.iter().copied().eq(dims.iter().map(|&dim| dim as u64)) {
+        let problem = format!("has shape {found:?}; the metadata implies {dims:?}");
         return Err(Error::tensor(tensor.name(), problem));
     }
     Ok(())
@@ -122,6 +161,12 @@ fn floats(tensor: &Tensor, len: usize) -> Result<Vec<f32>> {
         let found = tensor.dims();
         return Err(Error::tensor(name, format!("has shape {found:?}; expected [{len}]")));
     }
+    finite(tensor)
+}
+
+/// Finite floats.
+fn finite(tensor: &Tensor) -> Result<Vec<f32>> {
+    let name = tensor.name();
     if !matches!(tensor.format(), Format::F32 | Format::F16 | Format::BF16) {
         let problem = format!("is {}; norms and biases are expected as floats", tensor.format());
         return Err(Error::unsupported(Place::Tensor(name.to_owned()), problem));

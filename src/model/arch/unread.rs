@@ -43,9 +43,6 @@ const CHANGES: &[(&str, Neutral)] = &[
     ("hidden_act", Neutral::Word(&["silu", "swish", "swiglu"])),
 ];
 
-/// Keys that architectures do compute, though they are in [`CHANGES`].
-const COMPUTED: &[(&str, &str)] = &[("mistral3", "attention.temperature_scale")];
-
 /// Keys that change nothing in a network that was read, or that others read.
 const HARMLESS: &[&str] = &[
     "vocab_size",
@@ -100,11 +97,11 @@ impl Neutral {
 
 /// # Errors
 /// [`Error::Unsupported`] for a key that changes what the network computes, and that this
-/// crate does not.
-pub(super) fn refuse(keys: &Keys<'_>) -> Result<()> {
+/// crate does not. `computed` are those that the architecture's reader reads.
+pub(super) fn refuse(keys: &Keys<'_>, computed: &[&str]) -> Result<()> {
     for &(name, neutral) in CHANGES {
         let Some(value) = keys.metadata.get(&format!("{}.{name}", keys.arch)) else { continue };
-        if COMPUTED.contains(&(keys.arch, name)) || neutral.holds(keys, name)? {
+        if computed.contains(&name) || neutral.holds(keys, name)? {
             continue;
         }
         let value = shorten(&value.to_string());

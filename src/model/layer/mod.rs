@@ -5,14 +5,16 @@
 
 pub(super) mod attention;
 pub(super) mod dense;
+pub(super) mod experts;
 
 use std::ops::Range;
 
+use crate::kernel::math::add_scaled;
 use crate::kernel::matmul::{Group, Input, Product, multiply};
 use crate::kernel::matrix::Matrix;
-use crate::kernel::norm::RmsNorm;
+use crate::kernel::norm::{LayerNorm, RmsNorm, rms_norm};
 use crate::kernel::pool::Team;
-use crate::simd::Isa;
+use crate::simd::{Isa, Simd, Task};
 
 use super::plan::Norm;
 use super::state::{Feed, State};
@@ -25,6 +27,15 @@ pub(super) struct Pass<'p, 'f> {
     pub feeds: &'p mut [Feed<'f>],
     /// The rows of each feed.
     pub spans: Vec<Range<usize>>,
+    /// How the branch that runs is added to the residual stream.
+    pub end: BranchEnd<'p>,
+}
+
+/// `x += scale · norm(branch)`
+#[derive(Clone, Copy)]
+pub(super) struct BranchEnd<'p> {
+    pub norm: Option<&'p Norm>,
+    pub scale: f32,
 }
 
 impl Pass<'_, '_> {
@@ -34,17 +45,43 @@ impl Pass<'_, '_> {
     }
 
     /// `input ← norm(x)`
-    pub fn norm(&mut self, norm: &Norm) {
+    pub fn norm(&mut self, norm: Option<&Norm>) {
+        let rows = self.rows();
         let State { x, input, .. } = &mut *self.state;
-        let dim = norm.width();
-        input.reset(x.len() / dim, dim);
-        norm_rows(self.team, self.isa, norm, x.chunks_exact(dim), &mut input.values);
+        let dim = x.len() / rows.max(1);
+        input.reset(rows, dim);
+        match norm {
+            None => input.values.copy_from_slice(x),
+            Some(norm) => {
+                norm_rows(self.team, self.isa, norm, x.chunks_exact(dim), &mut input.values);
+            }
+        }
     }
 
-    /// `x += matrix · input`: how a branch ends.
+    /// `x += matrix · input`: how a branch ends. What [`BranchEnd`] says is done before.
     pub fn add_to_residual(&mut self, matrix: &Matrix) {
-        let State { x, input, .. } = &mut *self.state;
-        multiply_one(self.team, self.isa, input, &mut [Product::Add(matrix, x)]);
+        let BranchEnd { norm, scale } = self.end;
+        let (team, isa, rows) = (self.team, self.isa, self.rows());
+        let State { x, input, branch, .. } = &mut *self.state;
+        if norm.is_none() && scale == 1.0 {
+            return multiply_one(team, isa, input, &mut [Product::Add(matrix, x)]);
+        }
+        let dim = matrix.rows();
+        branch.resize(rows * dim, 0.0);
+        multiply_one(team, isa, input, &mut [Product::Store(matrix, branch)]);
+        self.end_branch();
+    }
+
+    /// `x += branch`, after what [`BranchEnd`] says.
+    pub fn end_branch(&mut self) {
+        let BranchEnd { norm, scale } = self.end;
+        let (team, isa, rows) = (self.team, self.isa, self.rows());
+        let State { x, branch, .. } = &mut *self.state;
+        let dim = x.len() / rows.max(1);
+        let mut rows: Vec<_> = x.chunks_exact_mut(dim).zip(branch.chunks_exact_mut(dim)).collect();
+        team.for_each(&mut rows, |_, (x, branch)| {
+            isa.run(EndBranch { norm, scale, branch, x });
+        });
     }
 }
 
@@ -66,17 +103,56 @@ pub(super) fn norm_rows<'x>(
     x: impl Iterator<Item = &'x [f32]>,
     out: &mut [f32],
 ) {
-    let Norm::Rms { weight, epsilon } = norm;
+    let (Norm::Rms { weight, .. } | Norm::Layer { weight, .. }) = norm;
     let mut rows: Vec<_> = x.zip(out.chunks_exact_mut(weight.len())).collect();
-    team.for_each(&mut rows, |_, (x, out)| {
-        isa.run(RmsNorm { x, weight, epsilon: *epsilon, out });
-    });
+    team.for_each(&mut rows, |_, (x, out)| isa.run(NormRow { norm, x, out }));
 }
 
-impl Norm {
-    /// Values per row.
-    fn width(&self) -> usize {
-        let Norm::Rms { weight, .. } = self;
-        weight.len()
+/// `out ← norm(x)`
+struct NormRow<'a> {
+    norm: &'a Norm,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Task for NormRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let NormRow { norm, x, out } = self;
+        match norm {
+            Norm::Rms { weight, epsilon } => {
+                RmsNorm { x, weight, epsilon: *epsilon, out }.run(simd);
+            }
+            Norm::Layer { weight, bias, epsilon } => {
+                let bias = bias.as_deref();
+                LayerNorm { x, weight, bias, epsilon: *epsilon, out }.run(simd);
+            }
+        }
+    }
+}
+
+/// `x += scale · norm(branch)` for one row. `branch` is overwritten.
+struct EndBranch<'a> {
+    norm: Option<&'a Norm>,
+    scale: f32,
+    branch: &'a mut [f32],
+    x: &'a mut [f32],
+}
+
+impl Task for EndBranch<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let EndBranch { norm, scale, branch, x } = self;
+        if let Some(Norm::Rms { weight, epsilon }) = norm {
+            rms_norm(simd, branch, weight, *epsilon);
+        } else if let Some(norm) = norm {
+            let whole = branch.to_vec();
+            NormRow { norm, x: &whole, out: branch }.run(simd);
+        }
+        add_scaled(simd, scale, branch, x);
     }
 }

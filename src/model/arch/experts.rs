@@ -1,0 +1,129 @@
+//! Experts by their usual keys and names.
+
+use crate::error::{Error, Result};
+use crate::kernel::act::Activation;
+use crate::kernel::route::{Probability, Routing};
+use crate::model::plan::{Dense, Experts, Ffn, Shared};
+
+use super::Source;
+use super::decoder::{Sizes, blk};
+use super::keys::{Keys, limit};
+
+/// How many experts there are, and how rows choose.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mixture {
+    count: usize,
+    used: usize,
+    width: usize,
+    shared_width: Option<usize>,
+    probability: Probability,
+    normalize: bool,
+    scale: f32,
+}
+
+impl Mixture {
+    /// Of a file that must have experts. `normalize`: where the file does not say.
+    pub fn required(keys: &Keys<'_>, sizes: &Sizes, normalize: bool) -> Result<Self> {
+        keys.required("expert_count", 1..=limit::EXPERTS)?;
+        match Mixture::read(keys, sizes, normalize)? {
+            Some(mixture) => Ok(mixture),
+            None => Err(Error::key(&keys.name("expert_count"), "is 0")),
+        }
+    }
+
+    /// The same; none of a file without experts.
+    pub fn read(keys: &Keys<'_>, sizes: &Sizes, normalize: bool) -> Result<Option<Self>> {
+        let count = keys.optional("expert_count", 0..=limit::EXPERTS)?.unwrap_or(0);
+        if count == 0 {
+            return Ok(None);
+        }
+        let used = keys.required("expert_used_count", 1..=count)?;
+        let width = keys.optional("expert_feed_forward_length", 1..=limit::WIDTH)?;
+        let shared = keys.optional("expert_shared_feed_forward_length", 0..=limit::WIDTH)?;
+        let probability = match keys.optional("expert_gating_func", 0..=u32::MAX)? {
+            // 3: the softmax over the chosen logits, which is the normalized one.
+            None | Some(0 | 1 | 3) => Probability::Softmax,
+            Some(2) => Probability::Sigmoid,
+            Some(other) => {
+                let problem = format!("is {other}; 1 (softmax) and 2 (sigmoid) are supported");
+                return Err(keys.unsupported("expert_gating_func", &problem));
+            }
+        };
+        let scale = keys.finite("expert_weights_scale", 0.0)?;
+        if scale < 0.0 {
+            let name = keys.name("expert_weights_scale");
+            return Err(Error::key(&name, format!("is {scale}; it must not be negative")));
+        }
+        for name in ["expert_group_count", "leading_dense_block_count"] {
+            if keys.optional(name, 0..=u32::MAX)?.is_some_and(|value| value > 0) {
+                return Err(keys.unsupported(name, "is not supported for this architecture"));
+            }
+        }
+        let norm = keys.name("expert_weights_norm");
+        Ok(Some(Mixture {
+            count: count as usize,
+            used: used as usize,
+            width: width.map_or(sizes.ffn_dim, |width| width as usize),
+            shared_width: shared.filter(|&width| width > 0).map(|width| width as usize),
+            probability,
+            normalize: keys.metadata.opt_bool(&norm)?.unwrap_or(normalize),
+            scale: if scale == 0.0 { 1.0 } else { scale },
+        }))
+    }
+}
+
+impl Source<'_> {
+    /// A gated network, or experts where `mixture` is there.
+    pub fn ffn(&mut self, sizes: &Sizes, index: usize, mixture: Option<&Mixture>) -> Result<Ffn> {
+        match mixture {
+            None => self.gated(sizes, index).map(Ffn::Dense),
+            Some(mixture) => self.experts(sizes, index, mixture).map(Ffn::Experts),
+        }
+    }
+
+    /// The experts of a layer.
+    fn experts(&mut self, sizes: &Sizes, index: usize, mixture: &Mixture) -> Result<Experts> {
+        let Mixture { count, used, width, probability, normalize, scale, .. } = *mixture;
+        let dim = sizes.dim;
+        let bias = blk(index, "exp_probs_b.bias");
+        let selection_bias = match self.tensors.has(&bias) {
+            true => Some(self.tensors.vector(&bias, count)?),
+            false => None,
+        };
+        let mut of =
+            |part: &str, rows, cols| self.tensors.experts(&blk(index, part), count, rows, cols);
+        let gates = of("ffn_gate_exps", width, dim)?;
+        let ups = of("ffn_up_exps", width, dim)?;
+        let downs = of("ffn_down_exps", dim, width)?;
+        let activation = Activation::Silu;
+        let experts = gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| {
+            let gate = Some(gate);
+            Dense { activation, gate, up, down }
+        });
+        Ok(Experts {
+            experts: experts.collect(),
+            router: self.tensors.matrix(&blk(index, "ffn_gate_inp"), count, dim)?,
+            selection_bias,
+            routing: Routing { used, probability, normalize, scale },
+            shared: self.shared(sizes, index, mixture)?,
+        })
+    }
+
+    /// The network of all rows, if the file has one.
+    fn shared(&mut self, sizes: &Sizes, index: usize, mixture: &Mixture) -> Result<Option<Shared>> {
+        let Some(width) = mixture.shared_width else { return Ok(None) };
+        let dim = sizes.dim;
+        let gate = blk(index, "ffn_gate_inp_shexp.weight");
+        let gate = match self.tensors.has(&gate) {
+            true => Some(self.tensors.row(&gate, dim)?),
+            false => None,
+        };
+        let dense = Dense {
+            activation: Activation::Silu,
+            gate: Some(self.tensors.matrix(&blk(index, "ffn_gate_shexp"), width, dim)?),
+            up: self.tensors.matrix(&blk(index, "ffn_up_shexp"), width, dim)?,
+            down: self.tensors.matrix(&blk(index, "ffn_down_shexp"), dim, width)?,
+        };
+        Ok(Some(Shared { dense, gate }))
+    }
+}

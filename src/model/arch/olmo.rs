@@ -1,0 +1,36 @@
+//! OLMo 2 and 3: norms behind the branches only, and of all queries and keys of a row
+//! together. OLMo 3 has windows on three of four layers; only the others have YaRN.
+
+use crate::error::Result;
+use crate::kernel::rope::Pairing;
+use crate::model::plan::{Attention, Ffn, LayerPlan, Mixer, Plan};
+
+use super::Source;
+use super::decoder::Sizes;
+
+pub(super) fn olmo2(source: &mut Source<'_>) -> Result<Plan> {
+    let keys = source.keys;
+    let sizes = Sizes::read(&keys)?;
+    let windows = source.windows(sizes.layers, None, 4)?;
+    let n_rot = keys.n_rot(sizes.head_dim)?;
+    // Says again what follows from the factor.
+    keys.finite("rope.scaling.yarn_attn_factor", 1.0)?;
+    let ropes = vec![
+        keys.rope(Pairing::Halves, n_rot, None)?,
+        keys.window_rope(Pairing::Halves, n_rot, keys.freq_base()?)?,
+    ];
+    source.decoder(&sizes, ropes, |source, index| {
+        let norms = source.qk_norms(&sizes, index, [sizes.q_dim(), sizes.kv_dim()])?;
+        let window = windows[index];
+        let rope = Some(usize::from(window.is_some()));
+        let attention = source.attention(&sizes, index)?;
+        let row_norms = Some(norms);
+        Ok(LayerPlan {
+            norms: source.post_norms(&sizes, index)?,
+            mixer: Mixer::Attention(Attention { row_norms, window, rope, ..attention }),
+            ffn: Ffn::Dense(source.gated(&sizes, index)?),
+            branch_scale: 1.0,
+            parallel: false,
+        })
+    })
+}
