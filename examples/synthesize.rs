@@ -16,7 +16,7 @@ use tramontane::internal::synthesize::{Mix, Shape, Synthesis};
 
 /// Writes a random-weight GGUF file in the shape of a real model.
 #[derive(Parser)]
-#[command(after_help = "Shapes: tiny, llama-1b, llama-8b, mistral-7b, mistral-nemo
+#[command(after_help = "Shapes: tiny, llama-1b, llama-8b, mistral-7b, mistral-nemo, qwen3-30b-a3b
 Types:  f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k_m q4_k_s q4_k_m q5_k_s q5_k_m q6_k iq4_nl iq4_xs
 
 Examples:

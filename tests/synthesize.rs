@@ -173,3 +173,20 @@ fn logits_are_alive() {
         assert!(mean.abs() < 0.5, "{}: mean {mean}", mix.name);
     }
 }
+
+/// Experts: the file opens, and has the parameters that its name says.
+#[test]
+fn a_shape_with_experts_is_a_model() {
+    let mut shape = Shape::find("qwen3-30b-a3b").unwrap();
+    let mix = Mix::find("q4_k_m").unwrap();
+    let count = |shape: &Shape| -> u64 {
+        shape.tensors(&mix).iter().map(|spec| spec.dims.iter().product::<u64>()).sum()
+    };
+    assert_eq!(count(&shape), 30_532_122_624);
+    (shape.layers, shape.vocab) = (1, 512);
+    shape.experts.as_mut().unwrap().count = 12;
+    let model = model(synthesize(&shape, &mix, 1));
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let logits = session.evaluate(&[1, 2, 3]).unwrap();
+    assert!(logits.iter().all(|logit| logit.is_finite()) && logits.iter().any(|l| l.abs() > 0.01));
+}

@@ -1,11 +1,12 @@
 //! What a forward pass must read and multiply, from the shapes in the file.
 
-use tramontane::Model;
+use tramontane::{Gguf, Model};
 
 /// Costs of a model.
 pub struct Cost {
-    /// Bytes of all weights that a pass reads: without the embedding, of which
-    /// it reads a row per token, unless it is the output matrix too.
+    /// Bytes of all weights that a pass of one row reads: without the embedding, of which
+    /// it reads a row per token, unless it is the output matrix too, and of experts those
+    /// that a row goes to.
     pub weight_bytes: u64,
     /// Weights of the layers' matrices: multiplied for every token.
     layer_weights: u64,
@@ -24,8 +25,13 @@ impl Cost {
         let head = if file.tensor("output.weight").is_some() { "output" } else { "token_embd" };
         let head = format!("{head}.weight");
         let mut head_weights = 0;
+        let (count, used) = experts(file).unwrap_or((1, 1));
         for tensor in file.tensors() {
-            let weights = (tensor.rows() * tensor.cols()) as u64;
+            let share = |all: usize| match tensor.name().contains("_exps.") {
+                true => all as u64 * used / count,
+                false => all as u64,
+            };
+            let weights = share(tensor.rows() * tensor.cols());
             if tensor.name() == head {
                 head_weights = weights;
             } else if tensor.name() == "token_embd.weight" {
@@ -36,7 +42,7 @@ impl Cost {
             if tensor.name().ends_with("attn_q.weight") {
                 query_widths.push(tensor.rows() as u64);
             }
-            weight_bytes += tensor.bytes().len() as u64;
+            weight_bytes += share(tensor.bytes().len());
         }
         Cost { weight_bytes, layer_weights, head_weights, query_widths, window }
     }
@@ -50,4 +56,13 @@ impl Cost {
         let attention: u64 = self.query_widths.iter().map(|width| 2 * width * seen).sum();
         self.layer_weights * tokens as u64 + self.head_weights * rows as u64 + attention
     }
+}
+
+/// How many experts there are, and how many a row goes to.
+fn experts(file: &Gguf) -> Option<(u64, u64)> {
+    let metadata = file.metadata();
+    let arch = metadata.str("general.architecture").ok()?;
+    let number = |key: &str| metadata.opt_u32(&format!("{arch}.{key}")).ok().flatten();
+    let (count, used) = (number("expert_count")?, number("expert_used_count")?);
+    (count > 0).then_some((count.into(), used.into()))
 }

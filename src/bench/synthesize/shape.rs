@@ -12,6 +12,8 @@ use super::mix::Mix;
 pub struct Shape {
     /// As in `--shape`.
     pub name: &'static str,
+    /// `general.architecture`.
+    pub arch: &'static str,
     /// The model that has this shape.
     pub of: &'static str,
     /// Transformer layers.
@@ -38,10 +40,46 @@ pub struct Shape {
     pub says_head_dim: bool,
     /// Factor of Llama 3's frequency scaling, for files with `rope_freqs`.
     pub rope_factor: Option<f32>,
+    /// Whether there are norms of query and key heads.
+    pub head_norms: bool,
+    /// In the place of one feed-forward network.
+    pub experts: Option<ExpertShape>,
 }
 
+/// The numbers of a layer's experts.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpertShape {
+    /// How many there are.
+    pub count: u64,
+    /// How many a row goes to.
+    pub used: u64,
+    /// Width inside each.
+    pub ffn: u64,
+}
+
+/// What the shapes below do not say.
+const LLAMA: Shape = Shape {
+    name: "",
+    arch: "llama",
+    of: "",
+    layers: 0,
+    dim: 0,
+    ffn: 0,
+    heads: 0,
+    kv_heads: 0,
+    head_dim: 0,
+    vocab: 0,
+    context: 0,
+    freq_base: 1e4,
+    tied: false,
+    says_head_dim: true,
+    rope_factor: None,
+    head_norms: false,
+    experts: None,
+};
+
 /// The shapes that there are.
-pub const SHAPES: [Shape; 5] = [
+pub const SHAPES: [Shape; 6] = [
     Shape {
         name: "tiny",
         of: "the tests' tiny Mistral",
@@ -53,10 +91,7 @@ pub const SHAPES: [Shape; 5] = [
         head_dim: 32,
         vocab: 512,
         context: 512,
-        freq_base: 1e4,
-        tied: false,
-        says_head_dim: true,
-        rope_factor: None,
+        ..LLAMA
     },
     Shape {
         name: "llama-1b",
@@ -71,8 +106,8 @@ pub const SHAPES: [Shape; 5] = [
         context: 131_072,
         freq_base: 5e5,
         tied: true,
-        says_head_dim: true,
         rope_factor: Some(32.0),
+        ..LLAMA
     },
     Shape {
         name: "llama-8b",
@@ -86,9 +121,8 @@ pub const SHAPES: [Shape; 5] = [
         vocab: 128_256,
         context: 131_072,
         freq_base: 5e5,
-        tied: false,
-        says_head_dim: true,
         rope_factor: Some(8.0),
+        ..LLAMA
     },
     Shape {
         name: "mistral-7b",
@@ -102,9 +136,8 @@ pub const SHAPES: [Shape; 5] = [
         vocab: 32_768,
         context: 32_768,
         freq_base: 1e6,
-        tied: false,
         says_head_dim: false,
-        rope_factor: None,
+        ..LLAMA
     },
     Shape {
         name: "mistral-nemo",
@@ -118,9 +151,24 @@ pub const SHAPES: [Shape; 5] = [
         vocab: 131_072,
         context: 1_024_000,
         freq_base: 1e6,
-        tied: false,
-        says_head_dim: true,
-        rope_factor: None,
+        ..LLAMA
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        arch: "qwen3moe",
+        of: "Qwen3 30B A3B",
+        layers: 48,
+        dim: 2048,
+        ffn: 6144,
+        heads: 32,
+        kv_heads: 4,
+        head_dim: 128,
+        vocab: 151_936,
+        context: 40_960,
+        freq_base: 1e6,
+        head_norms: true,
+        experts: Some(ExpertShape { count: 128, used: 8, ffn: 768 }),
+        ..LLAMA
     },
 ];
 
@@ -154,24 +202,48 @@ impl Shape {
         add("token_embd.weight".into(), &[self.dim, self.vocab], embd);
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         for layer in 0..self.layers {
-            for (part, dims) in [
-                ("attn_k", &[self.dim, kv][..]),
-                ("attn_norm", &[self.dim]),
-                ("attn_output", &[q, self.dim]),
-                ("attn_q", &[self.dim, q]),
-                ("attn_v", &[self.dim, kv]),
-                ("ffn_down", &[self.ffn, self.dim]),
-                ("ffn_gate", &[self.dim, self.ffn]),
-                ("ffn_norm", &[self.dim]),
-                ("ffn_up", &[self.dim, self.ffn]),
-            ] {
+            for (part, dims, like) in self.of_layer(q, kv) {
                 let gqa = self.heads / self.kv_heads;
-                let format = match dims {
-                    [_] => Format::F32,
-                    _ => mix.format(part, layer, self.layers, gqa),
+                let format = match like {
+                    Some(like) => mix.format(like, layer, self.layers, gqa),
+                    None => Format::F32,
                 };
-                add(format!("blk.{layer}.{part}.weight"), dims, format);
+                add(format!("blk.{layer}.{part}.weight"), &dims, format);
             }
+        }
+        tensors
+    }
+
+    /// Name, dimensions of a layer's tensors, and as what the mix sees them; floats are
+    /// none. `q`, `kv`: width of all queries, of all keys.
+    fn of_layer(&self, q: u64, kv: u64) -> Vec<(&'static str, Vec<u64>, Option<&'static str>)> {
+        let Shape { dim, ffn, head_dim, .. } = *self;
+        let matrix = |name, dims: &[u64]| (name, dims.to_vec(), Some(name));
+        let float = |name, dims: &[u64]| (name, dims.to_vec(), None);
+        let mut tensors = vec![
+            matrix("attn_k", &[dim, kv]),
+            float("attn_norm", &[dim]),
+            matrix("attn_output", &[q, dim]),
+            matrix("attn_q", &[dim, q]),
+            matrix("attn_v", &[dim, kv]),
+        ];
+        match self.experts {
+            None => tensors.extend([
+                matrix("ffn_down", &[ffn, dim]),
+                matrix("ffn_gate", &[dim, ffn]),
+                float("ffn_norm", &[dim]),
+                matrix("ffn_up", &[dim, ffn]),
+            ]),
+            Some(ExpertShape { count, ffn, .. }) => tensors.extend([
+                ("ffn_down_exps", vec![ffn, dim, count], Some("ffn_down")),
+                ("ffn_gate_exps", vec![dim, ffn, count], Some("ffn_gate")),
+                float("ffn_gate_inp", &[dim, count]),
+                float("ffn_norm", &[dim]),
+                ("ffn_up_exps", vec![dim, ffn, count], Some("ffn_up")),
+            ]),
+        }
+        if self.head_norms {
+            tensors.extend(["attn_k_norm", "attn_q_norm"].map(|name| float(name, &[head_dim])));
         }
         tensors
     }
@@ -183,12 +255,12 @@ impl Shape {
     pub fn metadata(&self, mix: &Mix) -> Result<Metadata> {
         let mut metadata = Metadata::new();
         let mut text = |key: &str, text: &str| metadata.push(key, Value::String(text.into()));
-        text("general.architecture", "llama")?;
+        text("general.architecture", self.arch)?;
         text("general.type", "model")?;
         text("general.name", &format!("Random weights in the shape of {}", self.of))?;
         let mut number = |key: &str, number: u64| match u32::try_from(number) {
-            Ok(number) => metadata.push(format!("llama.{key}"), Value::U32(number)),
-            Err(_) => metadata.push(format!("llama.{key}"), Value::U64(number)),
+            Ok(number) => metadata.push(format!("{}.{key}", self.arch), Value::U32(number)),
+            Err(_) => metadata.push(format!("{}.{key}", self.arch), Value::U64(number)),
         };
         number("block_count", self.layers as u64)?;
         number("context_length", self.context.into())?;
@@ -202,8 +274,15 @@ impl Shape {
         }
         number("vocab_size", self.vocab)?;
         number("rope.dimension_count", self.head_dim)?;
-        metadata.push("llama.rope.freq_base", Value::F32(self.freq_base))?;
-        metadata.push("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5))?;
+        if let Some(ExpertShape { count, used, ffn }) = self.experts {
+            number("expert_count", count)?;
+            number("expert_used_count", used)?;
+            number("expert_feed_forward_length", ffn)?;
+        }
+        let mut float =
+            |key: &str, value| metadata.push(format!("{}.{key}", self.arch), Value::F32(value));
+        float("rope.freq_base", self.freq_base)?;
+        float("attention.layer_norm_rms_epsilon", 1e-5)?;
         metadata.push("general.file_type", Value::U32(mix.file_type))?;
         if mix.is_quantized() {
             metadata.push("general.quantization_version", Value::U32(2))?;
