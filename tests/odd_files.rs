@@ -192,6 +192,27 @@ fn a_key_that_nothing_reads_is_a_warning() {
     assert!(said.len() == 1 && said[0].contains("llama.attention.novelty"), "{said:?}");
 }
 
+/// The softmax over the chosen experts adds up to 1, whatever the other key says.
+#[test]
+fn keys_say_how_experts_are_weighed() {
+    let weighed = |norm: Option<bool>, function: Option<u32>| {
+        let bytes = bytes_without("arch/granitemoe/mini-f32.gguf", "", |metadata| {
+            if let Some(norm) = norm {
+                set(metadata, "granitemoe.expert_weights_norm", Value::Bool(norm));
+            }
+            if let Some(function) = function {
+                set(metadata, "granitemoe.expert_gating_func", Value::U32(function));
+            }
+        });
+        logits(&open(bytes).unwrap())
+    };
+    let normalized = weighed(None, None);
+    assert!(weighed(Some(true), Some(1)) == normalized);
+    assert!(weighed(Some(false), Some(3)) == normalized);
+    assert!(weighed(Some(false), None) != normalized);
+    assert!(weighed(None, Some(2)) != normalized);
+}
+
 /// One sentence that names the key or the tensor, and nothing allocated for absurd counts.
 #[test]
 fn hostile_experts_are_refused() {

@@ -110,8 +110,7 @@ mod tests {
         for isa in Isa::available() {
             let mut logits = logits.to_vec();
             let mut choices = vec![Choice { expert: 0, weight: 0.0 }; routing.used];
-            let choices_ = &mut choices[..];
-            isa.run(Route { routing, logits: &mut logits, bias, choices: choices_ });
+            isa.run(Route { routing, logits: &mut logits, bias, choices: &mut choices });
             assert_eq!(*first.get_or_insert_with(|| choices.clone()), choices, "{isa}");
         }
         first.unwrap_or_default()

@@ -40,12 +40,18 @@ impl Mixture {
         let used = keys.required("expert_used_count", 1..=count)?;
         let width = keys.optional("expert_feed_forward_length", 1..=limit::WIDTH)?;
         let shared = keys.optional("expert_shared_feed_forward_length", 0..=limit::WIDTH)?;
-        let probability = match keys.optional("expert_gating_func", 0..=u32::MAX)? {
-            // 3: the softmax over the chosen logits, which is the normalized one.
-            None | Some(0 | 1 | 3) => Probability::Softmax,
-            Some(2) => Probability::Sigmoid,
+        let norm = keys.name("expert_weights_norm");
+        let normalize = keys.metadata.opt_bool(&norm)?.unwrap_or(normalize);
+        let (probability, normalize) = match keys.optional("expert_gating_func", 0..=u32::MAX)? {
+            None | Some(0 | 1) => (Probability::Softmax, normalize),
+            Some(2) => (Probability::Sigmoid, normalize),
+            // The softmax over the chosen logits is the normalized one over all.
+            Some(3) => (Probability::Softmax, true),
             Some(other) => {
-                let problem = format!("is {other}; 1 (softmax) and 2 (sigmoid) are supported");
+                let problem = format!(
+                    "is {other}; 1 (softmax), 2 (sigmoid) and 3 (softmax of the chosen) are \
+                     supported"
+                );
                 return Err(keys.unsupported("expert_gating_func", &problem));
             }
         };
@@ -59,14 +65,13 @@ impl Mixture {
                 return Err(keys.unsupported(name, "is not supported for this architecture"));
             }
         }
-        let norm = keys.name("expert_weights_norm");
         Ok(Some(Mixture {
             count: count as usize,
             used: used as usize,
             width: width.map_or(sizes.ffn_dim, |width| width as usize),
             shared_width: shared.filter(|&width| width > 0).map(|width| width as usize),
             probability,
-            normalize: keys.metadata.opt_bool(&norm)?.unwrap_or(normalize),
+            normalize,
             scale: if scale == 0.0 { 1.0 } else { scale },
         }))
     }

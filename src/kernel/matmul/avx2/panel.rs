@@ -38,8 +38,8 @@ pub(super) struct Class {
     pub sub: usize,
     /// Pairs of products that i16 can hold, of those of a sub-block; 0 if not even one.
     pub run: usize,
-    /// One of [`side`]. A constant where it is multiplied: looked at per block it costs
-    /// Q8_0 a tenth where the other hyperthread is busy too.
+    /// One of [`side`]. The tile has it as a constant: a branch per block costs Q8_0 a tenth
+    /// of its speed when all cores are busy.
     pub side: u8,
 }
 

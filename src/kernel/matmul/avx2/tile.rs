@@ -10,7 +10,6 @@
 //! block:          isum and msum exact, t = fma(isum, d, −(msum · dmin)),
 //!                 acc = fma(t, d8, acc)
 //! ```
-
 //!
 //! A panel's [`Class`] says all that its products depend on: formats share them.
 
