@@ -189,3 +189,33 @@ fn cohere2() {
 fn granite_with_experts() {
     check_stored("granitemoe");
 }
+
+/// The gated delta rule, attention with a gate of its result.
+#[test]
+fn qwen35() {
+    check_stored("qwen35");
+}
+
+/// The same with experts and one more network for all rows, in an older layout.
+#[test]
+fn qwen3next() {
+    check_stored("qwen3next");
+}
+
+/// Short convolutions, experts behind a dense layer, chosen with a bias.
+#[test]
+fn lfm2_with_experts() {
+    check_stored("lfm2moe");
+}
+
+/// Mamba-2 beside attention that knows no positions.
+#[test]
+fn granite_hybrid() {
+    check_stored("granitehybrid");
+}
+
+/// Layers of one branch each: Mamba-2, attention, experts with `relu²`.
+#[test]
+fn nemotron_h() {
+    check_stored("nemotron-h");
+}

@@ -22,7 +22,7 @@ impl Worker {
                         continue;
                     }
                     let mut fork = source.cache.fork();
-                    (fork.rewind_to(common) > 0).then(|| fork.into())
+                    (fork.rewind_to(common) > 0).then(|| Kept::fork(fork))
                 }
                 // It ended; what it computed may have been kept.
                 None => {
@@ -49,7 +49,10 @@ impl Worker {
             sequence.adopt(kept);
             self.count(|stats| stats.reused_tokens += found as u64);
         } else {
-            prefixes.insert(sequence.tokens[..found].to_vec(), kept);
+            // A fork that stayed would share what another sequence is about to write.
+            if !kept.forked {
+                prefixes.insert(sequence.tokens[..found].to_vec(), kept);
+            }
             // What it had set aside was just given back.
             sequence.reserved = false;
         }

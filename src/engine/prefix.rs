@@ -45,8 +45,8 @@ pub(super) struct Kept {
     pub cache: KvCache,
     /// How often it was found, before it was as long as it is.
     pub uses: u32,
-    /// Whether it is a fork: the entry it came from stays.
-    forked: bool,
+    /// Whether it is a fork: the entry, or the sequence, that it came from stays.
+    pub forked: bool,
 }
 
 impl From<KvCache> for Kept {
@@ -59,6 +59,11 @@ impl From<KvCache> for Kept {
 impl Kept {
     pub fn new(cache: KvCache, uses: u32) -> Self {
         Kept { cache, uses, forked: false }
+    }
+
+    /// A fork of another cache.
+    pub fn fork(cache: KvCache) -> Self {
+        Kept { cache, uses: 0, forked: true }
     }
 }
 
@@ -109,7 +114,7 @@ impl Prefixes {
         let mut fork = entry.cache.fork();
         self.entries.push(entry);
         fork.rewind_to(found.common);
-        Kept { forked: true, ..fork.into() }
+        Kept::fork(fork)
     }
 
     /// Counts that what was taken is used for a text that begins with `tokens`.

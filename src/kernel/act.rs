@@ -1,6 +1,6 @@
 //! Activations of feed-forward networks, and gates: `gate ← activation(gate) · up`.
 
-use super::math::{exp, map, padded};
+use super::math::{exp, map, padded, sigmoid};
 use crate::simd::{Simd, Task};
 
 /// What a network's inner values are passed through.
@@ -10,6 +10,8 @@ pub(crate) enum Activation {
     Silu,
     /// `gelu(x) ≈ x / (1 + e⁻²ᵘ)`, `u = √(2/π) · (x + 0.044715 · x³)` (Hendrycks & Gimpel 2016)
     GeluTanh,
+    /// `max(x, 0)²` (So et al. 2021)
+    ReluSquared,
 }
 
 impl Activation {
@@ -22,6 +24,11 @@ impl Activation {
                 let cubic =
                     simd.fma(simd.mul(x, x), simd.splat(-0.071_354_814), simd.splat(-1.595_769));
                 simd.mul(cubic, x)
+            }
+            Activation::ReluSquared => {
+                // In this order a NaN stays one.
+                let positive = simd.max(simd.splat(0.0), x);
+                return simd.mul(positive, positive);
             }
         };
         simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_e)))
@@ -56,6 +63,21 @@ impl Task for Gate<'_> {
             simd.store(simd.mul(active, simd.load(&up)), &mut gate);
             gate_tail.copy_from_slice(&gate[..gate_tail.len()]);
         }
+    }
+}
+
+/// `out[i] ← out[i] · sigmoid(x[i])`, as many of both.
+#[inline(always)]
+pub(crate) fn multiply_by_sigmoid<S: Simd>(simd: S, x: &[f32], out: &mut [f32]) {
+    let (x16, x_tail) = x.as_chunks::<16>();
+    let (out16, out_tail) = out.as_chunks_mut::<16>();
+    for (out, x) in out16.iter_mut().zip(x16) {
+        simd.store(simd.mul(simd.load(out), sigmoid(simd, simd.load(x))), out);
+    }
+    if !out_tail.is_empty() {
+        let (mut out, x) = (padded(out_tail), padded(x_tail));
+        simd.store(simd.mul(simd.load(&out), sigmoid(simd, simd.load(&x))), &mut out);
+        out_tail.copy_from_slice(&out[..out_tail.len()]);
     }
 }
 

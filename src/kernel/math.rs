@@ -95,6 +95,31 @@ pub(crate) fn soft_cap<S: Simd>(simd: S, cap: f32, x: S::F32x16) -> S::F32x16 {
     simd.add(simd.splat(cap), part)
 }
 
+/// `ln(1 + e^x)` to 3 units in the last place or 10⁻⁷ of 1; NaN for NaN.
+///
+/// `max(x, 0) + ln(1 + t)`, `t = e^−|x|`; `ln(1 + t) = 2 · artanh(s)`, `s = t / (2 + t) ≤ ⅓`, by
+/// its series up to s¹⁷.
+#[inline(always)]
+pub(crate) fn softplus<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
+    const TERMS: [f32; 8] =
+        [1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0];
+    let t = exp(simd, simd.min(x, simd.mul(x, simd.splat(-1.0))));
+    let s = simd.div(t, simd.add(t, simd.splat(2.0)));
+    let square = simd.mul(s, s);
+    let mut series = simd.splat(1.0 / 17.0);
+    for term in TERMS {
+        series = simd.fma(series, square, simd.splat(term));
+    }
+    simd.fma(simd.mul(series, s), simd.splat(2.0), simd.max(x, simd.splat(0.0)))
+}
+
+/// `1 / (1 + e^−x)`
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::F32x16) -> S::F32x16 {
+    let e = exp(simd, simd.mul(x, simd.splat(-1.0)));
+    simd.div(simd.splat(1.0), simd.add(simd.splat(1.0), e))
+}
+
 /// `2^x` to 2 parts in 10⁷ for −126 ≤ x ≤ 0, exactly 1 at 0; below, the value at
 /// −126; NaN for NaN.
 ///
@@ -177,6 +202,33 @@ mod tests {
             let mut edge = [f32::NAN, f32::NEG_INFINITY, 0.0, -0.0];
             isa.run(Exp2(&mut edge));
             assert!(edge[0].is_nan() && edge[1] < 2e-38 && edge[2..] == [1.0; 2], "{edge:?}");
+        }
+    }
+
+    struct Softplus<'a>(&'a mut [f32]);
+    impl Task for Softplus<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            map(simd, self.0, |x| softplus(simd, x));
+        }
+    }
+
+    #[test]
+    fn softplus_is_close_and_the_same_on_every_set() {
+        let x: Vec<f32> = (-80_000..=80_000).map(|i| i as f32 / 1000.0).collect();
+        let mut first: Option<Vec<f32>> = None;
+        for isa in Isa::available() {
+            let mut y = x.clone();
+            isa.run(Softplus(&mut y));
+            for (&x, &y) in x.iter().zip(&y) {
+                let exact = f64::from(x).exp().ln_1p();
+                assert!((f64::from(y) / exact - 1.0).abs() < 4e-7, "{isa}: softplus({x}) = {y}");
+            }
+            assert_eq!(*first.get_or_insert_with(|| y.clone()), y, "{isa}");
+            let mut edge = [f32::NAN, f32::INFINITY];
+            isa.run(Softplus(&mut edge));
+            assert!(edge[0].is_nan() && edge[1] == f32::INFINITY, "{edge:?}");
         }
     }
 

@@ -7,11 +7,13 @@
 
 pub(crate) mod act;
 pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
 pub(crate) mod norm;
 pub(crate) mod pool;
+pub(crate) mod recurrence;
 pub(crate) mod rope;
 pub(crate) mod route;
 pub(crate) mod threads;

@@ -7,7 +7,9 @@
 //! block). Blocks are shared between [forks](KvCache::fork) and copied when one of
 //! them writes.
 //!
-//! Blocks are paid from a budget (`budget.rs`), which a cache can have set aside
+//! Layers that are no attention keep a state of all positions instead (`state.rs`).
+//!
+//! Blocks and states are paid from a budget (`budget.rs`), which a cache can have set aside
 //! for its growth (`reservation.rs`).
 
 mod block;
@@ -16,6 +18,7 @@ mod check;
 mod page;
 mod reservation;
 mod shape;
+mod state;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,10 +32,12 @@ pub(crate) use page::{
     place_of_key, place_of_value,
 };
 pub(crate) use shape::{KvLayer, KvShape};
+pub(crate) use state::StatePass;
 
 use block::Block;
-use budget::{Promise, over_budget};
+use budget::{Charge, Promise, over_budget};
 use reservation::Target;
+use state::States;
 
 use crate::error::{Bounded, Error, Result};
 
@@ -96,6 +101,7 @@ impl std::str::FromStr for KvType {
 pub struct KvCache {
     shape: Arc<KvShape>,
     layers: Vec<Layer>,
+    states: States,
     len: usize,
     capacity: usize,
     /// Memory set aside for blocks not made yet.
@@ -130,7 +136,8 @@ impl KvCache {
     /// An empty cache whose memory is part of `budget`.
     pub(crate) fn within(shape: Arc<KvShape>, capacity: usize, budget: Arc<KvBudget>) -> Self {
         let layers = vec![Layer::default(); shape.layers().len()];
-        KvCache { shape, layers, len: 0, capacity, promise: Promise::new(budget), target: None }
+        let (states, promise) = (States::default(), Promise::new(budget));
+        KvCache { shape, layers, states, len: 0, capacity, promise, target: None }
     }
 
     /// Positions held: the next token gets this position.
@@ -168,6 +175,7 @@ impl KvCache {
         KvCache {
             shape: self.shape.clone(),
             layers,
+            states: self.states.fork(),
             len: self.len,
             capacity: self.capacity,
             promise: Promise::new(self.promise.budget().clone()),
@@ -206,30 +214,42 @@ impl KvCache {
     /// Forgets all positions, and ends the reservation.
     pub fn clear(&mut self) {
         self.layers.fill(Layer::default());
+        self.states = States::default();
         self.len = 0;
         self.target = None;
         self.promise.lower(0);
     }
 
-    /// The most positions, up to `len`, that the state can be taken back to: `len`
-    /// itself, or 0 where a sliding window has dropped what the position there would see.
-    /// Always `len` for the last [`MOST_BACK`](KvCache::MOST_BACK) of the most ever held.
+    /// The most positions, up to `len`, that the cache can be taken back to. Without
+    /// recurrent layers that is `len` itself, or 0 where a sliding window has dropped what
+    /// the position there would see: always `len` for the last
+    /// [`MOST_BACK`](KvCache::MOST_BACK) of the most ever held. With recurrent layers it is a
+    /// position of which there is a state.
     pub(crate) fn reachable(&self, len: usize) -> usize {
         let len = len.min(self.len);
+        match self.shape.states().is_empty() {
+            true if self.holds(len) => len,
+            true => 0,
+            false => self.states.up_to(len).find(|&len| self.holds(len)).unwrap_or(0),
+        }
+    }
+
+    /// Whether all that the position after the first `len` sees is held.
+    fn holds(&self, len: usize) -> bool {
         let layers = self.layers.iter().zip(self.shape.layers());
         let held =
             |(layer, of): (&Layer, &KvLayer)| layer.begin * PAGE <= first_seen(len, of.window);
-        if layers.into_iter().all(held) { len } else { 0 }
+        layers.into_iter().all(held)
     }
 
-    /// Takes the state back to the most positions up to `len` that can be
+    /// Takes the cache back to the most positions up to `len` that can be
     /// [reached](KvCache::reachable), and returns how many those are: what is missing up
     /// to `len` has to be computed again. Starting again from 0, because no more could be
-    /// reached, ends the reservation.
+    /// reached, may end the reservation.
     pub(crate) fn rewind_to(&mut self, len: usize) -> usize {
-        let (len, reachable) = (len.min(self.len), self.reachable(len));
-        match reachable == len {
-            true => self.cut(len),
+        let reachable = self.reachable(len);
+        match self.holds(reachable) {
+            true => self.cut(reachable),
             false => self.clear(),
         }
         reachable
@@ -247,12 +267,13 @@ impl KvCache {
             return Err(Error::misuse(format!("cannot truncate {held} positions to {len}")));
         }
         if self.reachable(len) != len {
-            return Err(Error::misuse(format!(
-                "cannot truncate to {len} positions: the sliding window has dropped what the \
-                 next one would see"
-            )));
+            let why = match self.shape.states().is_empty() {
+                true => "the sliding window has dropped what the next one would see",
+                false => "the state of the recurrent layers there is not kept",
+            };
+            return Err(Error::misuse(format!("cannot truncate to {len} positions: {why}")));
         }
-        self.cut(len);
+        self.rewind_to(len);
         Ok(())
     }
 
@@ -275,24 +296,29 @@ impl KvCache {
             layer.end = layer.end.min(len.div_ceil(PAGE));
         }
         self.len = len;
-        self.give_back(freed);
+        let charges = self.states.cut(len);
+        self.give_back(freed, charges);
     }
 
-    /// Returns blocks that nobody else holds to the reservation, if there is one.
-    fn give_back(&mut self, freed: Vec<Arc<Block>>) {
-        if self.target.is_none() || freed.is_empty() {
+    /// Returns blocks that nobody else holds, and what states have cost, to the
+    /// reservation, if there is one.
+    fn give_back(&mut self, freed: Vec<Arc<Block>>, mut charges: Vec<Charge>) {
+        if self.target.is_none() {
             return;
         }
-        for block in freed.into_iter().filter_map(Arc::into_inner) {
-            self.promise.regain(block.unmap());
+        charges.extend(freed.into_iter().filter_map(Arc::into_inner).map(Block::unmap));
+        if charges.is_empty() {
+            return;
         }
+        charges.into_iter().for_each(|charge| self.promise.regain(charge));
         self.settle();
     }
 
-    /// Bytes of all pages held, shared ones included.
+    /// Bytes of all pages and states held, shared ones included.
     pub fn bytes(&self) -> usize {
         let layers = self.layers.iter().enumerate();
-        layers.map(|(i, layer)| (layer.end - layer.begin) * self.shape.page_bytes(i)).sum()
+        let pages = layers.map(|(i, l)| (l.end - l.begin) * self.shape.page_bytes(i));
+        pages.sum::<usize>() + self.states.bytes(&self.shape)
     }
 
     /// Makes pages for `rows` more positions, unshared where they will be
@@ -312,7 +338,7 @@ impl KvCache {
 
     /// Pays for and makes what is missing up to position `end`.
     fn fill(&mut self, end: usize) -> Result<()> {
-        let bytes = self.unmade(end);
+        let bytes = self.unmade(end).saturating_add(self.states.unmade(&self.shape));
         if bytes > self.promise.bytes() {
             self.promise.set(bytes).map_err(|free| over_budget(bytes, free))?;
         }
@@ -338,7 +364,7 @@ impl KvCache {
     /// Makes blocks up to position `end`, and copies those that are shared from the
     /// one on that is written next.
     fn make(&mut self, end: usize) -> Result<()> {
-        let KvCache { shape, layers, promise, len, .. } = self;
+        let KvCache { shape, layers, states, promise, len, .. } = self;
         let of_block = shape.block_positions();
         for (index, layer) in layers.iter_mut().enumerate() {
             let written =
@@ -354,7 +380,24 @@ impl KvCache {
             }
             layer.end = layer.end.max(end.div_ceil(PAGE));
         }
-        Ok(())
+        states.make(shape, end - *len, promise)
+    }
+
+    /// What the pass under way reads and writes of recurrent layer `layer`: between
+    /// [`allocate`](KvCache::allocate) and [`commit`](KvCache::commit).
+    pub(crate) fn state(&mut self, layer: usize) -> Option<StatePass<'_>> {
+        self.states.pass(&self.shape, layer)
+    }
+
+    /// The present states of all recurrent layers; `None` at position 0.
+    pub(crate) fn present_state(&self) -> Option<&[f32]> {
+        self.states.present()
+    }
+
+    /// As [`present_state`](KvCache::present_state), to be written; `None` also if it is
+    /// shared.
+    pub(crate) fn present_state_mut(&mut self) -> Option<&mut [f32]> {
+        self.states.present_mut()
     }
 
     /// The shape.
@@ -394,6 +437,7 @@ impl KvCache {
     /// Counts `rows` written positions as held, and drops blocks that no later
     /// position can see, nor one up to [`MOST_BACK`](KvCache::MOST_BACK) earlier.
     pub(crate) fn commit(&mut self, rows: usize) {
+        self.states.commit(self.len, rows);
         self.len += rows;
         let (of_block, pages) = (self.shape.block_positions(), self.shape.block_pages());
         let mut freed = Vec::new();
@@ -404,7 +448,7 @@ impl KvCache {
                 layer.begin = layer.begin.max(layer.first * pages);
             }
         }
-        self.give_back(freed);
+        self.give_back(freed, Vec::new());
     }
 
     /// What the row at `position` sees in `layer`.
@@ -469,6 +513,8 @@ impl KvCache {
         // With `len` at the end no block counts as written, so all are made.
         cache.len = len;
         cache.fill(len)?;
+        let KvCache { shape, states, promise, .. } = &mut cache;
+        states.blank(shape, len, promise)?;
         Ok(cache)
     }
 }
@@ -550,6 +596,20 @@ mod tests {
         assert_eq!(seen(&cache, 1, 6999).len(), 7000);
         let of_block = cache.shape().block_positions();
         assert_eq!(cache.layers[1].blocks.len(), 7000usize.div_ceil(of_block));
+    }
+
+    #[test]
+    fn a_window_that_has_moved_on_starts_again_at_0() {
+        let mut cache = cache(Some(10), 10_000);
+        feed(&mut cache, 500, 0.0);
+        assert_eq!((cache.reachable(0), cache.rewind_to(0), cache.len()), (0, 0, 0));
+        feed(&mut cache, 20, 7.0);
+        let expected: Vec<f32> = (10..20).map(|p| 7.0 + (p * 8 + 4) as f32).collect();
+        assert_eq!(seen(&cache, 0, 19), expected);
+        feed(&mut cache, 500, 0.0);
+        cache.truncate(0).unwrap();
+        feed(&mut cache, 20, 7.0);
+        assert_eq!(seen(&cache, 0, 19), expected);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The shape of a cache: what its layers keep, and in which blocks.
 
+use std::ops::Range;
+
 use super::KvType;
 use super::block;
 use super::page::{HeadShape, PAGE};
@@ -31,12 +33,38 @@ pub(crate) struct KvShape {
     long_rope: bool,
     /// Pages per block.
     pages: usize,
+    /// Floats of each recurrent layer's state.
+    states: Vec<usize>,
 }
+
+/// States begin at a multiple of this many floats.
+const STATE_ALIGNMENT: usize = 16;
 
 impl KvShape {
     pub fn new(layers: Vec<KvLayer>, kv_type: KvType, long_rope: bool) -> Self {
         let pages = block::pages(&layers, kv_type);
-        KvShape { layers, kv_type, long_rope, pages }
+        KvShape { layers, kv_type, long_rope, pages, states: Vec::new() }
+    }
+
+    /// The same with recurrent layers, whose states have so many floats.
+    pub fn with_states(self, states: Vec<usize>) -> Self {
+        KvShape { states, ..self }
+    }
+
+    /// Floats of each recurrent layer's state.
+    pub fn states(&self) -> &[usize] {
+        &self.states
+    }
+
+    /// Where the state of layer `layer` lies among those of all.
+    pub(super) fn state_range(&self, layer: usize) -> Range<usize> {
+        let start = padded(&self.states[..layer]);
+        start..start + self.states[layer]
+    }
+
+    /// Bytes of all states; `usize::MAX` if the number does not fit.
+    pub fn state_bytes(&self) -> usize {
+        padded(&self.states).saturating_mul(size_of::<f32>())
     }
 
     pub fn layers(&self) -> &[KvLayer] {
@@ -80,4 +108,10 @@ impl KvShape {
     pub(super) fn place(&self, number: usize) -> (usize, usize) {
         (number / self.pages, number % self.pages)
     }
+}
+
+/// Floats of states one behind the other, each from an aligned place on.
+fn padded(states: &[usize]) -> usize {
+    let floats = states.iter().map(|&floats| floats.saturating_add(STATE_ALIGNMENT - 1));
+    floats.fold(0, |all, floats| all.saturating_add(floats - floats % STATE_ALIGNMENT))
 }

@@ -146,15 +146,21 @@ impl Task for FinishLogits<'_> {
 
 /// One layer: norm → mixer → residual → norm → feed-forward network → residual.
 fn run_layer<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
-    let LayerPlan { norms, branch_scale: scale, parallel, .. } = layer;
-    pass.norm(norms.before_mixer.as_ref());
-    if *parallel {
-        pass.state.same.clone_from(&pass.state.input.values);
+    let LayerPlan { norms, mixer, ffn, branch_scale: scale, parallel } = layer;
+    if let Some(mixer) = mixer {
+        pass.norm(norms.before_mixer.as_ref());
+        if *parallel {
+            pass.state.same.clone_from(&pass.state.input.values);
+        }
+        pass.end = BranchEnd { norm: norms.after_mixer.as_ref(), scale: *scale };
+        match mixer {
+            Mixer::Attention(attention) => attention.run(pass),
+            Mixer::ShortConv(short_conv) => short_conv.run(pass),
+            Mixer::DeltaNet(delta_net) => delta_net.run(pass),
+            Mixer::Mamba2(mamba2) => mamba2.run(pass),
+        }
     }
-    pass.end = BranchEnd { norm: norms.after_mixer.as_ref(), scale: *scale };
-    match &layer.mixer {
-        Mixer::Attention(attention) => attention.run(pass),
-    }
+    let Some(ffn) = ffn else { return };
     if *parallel {
         let State { same, input, .. } = &mut *pass.state;
         let dim = same.len() / pass.spans.last().map_or(1, |span| span.end);
@@ -163,7 +169,7 @@ fn run_layer<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
         pass.norm(norms.before_ffn.as_ref());
     }
     pass.end = BranchEnd { norm: norms.after_ffn.as_ref(), scale: *scale };
-    match &layer.ffn {
+    match ffn {
         Ffn::Dense(dense) => dense.run(pass),
         Ffn::Experts(experts) => experts.run(pass),
     }

@@ -10,6 +10,7 @@ use std::ops::Deref;
 use crate::error::{Error, Result};
 use crate::kernel::act::Activation;
 use crate::kernel::matrix::Matrix;
+use crate::kernel::recurrence::state_len;
 use crate::kernel::rope::Rope;
 use crate::kernel::route::Routing;
 use crate::kv_cache::{KvLayer, KvShape, KvType};
@@ -46,13 +47,13 @@ pub(crate) struct Head {
     pub soft_cap: Option<f32>,
 }
 
-/// One layer, two branches: `x += scale · after(branch(before(x)))` for the mixer, then for
+/// One layer, two branches of which one may be missing: `x += scale · after(branch(before(x)))` for the mixer, then for
 /// the feed-forward network.
 #[derive(Debug)]
 pub(crate) struct LayerPlan {
     pub norms: Norms,
-    pub mixer: Mixer,
-    pub ffn: Ffn,
+    pub mixer: Option<Mixer>,
+    pub ffn: Option<Ffn>,
     /// What both branches are multiplied by.
     pub branch_scale: f32,
     /// Whether the feed-forward network reads what the mixer read.
@@ -77,8 +78,96 @@ pub(crate) enum Norm {
 
 /// What mixes positions.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each layer")]
 pub(crate) enum Mixer {
     Attention(Attention),
+    ShortConv(ShortConv),
+    DeltaNet(DeltaNet),
+    Mamba2(Mamba2),
+}
+
+/// `output · (C ∘ conv(B ∘ x))`, where B, C and x are products of the input (LFM2).
+#[derive(Debug)]
+pub(crate) struct ShortConv {
+    /// `[dim, dim]` each: B, C, x.
+    pub inputs: [Matrix; 3],
+    pub conv: ConvWeights,
+    /// `[dim, dim]`
+    pub output: Matrix,
+    /// Which of the cache's states it writes and reads.
+    pub state: usize,
+}
+
+/// A causal convolution of each channel with its own weights.
+#[derive(Debug)]
+pub(crate) struct ConvWeights {
+    pub channels: usize,
+    /// `[taps][channels]`
+    pub weight: Vector,
+    pub bias: Option<Vector>,
+}
+
+/// Gated delta rule (Qwen3-Next).
+#[derive(Debug)]
+pub(crate) struct DeltaNet {
+    pub heads: Heads,
+    /// Queries, keys and values: `[2 · key_heads · key_dim + value_heads · value_dim, dim]`.
+    pub qkv: Matrix,
+    pub conv: ConvWeights,
+    /// `[value_heads · value_dim, dim]`: the gate of the result.
+    pub gate: Matrix,
+    /// What decays and factors come of.
+    pub scalars: Vec<Matrix>,
+    /// Of each value head: which of `scalars`, and which of its rows.
+    pub alpha: Vec<[usize; 2]>,
+    pub beta: Vec<[usize; 2]>,
+    /// `[value_heads]`: `decay = exp(a · softplus(alpha + dt))`.
+    pub a: Vector,
+    pub dt: Vector,
+    /// `[value_dim]`
+    pub norm: HeadNorm,
+    /// Epsilon under the root of the length of queries and keys.
+    pub epsilon: f32,
+    /// `[dim, value_heads · value_dim]`
+    pub output: Matrix,
+    /// Which of the cache's states it writes and reads.
+    pub state: usize,
+}
+
+/// State-space layer with scalar decays (Dao & Gu 2024).
+#[derive(Debug)]
+pub(crate) struct Mamba2 {
+    /// Keys are B, queries C, values x.
+    pub heads: Heads,
+    /// `[value_heads · value_dim, dim]`: the gate of the result.
+    pub gate: Matrix,
+    /// x, B and C: `[value_heads · value_dim + 2 · key_heads · key_dim, dim]`.
+    pub xbc: Matrix,
+    /// `[value_heads, dim]`
+    pub dt: Matrix,
+    pub conv: ConvWeights,
+    /// `[value_heads]`: `dt = softplus(dt + dt_bias)`, `decay = exp(a · dt)`.
+    pub a: Vector,
+    pub dt_bias: Vector,
+    /// `[value_heads]`: of x, added to the result.
+    pub d: Vector,
+    /// `[value_heads · value_dim]`: RMS norm of each group of heads with the same keys.
+    pub norm: HeadNorm,
+    /// `[dim, value_heads · value_dim]`
+    pub output: Matrix,
+    /// Which of the cache's states it writes and reads.
+    pub state: usize,
+}
+
+/// The heads of a recurrence.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    pub key_heads: usize,
+    pub key_dim: usize,
+    pub value_heads: usize,
+    pub value_dim: usize,
+    /// Of each value head: the key head that it reads.
+    pub key_head: Vec<usize>,
 }
 
 /// Grouped-query attention.
@@ -86,7 +175,7 @@ pub(crate) enum Mixer {
 pub(crate) struct Attention {
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// `[heads · head_dim, dim]`
+    /// `[heads · head_dim, dim]`, or twice as many rows: see `gated`.
     pub q: Matrix,
     /// `[kv_heads · head_dim, dim]`
     pub k: Matrix,
@@ -94,6 +183,9 @@ pub(crate) struct Attention {
     pub v: Matrix,
     /// `[dim, heads · head_dim]`
     pub output: Matrix,
+    /// Whether each head's rows of `q` are followed by as many of a gate, whose sigmoid the
+    /// head's result is multiplied by.
+    pub gated: bool,
     /// RMS norm of all queries of a row together, and of all keys.
     pub row_norms: Option<[HeadNorm; 2]>,
     /// RMS norm of each head.
@@ -213,8 +305,9 @@ impl Plan {
         }
         let all = self.kv_layers().iter().all(|layer| layer.window.is_none());
         for layer in &mut self.layers {
-            let Mixer::Attention(attention) = &mut layer.mixer;
-            if all || attention.window.is_some() {
+            if let Some(Mixer::Attention(attention)) = &mut layer.mixer
+                && (all || attention.window.is_some())
+            {
                 attention.window = Some(window);
             }
         }
@@ -223,14 +316,16 @@ impl Plan {
 
     /// The shape of a cache. `long_rope`: whether for long contexts, if it matters.
     pub fn kv_shape(&self, kv_type: KvType, long_rope: bool) -> KvShape {
-        KvShape::new(self.kv_layers(), kv_type, long_rope && self.has_long())
+        let shape = KvShape::new(self.kv_layers(), kv_type, long_rope && self.has_long());
+        let mixers = self.layers.iter().filter_map(|layer| layer.mixer.as_ref());
+        shape.with_states(mixers.filter_map(Mixer::state_len).collect())
     }
 
     /// What each layer of the KV cache keeps.
     pub fn kv_layers(&self) -> Vec<KvLayer> {
         let mut layers = Vec::new();
         for layer in &self.layers {
-            let Mixer::Attention(attention) = &layer.mixer;
+            let Some(Mixer::Attention(attention)) = &layer.mixer else { continue };
             // A layer may read what an earlier one wrote.
             if attention.cache == layers.len() {
                 let Attention { kv_heads, head_dim, window, .. } = *attention;
@@ -268,12 +363,19 @@ impl Plan {
 }
 
 impl LayerPlan {
+    /// Two branches, the second behind the first.
+    pub fn new(norms: Norms, mixer: Mixer, ffn: Ffn) -> Self {
+        let (mixer, ffn) = (Some(mixer), Some(ffn));
+        LayerPlan { norms, mixer, ffn, branch_scale: 1.0, parallel: false }
+    }
+
     /// The widest input of its products.
     fn widest_input(&self) -> usize {
-        let Mixer::Attention(attention) = &self.mixer;
-        attention.output.cols().max(match &self.ffn {
-            Ffn::Dense(dense) => dense.down.cols(),
-            Ffn::Experts(experts) => experts.widest_input(),
+        let mixer = self.mixer.as_ref().map_or(0, |mixer| mixer.output().cols());
+        mixer.max(match &self.ffn {
+            None => 0,
+            Some(Ffn::Dense(dense)) => dense.down.cols(),
+            Some(Ffn::Experts(experts)) => experts.widest_input(),
         })
     }
 
@@ -286,14 +388,68 @@ impl LayerPlan {
 
     /// Floats per row that it keeps beside the input of a product.
     fn buffers(&self) -> usize {
-        let Mixer::Attention(attention) = &self.mixer;
-        let Attention { q, k, v, .. } = attention;
         let ffn = match &self.ffn {
-            Ffn::Dense(dense) => dense.up.rows(),
-            Ffn::Experts(experts) => experts.buffers(),
+            None => 0,
+            Some(Ffn::Dense(dense)) => dense.up.rows(),
+            Some(Ffn::Experts(experts)) => experts.buffers(),
         };
-        let branch = if self.is_apart() { attention.output.rows() } else { 0 };
-        q.rows() + k.rows() + v.rows() + ffn + branch
+        let mixer = self.mixer.as_ref();
+        let branch = mixer.filter(|_| self.is_apart()).map_or(0, |mixer| mixer.output().rows());
+        mixer.map_or(0, Mixer::buffers) + ffn + branch
+    }
+}
+
+impl Mixer {
+    /// The matrix that its result goes through.
+    fn output(&self) -> &Matrix {
+        match self {
+            Mixer::Attention(Attention { output, .. })
+            | Mixer::ShortConv(ShortConv { output, .. })
+            | Mixer::DeltaNet(DeltaNet { output, .. })
+            | Mixer::Mamba2(Mamba2 { output, .. }) => output,
+        }
+    }
+
+    /// Floats per row that it keeps beside the input of a product.
+    fn buffers(&self) -> usize {
+        match self {
+            Mixer::Attention(Attention { q, k, v, gated, .. }) => {
+                q.rows() * if *gated { 2 } else { 1 } + k.rows() + v.rows()
+            }
+            Mixer::ShortConv(ShortConv { inputs, .. }) => 4 * inputs[0].rows(),
+            Mixer::DeltaNet(DeltaNet { heads, qkv, gate, .. }) => {
+                2 * qkv.rows() + 2 * gate.rows() + 4 * heads.value_heads
+            }
+            Mixer::Mamba2(Mamba2 { heads, xbc, gate, .. }) => {
+                2 * xbc.rows() + 2 * gate.rows() + 3 * heads.value_heads
+            }
+        }
+    }
+
+    /// Floats of its state, if it has one.
+    fn state_len(&self) -> Option<usize> {
+        match self {
+            Mixer::Attention(_) => None,
+            Mixer::ShortConv(ShortConv { conv, .. }) => Some(conv.state_len()),
+            Mixer::DeltaNet(DeltaNet { conv, heads, .. })
+            | Mixer::Mamba2(Mamba2 { conv, heads, .. }) => {
+                Some(conv.state_len() + heads.state_len())
+            }
+        }
+    }
+}
+
+impl ConvWeights {
+    /// Floats of its state: the rows that it sees of the past.
+    pub fn state_len(&self) -> usize {
+        self.weight.len() - self.channels
+    }
+}
+
+impl Heads {
+    /// Floats of the state.
+    pub fn state_len(&self) -> usize {
+        state_len(self.value_heads, self.key_dim, self.value_dim)
     }
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct State {
     pub(super) q: Vec<f32>,
     pub(super) k: Vec<f32>,
     pub(super) v: Vec<f32>,
+    /// `[rows, heads · 2 · head_dim]`, queries and gates; `[rows, heads · head_dim]`, gates.
+    pub(super) gated_q: Vec<f32>,
+    pub(super) gates: Vec<f32>,
     /// `[rows, ffn_dim]`: what the last matrix of a feed-forward network multiplies.
     pub(super) gated: Vec<f32>,
     /// `[rows, dim]`: a branch before it is added.
@@ -44,12 +47,30 @@ pub(crate) struct State {
     /// `[rows, dim]`: what both branches of a layer read.
     pub(super) same: Vec<f32>,
     pub(super) experts: ExpertBuffers,
+    pub(super) recurrent: RecurrentBuffers,
     /// One for each of the plan's ropes.
     pub(super) rotary: Vec<RotaryTable>,
     /// `[rows that want logits, n_vocab]`
     pub logits: Vec<f32>,
     /// `[rows that want hidden states, dim]`
     pub hidden: Vec<f32>,
+}
+
+/// What layers with a recurrent state work on.
+#[derive(Debug, Default)]
+pub(crate) struct RecurrentBuffers {
+    /// `[rows, channels]`: before and behind the convolution.
+    pub(super) before: Vec<f32>,
+    pub(super) behind: Vec<f32>,
+    /// `[rows, heads · value_dim]`: gates of the result.
+    pub(super) gate: Vec<f32>,
+    /// `[rows, …]`: products of which decays and factors come.
+    pub(super) scalars: Vec<Vec<f32>>,
+    /// `[rows, heads]`
+    pub(super) decay: Vec<f32>,
+    pub(super) factor: Vec<f32>,
+    /// `[heads][blocks][rows][16]`: the result.
+    pub(super) out: Vec<f32>,
 }
 
 /// What experts work on.

@@ -5,13 +5,15 @@
 //! version     u32
 //! type        u32  1 = I16, 2 = Q8_0, 3 = F32
 //! model       32   Model::digest
-//! layers      u32
+//! layers      u32  that keep keys and values
 //! page        u32  positions of a page
 //! long rope   u32  1 if keys are rotated with the frequencies for long contexts, else 0
 //! positions   u64
 //! layers ×    window u64 (0 = full attention), first page held u64, kv_heads u32,
 //!             head_dim u32
+//! floats      u64  of all recurrent layers' states
 //! positions × token u32
+//! floats × f32     those states after the last position
 //! layers × pages held × kv_heads ×    a head's part of a page (`kv_cache/page.rs`)
 //! checksum    32   SHA-256 of all before
 //! ```
@@ -41,7 +43,7 @@ const MAGIC: [u8; 8] = *b"trmtkv\r\n";
 
 /// Raised when the layout changes or the kernels compute other bits: a prefix must
 /// be what this program would compute.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Bytes up to the list of layers.
 const FIXED: usize = 68;
@@ -49,6 +51,10 @@ const FIXED: usize = 68;
 /// Bytes of one layer in that list.
 #[cfg(test)]
 const OF_LAYER: usize = 24;
+
+/// Bytes behind the list, before the tokens.
+#[cfg(test)]
+const OF_STATES: usize = 8;
 
 /// Bytes of the checksum.
 const CHECKSUM: u64 = 32;
@@ -105,6 +111,13 @@ pub(crate) fn read(
     }
     let tokens = read_tokens(&mut source, model, positions)?;
     let mut cache = KvCache::blank(shape.clone(), budget.clone(), positions, &begin)?;
+    if let Some(state) = cache.present_state_mut() {
+        let at = source.at;
+        source.fill(bytemuck::cast_slice_mut(state))?;
+        if state.iter().any(|x| !x.is_finite()) {
+            return Err(source.broken(&format!("holds a state that is not finite at byte {at}")));
+        }
+    }
     for (layer, &begin) in begin.iter().enumerate() {
         for page in begin..positions.div_ceil(PAGE) {
             for head in 0..shape.layers()[layer].kv_heads {
@@ -182,6 +195,13 @@ fn write_file(path: &Path, model: &Model, tokens: &[u32], cache: &KvCache) -> Re
     let shape = cache.shape();
     let front = front(model, tokens, cache);
     sink.put(&front).map_err(|e| Error::io(path, e))?;
+    if let Some(state) = cache.present_state() {
+        if state.iter().any(|x| !x.is_finite()) {
+            let problem = "the prefix cannot be saved: a recurrent state is not finite";
+            return Err(Error::NonFinite(problem.into()));
+        }
+        sink.put(bytemuck::cast_slice(state)).map_err(|e| Error::io(path, e))?;
+    }
     for (layer, KvLayer { kv_heads, .. }) in shape.layers().iter().enumerate() {
         let head_shape = shape.head(layer);
         // In f32, for the alignment of a page.
@@ -224,6 +244,7 @@ fn front(model: &Model, tokens: &[u32], cache: &KvCache) -> Vec<u8> {
         front.extend((layer.kv_heads as u32).to_le_bytes());
         front.extend((layer.head_dim as u32).to_le_bytes());
     }
+    front.extend(((shape.state_bytes() / size_of::<f32>()) as u64).to_le_bytes());
     front.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
     front
 }
@@ -367,7 +388,9 @@ fn read_fixed(source: &mut Source<'_>, model: &Model, kv_type: KvType) -> Result
 /// with what must follow.
 fn read_layers(source: &mut Source<'_>, shape: &KvShape, positions: usize) -> Result<Vec<usize>> {
     let mut begin = Vec::with_capacity(shape.layers().len());
-    let mut bytes = Some(positions as u64 * size_of::<u32>() as u64 + CHECKSUM);
+    let state = shape.state_bytes() as u64;
+    let front = positions as u64 * size_of::<u32>() as u64 + CHECKSUM;
+    let mut bytes = front.checked_add(state);
     for (layer, &KvLayer { kv_heads, head_dim, window }) in shape.layers().iter().enumerate() {
         let (saved, here) = (source.u64()?, window.unwrap_or(0) as u64);
         if saved != here {
@@ -390,6 +413,10 @@ fn read_layers(source: &mut Source<'_>, shape: &KvShape, positions: usize) -> Re
             .checked_mul(kv_heads as u64)
             .and_then(|bytes| bytes.checked_mul(pages));
         bytes = bytes.zip(of_layer).and_then(|(bytes, of_layer)| bytes.checked_add(of_layer));
+    }
+    let (saved, here) = (source.u64()?, state / size_of::<f32>() as u64);
+    if saved != here {
+        return Err(source.foreign("floats of recurrent states", saved, here));
     }
     match bytes.and_then(|bytes| bytes.checked_add(source.at)) {
         Some(len) if len == source.len => Ok(begin),
@@ -547,7 +574,8 @@ mod tests {
             let cache = computed(&model, kv_type, &prefix);
             write(&folder.file(), &model, &prefix, &cache).unwrap();
             let good = fs::read(folder.file()).unwrap();
-            let front = FIXED + OF_LAYER * cache.shape().layers().len() + 4 * prefix.len();
+            let layers = FIXED + OF_LAYER * cache.shape().layers().len();
+            let front = layers + OF_STATES + 4 * prefix.len();
             let step = (good.len() - front) / 500;
             let places = (0..front).chain((front..good.len()).step_by(step));
             for at in places.chain(good.len() - 32..good.len()) {
@@ -592,7 +620,7 @@ mod tests {
             let cache = computed(&model, kv_type, &prefix);
             write(&folder.file(), &model, &prefix, &cache).unwrap();
             let good = fs::read(folder.file()).unwrap();
-            let layers = FIXED + OF_LAYER * cache.shape().layers().len();
+            let layers = FIXED + OF_LAYER * cache.shape().layers().len() + OF_STATES;
             let page = layers + 4 * prefix.len();
             let part = cache.shape().head(0).bytes();
             // Of the first page, after 4 heads, and held to slot 6 only.

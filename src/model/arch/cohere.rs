@@ -21,8 +21,8 @@ pub(super) fn cohere2(source: &mut Source<'_>) -> Result<Plan> {
         let before_mixer = Some(source.norm(&blk(index, "attn_norm"), &sizes)?);
         Ok(LayerPlan {
             norms: Norms { before_mixer, ..Norms::default() },
-            mixer: Mixer::Attention(Attention { window, rope, ..attention }),
-            ffn: Ffn::Dense(source.gated(&sizes, index)?),
+            mixer: Some(Mixer::Attention(Attention { window, rope, ..attention })),
+            ffn: Some(Ffn::Dense(source.gated(&sizes, index)?)),
             branch_scale: 1.0,
             parallel: true,
         })

@@ -45,9 +45,15 @@ impl Sizes {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
+        Sizes::with_epsilon(keys, norm, epsilon)
+    }
+
+    /// The same, with the epsilon of the norms under this name.
+    pub fn with_epsilon(keys: &Keys<'_>, norm: NormKind, epsilon: &str) -> Result<Self> {
         let dim = keys.required("embedding_length", 1..=limit::WIDTH)?;
         let heads = keys.required("attention.head_count", 1..=limit::HEADS)?;
-        let kv_heads = keys.optional("attention.head_count_kv", 1..=heads)?.unwrap_or(heads);
+        let layers = keys.required("block_count", 1..=limit::LAYERS)?;
+        let kv_heads = keys.of_layers("attention.head_count_kv", layers, heads)?.unwrap_or(heads);
         if heads % kv_heads != 0 {
             let problem = format!("is {kv_heads}, which does not divide the {heads} heads");
             return Err(Error::key(&keys.name("attention.head_count_kv"), problem));
@@ -70,8 +76,8 @@ impl Sizes {
             heads: heads as usize,
             kv_heads: kv_heads as usize,
             head_dim: head_dim as usize,
-            ffn_dim: keys.required("feed_forward_length", 1..=limit::WIDTH)? as usize,
-            layers: keys.required("block_count", 1..=limit::LAYERS)? as usize,
+            ffn_dim: keys.ffn_dim(layers)? as usize,
+            layers: layers as usize,
             norm,
             epsilon: keys.positive(epsilon, None)?,
         })
@@ -85,6 +91,60 @@ impl Sizes {
     /// Width of all key (or value) heads together.
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+}
+
+/// Numbers of the layers that keep keys and values, and of those that keep a state.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    caches: usize,
+    states: usize,
+}
+
+impl Counts {
+    pub fn next_cache(&mut self) -> usize {
+        self.caches += 1;
+        self.caches - 1
+    }
+
+    pub fn next_state(&mut self) -> usize {
+        self.states += 1;
+        self.states - 1
+    }
+}
+
+impl Keys<'_> {
+    /// Of each layer: whether it has no KV heads.
+    pub fn recurrent_layers(&self) -> Result<Vec<bool>> {
+        let layers = self.required("block_count", 1..=limit::LAYERS)? as usize;
+        let kv_heads = self.per_layer("attention.head_count_kv", layers, 0..=limit::HEADS)?;
+        let kv_heads = kv_heads.unwrap_or_else(|| vec![1; layers]);
+        Ok(kv_heads.into_iter().map(|kv_heads| kv_heads == 0).collect())
+    }
+
+    /// What all layers have that do not have 0.
+    fn of_layers(&self, name: &str, layers: u32, most: u32) -> Result<Option<u32>> {
+        let Some(all) = self.per_layer(name, layers as usize, 0..=most)? else { return Ok(None) };
+        let mut some = all.iter().copied().filter(|&one| one > 0);
+        let Some(first) = some.next() else {
+            return Err(Error::key(&self.name(name), format!("is 0; 1 to {most} is possible")));
+        };
+        match some.all(|one| one == first) {
+            true => Ok(Some(first)),
+            false => Err(self.unsupported(name, "is not the same for all layers")),
+        }
+    }
+
+    /// The width of feed-forward networks; that of experts where there is no other.
+    fn ffn_dim(&self, layers: u32) -> Result<u32> {
+        const EXPERTS: &str = "expert_feed_forward_length";
+        let own = self.of_layers("feed_forward_length", layers, limit::WIDTH)?;
+        match own
+            .map_or_else(|| self.of_layers(EXPERTS, layers, limit::WIDTH), |own| Ok(Some(own)))?
+        {
+            Some(width) => Ok(width),
+            None => self.required("feed_forward_length", 1..=limit::WIDTH),
+        }
     }
 }
 
@@ -155,10 +215,21 @@ impl Source<'_> {
         &mut self,
         sizes: &Sizes,
         ropes: Vec<Rope>,
+        layer: impl FnMut(&mut Self, usize) -> Result<LayerPlan>,
+    ) -> Result<Plan> {
+        self.decoder_with_norm("output_norm", sizes, ropes, layer)
+    }
+
+    /// The same, with another name of the last norm.
+    pub fn decoder_with_norm(
+        &mut self,
+        norm: &str,
+        sizes: &Sizes,
+        ropes: Vec<Rope>,
         mut layer: impl FnMut(&mut Self, usize) -> Result<LayerPlan>,
     ) -> Result<Plan> {
         let table = self.tensors.token_table(sizes.dim)?;
-        let norm = self.norm("output_norm", sizes)?;
+        let norm = self.norm(norm, sizes)?;
         let output = match self.tensors.has("output.weight") {
             true => self.tensors.matrix("output", table.0.rows(), sizes.dim)?,
             // The embedding again.
@@ -194,7 +265,7 @@ impl Source<'_> {
             before_ffn: Some(self.norm(&blk(index, "ffn_norm"), sizes)?),
             ..Norms::default()
         };
-        Ok(LayerPlan { norms, mixer, ffn, branch_scale: 1.0, parallel: false })
+        Ok(LayerPlan::new(norms, mixer, ffn))
     }
 
     /// The norms of a layer's branches before they are added: `post_attention_norm` and
@@ -237,6 +308,12 @@ impl Source<'_> {
     pub fn attention(&mut self, sizes: &Sizes, index: usize) -> Result<Attention> {
         let Sizes { dim, .. } = *sizes;
         let q = self.tensors.matrix(&blk(index, "attn_q"), sizes.q_dim(), dim)?;
+        self.attention_with(sizes, index, q)
+    }
+
+    /// The same, with this matrix for queries.
+    pub fn attention_with(&mut self, sizes: &Sizes, index: usize, q: Matrix) -> Result<Attention> {
+        let dim = sizes.dim;
         let k = self.tensors.matrix(&blk(index, "attn_k"), sizes.kv_dim(), dim)?;
         let v = self.tensors.matrix(&blk(index, "attn_v"), sizes.kv_dim(), dim)?;
         self.attention_of(sizes, index, [q, k, v])
@@ -258,6 +335,7 @@ impl Source<'_> {
             k,
             v,
             output: self.tensors.matrix(&blk(index, "attn_output"), dim, sizes.q_dim())?,
+            gated: false,
             row_norms: None,
             q_norm: None,
             k_norm: None,

@@ -25,8 +25,8 @@ pub(super) fn exaone4(source: &mut Source<'_>) -> Result<Plan> {
         let attention = source.normed_attention(&sizes, index)?;
         Ok(LayerPlan {
             norms: source.post_norms(&sizes, index)?,
-            mixer: Mixer::Attention(Attention { window, rope, ..attention }),
-            ffn: Ffn::Dense(source.gated(&sizes, index)?),
+            mixer: Some(Mixer::Attention(Attention { window, rope, ..attention })),
+            ffn: Some(Ffn::Dense(source.gated(&sizes, index)?)),
             branch_scale: 1.0,
             parallel: false,
         })

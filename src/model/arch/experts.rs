@@ -16,9 +16,14 @@ pub(super) struct Mixture {
     used: usize,
     width: usize,
     shared_width: Option<usize>,
-    probability: Probability,
+    pub probability: Probability,
     normalize: bool,
     scale: f32,
+    /// Layers at the beginning that have one network for all rows.
+    dense_layers: usize,
+    pub activation: Activation,
+    /// Whether the network of all rows must have a gate.
+    shared_gate: bool,
 }
 
 impl Mixture {
@@ -60,11 +65,11 @@ impl Mixture {
             let name = keys.name("expert_weights_scale");
             return Err(Error::key(&name, format!("is {scale}; it must not be negative")));
         }
-        for name in ["expert_group_count", "leading_dense_block_count"] {
-            if keys.optional(name, 0..=u32::MAX)?.is_some_and(|value| value > 0) {
-                return Err(keys.unsupported(name, "is not supported for this architecture"));
-            }
+        if keys.optional("expert_group_count", 0..=u32::MAX)?.is_some_and(|groups| groups > 1) {
+            let problem = "is more than 1; groups of experts are not supported";
+            return Err(keys.unsupported("expert_group_count", problem));
         }
+        let dense_layers = keys.optional("leading_dense_block_count", 0..=limit::LAYERS)?;
         Ok(Some(Mixture {
             count: count as usize,
             used: used as usize,
@@ -73,22 +78,40 @@ impl Mixture {
             probability,
             normalize,
             scale: if scale == 0.0 { 1.0 } else { scale },
+            dense_layers: dense_layers.unwrap_or(0) as usize,
+            activation: Activation::Silu,
+            shared_gate: false,
         }))
     }
 }
 
+impl Mixture {
+    /// The same, where the network of all rows must have a gate.
+    pub fn with_shared_gate(self) -> Self {
+        Mixture { shared_gate: true, ..self }
+    }
+
+    /// Whether experts have gates: those with `relu²` have none.
+    fn is_gated(&self) -> bool {
+        self.activation != Activation::ReluSquared
+    }
+}
+
 impl Source<'_> {
-    /// A gated network, or experts where `mixture` is there.
+    /// A gated network, or experts where `mixture` says so.
     pub fn ffn(&mut self, sizes: &Sizes, index: usize, mixture: Option<&Mixture>) -> Result<Ffn> {
         match mixture {
-            None => self.gated(sizes, index).map(Ffn::Dense),
-            Some(mixture) => self.experts(sizes, index, mixture).map(Ffn::Experts),
+            Some(mixture) if index >= mixture.dense_layers => {
+                self.experts(sizes, index, mixture).map(Ffn::Experts)
+            }
+            _ => self.gated(sizes, index).map(Ffn::Dense),
         }
     }
 
     /// The experts of a layer.
-    fn experts(&mut self, sizes: &Sizes, index: usize, mixture: &Mixture) -> Result<Experts> {
-        let Mixture { count, used, width, probability, normalize, scale, .. } = *mixture;
+    pub fn experts(&mut self, sizes: &Sizes, index: usize, mixture: &Mixture) -> Result<Experts> {
+        let Mixture { count, used, width, probability, normalize, scale, activation, .. } =
+            *mixture;
         let dim = sizes.dim;
         let bias = blk(index, "exp_probs_b.bias");
         let selection_bias = match self.tensors.has(&bias) {
@@ -97,14 +120,14 @@ impl Source<'_> {
         };
         let mut of =
             |part: &str, rows, cols| self.tensors.experts(&blk(index, part), count, rows, cols);
-        let gates = of("ffn_gate_exps", width, dim)?;
         let ups = of("ffn_up_exps", width, dim)?;
         let downs = of("ffn_down_exps", dim, width)?;
-        let activation = Activation::Silu;
-        let experts = gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| {
-            let gate = Some(gate);
-            Dense { activation, gate, up, down }
-        });
+        let gates = match mixture.is_gated() {
+            true => of("ffn_gate_exps", width, dim)?.into_iter().map(Some).collect(),
+            false => (0..count).map(|_| None).collect::<Vec<_>>(),
+        };
+        let experts = gates.into_iter().zip(ups).zip(downs);
+        let experts = experts.map(|((gate, up), down)| Dense { activation, gate, up, down });
         Ok(Experts {
             experts: experts.collect(),
             router: self.tensors.matrix(&blk(index, "ffn_gate_inp"), count, dim)?,
@@ -119,13 +142,16 @@ impl Source<'_> {
         let Some(width) = mixture.shared_width else { return Ok(None) };
         let dim = sizes.dim;
         let gate = blk(index, "ffn_gate_inp_shexp.weight");
-        let gate = match self.tensors.has(&gate) {
+        let gate = match mixture.shared_gate || self.tensors.has(&gate) {
             true => Some(self.tensors.row(&gate, dim)?),
             false => None,
         };
         let dense = Dense {
-            activation: Activation::Silu,
-            gate: Some(self.tensors.matrix(&blk(index, "ffn_gate_shexp"), width, dim)?),
+            activation: mixture.activation,
+            gate: match mixture.is_gated() {
+                true => Some(self.tensors.matrix(&blk(index, "ffn_gate_shexp"), width, dim)?),
+                false => None,
+            },
             up: self.tensors.matrix(&blk(index, "ffn_up_shexp"), width, dim)?,
             down: self.tensors.matrix(&blk(index, "ffn_down_shexp"), dim, width)?,
         };

@@ -73,8 +73,7 @@ fn layer(
         before_ffn: Some(source.norm(&blk(index, "ffn_norm"), sizes)?),
         ..source.post_norms(sizes, index)?
     };
-    let mixer = Mixer::Attention(attention);
-    Ok(LayerPlan { norms, mixer, ffn, branch_scale: 1.0, parallel: false })
+    Ok(LayerPlan::new(norms, Mixer::Attention(attention), ffn))
 }
 
 fn with_scaled_embedding(mut plan: Plan) -> Plan {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Place, Result};
-use crate::gguf::Metadata;
+use crate::gguf::{Array, Metadata, Value};
 
 /// Bounds that keep every product of two sizes far inside `usize`, so that no
 /// arithmetic on them can overflow. Real models stay far below each.
@@ -16,6 +16,10 @@ pub(super) mod limit {
     pub const HEAD_DIM: u32 = 1 << 13;
     pub const CONTEXT: u32 = 1 << 28;
     pub const EXPERTS: u32 = 1 << 12;
+    /// Rows of a matrix of a recurrent layer.
+    pub const STATE: u32 = 1 << 10;
+    /// Rows that a convolution sees.
+    pub const TAPS: u32 = 1 << 6;
 }
 
 /// Typed access to `{architecture}.{name}`.
@@ -53,6 +57,39 @@ impl Keys<'_> {
         match self.optional(name, range)? {
             Some(value) => Ok(value),
             None => self.metadata.u32(&self.name(name)), // the error that names the key
+        }
+    }
+
+    /// An integer in `range` for each of `layers` layers, if the key is there: an array of
+    /// them, or one for all.
+    pub fn per_layer(
+        &self,
+        name: &str,
+        layers: usize,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<Vec<u32>>> {
+        let key = self.name(name);
+        let wide: Vec<i64> = match self.metadata.get(&key) {
+            Some(Value::Array(Array::I32(all))) => all.iter().map(|&x| x.into()).collect(),
+            Some(Value::Array(Array::U32(all))) => all.iter().map(|&x| x.into()).collect(),
+            Some(Value::Array(Array::U64(all))) => {
+                all.iter().map(|&x| i64::try_from(x).unwrap_or(i64::MAX)).collect()
+            }
+            Some(Value::Array(Array::I64(all))) => all.clone(),
+            _ => return Ok(self.optional(name, range)?.map(|one| vec![one; layers])),
+        };
+        if wide.len() != layers {
+            let problem = format!("has {} numbers for {layers} layers", wide.len());
+            return Err(Error::key(&key, problem));
+        }
+        let fits = |&x: &i64| u32::try_from(x).ok().filter(|x| range.contains(x));
+        match wide.iter().map(fits).collect::<Option<Vec<u32>>>() {
+            Some(all) => Ok(Some(all)),
+            None => {
+                let (low, high) = (range.start(), range.end());
+                let problem = format!("has a number outside of {low} to {high}");
+                Err(Error::key(&key, problem))
+            }
         }
     }
 

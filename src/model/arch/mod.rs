@@ -20,11 +20,15 @@ mod gemma;
 mod granite;
 mod hunyuan;
 mod keys;
+mod lfm;
 mod llama;
+mod mamba;
 mod mistral;
+mod nemotron;
 mod olmo;
 mod phi;
 mod qwen;
+mod qwen_next;
 mod rope;
 mod smollm;
 mod starcoder;
@@ -62,6 +66,7 @@ const ARCHITECTURES: &[Architecture] = &{
     }
     const GRANITE: [&str; 5] =
         ["attention.scale", "embedding_scale", "residual_scale", "logit_scale", "expert_count"];
+    const NEXT: [&str; 2] = ["expert_count", "nextn_predict_layers"];
     const CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
     [
         of("cohere2", cohere::cohere2, &["logit_scale"]),
@@ -71,15 +76,23 @@ const ARCHITECTURES: &[Architecture] = &{
         of("gemma3", gemma::gemma3, &["rope.freq_base_swa", "final_logit_softcapping"]),
         of("granite", granite::granite, &GRANITE),
         of("granitemoe", granite::granite, &GRANITE),
+        of("granitehybrid", granite::hybrid, &GRANITE),
         of("hunyuan-dense", hunyuan::dense, &[]),
+        of("lfm2", lfm::lfm2, &[]),
+        of("lfm2moe", lfm::lfm2, &["expert_count"]),
         of("llama", llama::plan, &["expert_count"]),
         of("mistral3", mistral::mistral3, &["attention.temperature_scale"]),
+        of("nemotron_h", nemotron::nemotron_h, &[]),
+        of("nemotron_h_moe", nemotron::nemotron_h, &["expert_count"]),
         of("olmo2", olmo::olmo2, &["rope.freq_base_swa"]),
         of("phi3", phi::phi3, &[]),
         of("qwen2", qwen::qwen2, &[]),
         of("qwen2moe", qwen::qwen2moe, &["expert_count"]),
         of("qwen3", qwen::qwen3, &[]),
+        of("qwen35", qwen_next::qwen35, &["nextn_predict_layers"]),
+        of("qwen35moe", qwen_next::qwen35moe, &NEXT),
         of("qwen3moe", qwen::qwen3moe, &["expert_count"]),
+        of("qwen3next", qwen_next::qwen3next, &NEXT),
         of("smollm3", smollm::smollm3, &[]),
         of("starcoder2", starcoder::starcoder2, &[]),
     ]

@@ -27,8 +27,8 @@ pub(super) fn olmo2(source: &mut Source<'_>) -> Result<Plan> {
         let row_norms = Some(norms);
         Ok(LayerPlan {
             norms: source.post_norms(&sizes, index)?,
-            mixer: Mixer::Attention(Attention { row_norms, window, rope, ..attention }),
-            ffn: Ffn::Dense(source.gated(&sizes, index)?),
+            mixer: Some(Mixer::Attention(Attention { row_norms, window, rope, ..attention })),
+            ffn: Some(Ffn::Dense(source.gated(&sizes, index)?)),
             branch_scale: 1.0,
             parallel: false,
         })

@@ -37,7 +37,7 @@ fn of_attention<'a>(
     let keys = source.keys;
     let sizes = Sizes::read(&keys)?;
     let mixture = match experts {
-        Some(normalize) => Some(Mixture::required(&keys, &sizes, normalize)?),
+        Some(normalize) => Some(Mixture::required(&keys, &sizes, normalize)?.with_shared_gate()),
         None => None,
     };
     let rope = source.rope(&sizes, Pairing::Halves)?;

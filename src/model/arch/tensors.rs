@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::{Error, Place, Result};
 use crate::gguf::Gguf;
 use crate::kernel::matrix::Matrix;
-use crate::model::plan::{TokenTable, Vector};
+use crate::model::plan::{ConvWeights, TokenTable, Vector};
 use crate::quant::Format;
 use crate::tensor::Tensor;
 
@@ -105,6 +105,48 @@ impl<'a> Tensors<'a> {
             expect_dims(tensor, &[len])?;
         }
         Ok(Vector { name: name.into(), values: finite(tensor)? })
+    }
+
+    /// `len` floats, whatever their dimensions.
+    pub fn flat(&mut self, name: &str, len: usize) -> Result<Vector> {
+        let tensor = self.required(name)?;
+        let found = tensor.dims().iter().try_fold(1u64, |all, &dim| all.checked_mul(dim));
+        if found != Some(len as u64) {
+            let problem = format!("has shape {:?}; {len} values are needed", tensor.dims());
+            return Err(Error::tensor(name, problem));
+        }
+        Ok(Vector { name: name.into(), values: finite(tensor)? })
+    }
+
+    /// `taps` weights for each of `channels` channels: `{name}.weight`, and `{name}.bias`, if
+    /// the file has it.
+    pub fn conv(&mut self, name: &str, taps: usize, channels: usize) -> Result<ConvWeights> {
+        let weight = format!("{name}.weight");
+        let tensor = self.required(&weight)?;
+        // Old files have a dimension of 1 between the two.
+        if tensor.dims() != [taps as u64, 1, channels as u64] {
+            expect_shape(tensor, channels, taps)?;
+        }
+        let by_channel = finite(tensor)?;
+        let by_tap = (0..taps).flat_map(|tap| by_channel.iter().skip(tap).step_by(taps));
+        let values = by_tap.copied().collect();
+        let bias = format!("{name}.bias");
+        let bias = match self.has(&bias) {
+            true => Some(self.vector(&bias, channels)?),
+            false => None,
+        };
+        Ok(ConvWeights { channels, weight: Vector { name: weight.into(), values }, bias })
+    }
+
+    /// Rows of a matrix that is not claimed yet, if the file has it.
+    pub fn rows(&self, name: &str) -> Option<usize> {
+        self.left.get(name).map(|tensor| tensor.rows())
+    }
+
+    /// Ignores the layers from `first` on: blocks that draft tokens.
+    pub fn ignore_layers_from(&mut self, first: usize) {
+        let layer = |name: &str| name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
+        self.left.retain(|name, _| layer(name).is_none_or(|layer: usize| layer < first));
     }
 
     /// A vector of `len` floats.

@@ -57,6 +57,9 @@ const HARMLESS: &[&str] = &[
     "expert_weights_scale",
     "expert_weights_norm",
     "expert_gating_func",
+    "expert_shared_count",
+    "expert_group_count",
+    "expert_group_used_count",
     "leading_dense_block_count",
     "interleave_moe_layer_step",
     // Sections of M-RoPE turn alike where there are only texts.

@@ -1,13 +1,14 @@
 //! Attention: queries, keys and values; keys and values to the caches; what each row
 //! sees of them; output matrix.
 
+use crate::kernel::act::multiply_by_sigmoid;
 use crate::kernel::attention::{self as kernel, Prepare};
 use crate::kernel::matmul::Product;
 use crate::kernel::norm::RmsNormInPlace;
 use crate::kernel::pool::Team;
 use crate::model::plan::{Attention, HeadNorm};
 use crate::model::state::State;
-use crate::simd::Isa;
+use crate::simd::{Isa, Simd, Task};
 
 use super::{Pass, multiply_one};
 
@@ -16,16 +17,20 @@ impl Attention {
     pub(in crate::model) fn run(&self, pass: &mut Pass<'_, '_>) {
         let rows = pass.rows();
         let Pass { team, isa, state, feeds, spans, .. } = &mut *pass;
-        let State { input, q, k, v, rotary, .. } = &mut **state;
-        q.resize(rows * self.q.rows(), 0.0);
+        let State { input, q, k, v, gated_q, gates, rotary, .. } = &mut **state;
+        let to = if self.gated { &mut *gated_q } else { &mut *q };
+        to.resize(rows * self.q.rows(), 0.0);
         k.resize(rows * self.k.rows(), 0.0);
         v.resize(rows * self.v.rows(), 0.0);
         let products = &mut [
-            Product::Store(&self.q, q),
+            Product::Store(&self.q, to),
             Product::Store(&self.k, k),
             Product::Store(&self.v, v),
         ];
         multiply_one(team, *isa, input, products);
+        if self.gated {
+            self.part(gated_q, q, gates);
+        }
 
         if let Some([q_norm, k_norm]) = &self.row_norms {
             q_norm.rows(team, *isa, q);
@@ -48,7 +53,24 @@ impl Attention {
             feeds.iter().map(|feed| &*feed.cache).zip(spans.iter().cloned()).collect();
         input.reset(rows, self.output.cols());
         attention.attend(team, &caches, q, &mut input.values);
+        if self.gated {
+            let width = self.output.cols();
+            let mut rows: Vec<_> =
+                input.values.chunks_exact_mut(width).zip(gates.chunks_exact(width)).collect();
+            team.for_each(&mut rows, |_, (out, gates)| isa.run(ApplyGates { out, gates }));
+        }
         pass.add_to_residual(&self.output);
+    }
+
+    /// Parts each head's query from its gate.
+    fn part(&self, both: &[f32], q: &mut Vec<f32>, gates: &mut Vec<f32>) {
+        q.resize(both.len() / 2, 0.0);
+        gates.resize(both.len() / 2, 0.0);
+        let heads = q.chunks_exact_mut(self.head_dim).zip(gates.chunks_exact_mut(self.head_dim));
+        for ((q, gate), both) in heads.zip(both.chunks_exact(2 * self.head_dim)) {
+            q.copy_from_slice(&both[..self.head_dim]);
+            gate.copy_from_slice(&both[self.head_dim..]);
+        }
     }
 }
 
@@ -64,5 +86,20 @@ impl HeadNorm {
         team.for_each(&mut rows, |_, x| {
             isa.run(RmsNormInPlace { x, weight, epsilon: *epsilon });
         });
+    }
+}
+
+/// `out *= sigmoid(gates)`
+struct ApplyGates<'a> {
+    out: &'a mut [f32],
+    gates: &'a [f32],
+}
+
+impl Task for ApplyGates<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        multiply_by_sigmoid(simd, self.gates, self.out);
     }
 }

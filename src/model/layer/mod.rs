@@ -4,8 +4,11 @@
 //! [`Pass::add_to_residual`].
 
 pub(super) mod attention;
+pub(super) mod delta_net;
 pub(super) mod dense;
 pub(super) mod experts;
+pub(super) mod mamba2;
+pub(super) mod short_conv;
 
 use std::ops::Range;
 
@@ -14,6 +17,7 @@ use crate::kernel::matmul::{Group, Input, Product, multiply};
 use crate::kernel::matrix::Matrix;
 use crate::kernel::norm::{LayerNorm, RmsNorm, rms_norm};
 use crate::kernel::pool::Team;
+use crate::kv_cache::StatePass;
 use crate::simd::{Isa, Simd, Task};
 
 use super::plan::Norm;
@@ -83,6 +87,26 @@ impl Pass<'_, '_> {
             isa.run(EndBranch { norm, scale, branch, x });
         });
     }
+}
+
+/// Of every text in a pass: a part of its state of layer `layer`, and its rows.
+pub(super) fn states<'a>(
+    feeds: &'a mut [Feed<'_>],
+    spans: &[Range<usize>],
+    layer: usize,
+    part: Range<usize>,
+) -> Vec<(StatePass<'a>, Range<usize>)> {
+    let texts = feeds.iter_mut().zip(spans);
+    let states = texts.filter_map(|(feed, rows)| {
+        let StatePass { before, after, mark } = feed.cache.state(layer)?;
+        let state = StatePass {
+            before: before.map(|before| &before[part.clone()]),
+            after: &mut after[part.clone()],
+            mark: mark.map(|(rows, mark)| (rows, &mut mark[part.clone()])),
+        };
+        Some((state, rows.clone()))
+    });
+    states.collect()
 }
 
 /// Computes `products` of one input.
