@@ -10,7 +10,8 @@ mod support;
 
 use support::exact::{self, Context};
 use support::{Way, bits, data, distance, floats, ids, json, ways};
-use tramontane::{Error, Gguf, KvType, SessionOptions};
+use tramontane::gguf::{Metadata, TensorSpec, Value, Writer};
+use tramontane::{Error, Gguf, KvType, Model, SessionOptions};
 
 const CHUNKS: [usize; 3] = [usize::MAX, 1, 50];
 
@@ -182,6 +183,94 @@ fn gemma2() {
 #[test]
 fn cohere2() {
     check_stored("cohere2");
+}
+
+/// Sinks of attention, biases and clamps of experts, YaRN between bounds that are not rounded.
+#[test]
+fn gpt_oss() {
+    check_stored("gpt-oss");
+}
+
+/// Heads of two widths, scores that are not scaled, values with a norm, layers that read the
+/// keys and values of others, parts of tokens for each layer.
+#[test]
+fn gemma4() {
+    check_stored("gemma4");
+}
+
+/// Experts beside a dense network, values that are keys before their norm.
+#[test]
+fn gemma4_with_experts() {
+    check_stored("gemma4-moe");
+}
+
+/// Buffers that are laid out by row: what layers read beside the stream, latents, experts.
+#[test]
+fn texts_in_one_pass_do_not_touch_each_other() {
+    for folder in ["gemma4", "gemma4-moe", "deepseek2", "gpt-oss"] {
+        let tokens = Case { folder, ..Case::default() }.tokens();
+        let texts = [&tokens[..40], &tokens[60..61], &tokens[70..130]];
+        let model = Way::whole().model(&format!("arch/{folder}/mini-f32.gguf"));
+        let together = model.embed(&texts, &Default::default()).unwrap();
+        for (text, together) in texts.iter().zip(&together) {
+            let alone = model.embed(&[text], &Default::default()).unwrap();
+            let same = bits(&alone[0].vector) == bits(&together.vector);
+            assert!(same, "{folder}: {} tokens", text.len());
+        }
+    }
+}
+
+/// No file of it is stored: the matrices of another one, norms of whole rows, and the reference
+/// in f64.
+#[test]
+fn olmoe() {
+    let source = Gguf::open(data("arch/granitemoe/mini-f32.gguf")).unwrap();
+    let mut metadata = Metadata::new();
+    for (key, value) in source.metadata().iter().filter(|(key, _)| !key.ends_with("_scale")) {
+        if let Some(name) =
+            key.strip_prefix("granitemoe.").filter(|name| *name != "attention.scale")
+        {
+            metadata.push(format!("olmoe.{name}"), value.clone()).unwrap();
+        } else if !key.starts_with("granitemoe.") {
+            metadata.push(key, value.clone()).unwrap();
+        }
+    }
+    metadata.set("general.architecture", Value::String("olmoe".into())).unwrap();
+    let mut tensors: Vec<(TensorSpec, Vec<u8>)> = Vec::new();
+    for tensor in source.tensors() {
+        tensors.push((TensorSpec::from(tensor), tensor.bytes().to_vec()));
+        for part in ["attn_q", "attn_k"] {
+            let name =
+                tensor.name().replace(&format!("{part}.weight"), &format!("{part}_norm.weight"));
+            if name != tensor.name() {
+                let width = tensor.rows();
+                let values = (0..width).map(|i| 1.0 + 0.5 * (i as f32).sin());
+                let bytes = values.flat_map(f32::to_le_bytes).collect();
+                let dims = vec![width as u64];
+                tensors.push((TensorSpec { name, dims, format: tensor.format() }, bytes));
+            }
+        }
+    }
+    let specs: Vec<TensorSpec> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &metadata, &specs).unwrap();
+    tensors.iter().for_each(|(_, bytes)| writer.write(bytes).unwrap());
+    writer.finish().unwrap();
+
+    let file = Gguf::from_bytes(bytes.clone()).unwrap();
+    let tokens = Case { folder: "granitemoe", ..Case::default() }.tokens();
+    let exact = exact::logits(&file, &tokens, Context::default());
+    let way = Way::whole();
+    let ours = way.logits(&Model::from_gguf(file, &way.options()).unwrap(), &tokens);
+    let error = distance(&exact, &ours, 512);
+    println!("olmoe F32: {error:?}");
+    assert!(error.max <= 1e-3, "{error:?}");
+}
+
+/// Latent attention, a dense layer before those with experts, sigmoid routing with a bias.
+#[test]
+fn deepseek2() {
+    check_stored("deepseek2");
 }
 
 /// Experts, four multipliers.

@@ -213,6 +213,42 @@ fn keys_say_how_experts_are_weighed() {
     assert!(weighed(None, Some(2)) != normalized);
 }
 
+/// Files of 2023 have a tensor for each expert.
+#[test]
+fn experts_may_lie_in_a_tensor_each() {
+    let file = data("arch/granitemoe/mini-f32.gguf");
+    let source = Gguf::open(&file).unwrap();
+    let mut tensors: Vec<(TensorSpec, &[u8])> = Vec::new();
+    for tensor in source.tensors() {
+        let spec = TensorSpec::from(tensor);
+        match tensor.name().strip_suffix("_exps.weight") {
+            None => tensors.push((spec, tensor.bytes())),
+            Some(part) => {
+                let count = spec.dims[2] as usize;
+                let bytes = tensor.bytes().chunks_exact(tensor.bytes().len() / count);
+                tensors.extend(bytes.enumerate().map(|(expert, bytes)| {
+                    let name = format!("{part}.{expert}.weight");
+                    (TensorSpec { name, dims: spec.dims[..2].into(), format: spec.format }, bytes)
+                }));
+            }
+        }
+    }
+    let bytes_without = |left_out: &str| {
+        let tensors = tensors.iter().filter(|(spec, _)| spec.name != left_out);
+        let specs: Vec<TensorSpec> = tensors.clone().map(|(spec, _)| spec.clone()).collect();
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, source.metadata(), &specs).unwrap();
+        tensors.for_each(|(_, bytes)| writer.write(bytes).unwrap());
+        writer.finish().unwrap();
+        bytes
+    };
+    let together = Model::open_with(&file, &Way::whole().options()).unwrap();
+    assert!(logits(&open(bytes_without("")).unwrap()) == logits(&together));
+    let name = "blk.1.ffn_up.3.weight";
+    let error = open(bytes_without(name)).unwrap_err().to_string();
+    assert!(error.contains(name), "{error}");
+}
+
 /// One sentence that names the key or the tensor, and nothing allocated for absurd counts.
 #[test]
 fn hostile_experts_are_refused() {

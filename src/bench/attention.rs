@@ -114,9 +114,17 @@ impl Attention {
 
 /// The attention of a layer whose heads are not prepared.
 fn of_layer(isa: Isa, layer: usize, heads: &Heads) -> attention::Attention<'static> {
-    let (queries, keys) = (Prepare::default(), Prepare::default());
-    let divisor = (heads.head_dim as f32).sqrt();
-    attention::Attention { isa, layer, queries, keys, divisor, soft_cap: None }
+    let as_is = Prepare::default();
+    attention::Attention {
+        isa,
+        layer,
+        queries: as_is,
+        keys: as_is,
+        values: as_is,
+        divisor: (heads.head_dim as f32).sqrt(),
+        soft_cap: None,
+        sinks: None,
+    }
 }
 
 /// Numbers in −1..1 (a linear congruence).

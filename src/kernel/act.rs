@@ -12,11 +12,22 @@ pub(crate) enum Activation {
     GeluTanh,
     /// `max(x, 0)²` (So et al. 2021)
     ReluSquared,
+    /// Of gpt-oss, with a gate only: `g / (1 + e^(−1.702·g)) · (u + 1)`, `g = min(gate, 7)`,
+    /// `u = up` held within ±7.
+    ClampedSwiglu,
 }
+
+/// Limit of [`Activation::ClampedSwiglu`].
+const LIMIT: f32 = 7.0;
 
 impl Activation {
     #[inline(always)]
     fn of<S: Simd>(self, simd: S, x: S::F32x16) -> S::F32x16 {
+        // `min` and `max` give their second operand for NaN.
+        let x = match self {
+            Activation::ClampedSwiglu => simd.min(simd.splat(LIMIT), x),
+            _ => x,
+        };
         let minus_e = match self {
             Activation::Silu => simd.mul(x, simd.splat(-1.0)),
             Activation::GeluTanh => {
@@ -30,8 +41,21 @@ impl Activation {
                 let positive = simd.max(simd.splat(0.0), x);
                 return simd.mul(positive, positive);
             }
+            Activation::ClampedSwiglu => simd.mul(x, simd.splat(-1.702)),
         };
         simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_e)))
+    }
+
+    /// What `up` is multiplied with the activation as.
+    #[inline(always)]
+    fn of_up<S: Simd>(self, simd: S, up: S::F32x16) -> S::F32x16 {
+        match self {
+            Activation::Silu | Activation::GeluTanh | Activation::ReluSquared => up,
+            Activation::ClampedSwiglu => {
+                let low = simd.max(simd.splat(-LIMIT), up);
+                simd.add(simd.min(simd.splat(LIMIT), low), simd.splat(1.0))
+            }
+        }
     }
 }
 
@@ -55,12 +79,13 @@ impl Task for Gate<'_> {
         let (up16, up_tail) = up.as_chunks::<16>();
         for (gate, up) in gate16.iter_mut().zip(up16) {
             let active = activation.of(simd, simd.load(gate));
-            simd.store(simd.mul(active, simd.load(up)), gate);
+            simd.store(simd.mul(active, activation.of_up(simd, simd.load(up))), gate);
         }
         if !gate_tail.is_empty() {
             let (mut gate, up) = (padded(gate_tail), padded(up_tail));
             let active = activation.of(simd, simd.load(&gate));
-            simd.store(simd.mul(active, simd.load(&up)), &mut gate);
+            let up = activation.of_up(simd, simd.load(&up));
+            simd.store(simd.mul(active, up), &mut gate);
             gate_tail.copy_from_slice(&gate[..gate_tail.len()]);
         }
     }
@@ -93,5 +118,36 @@ impl Task for Activate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         map(simd, self.values, |x| self.activation.of(simd, x));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Isa;
+
+    #[test]
+    fn a_clamped_gate_is_its_definition_on_every_set() {
+        let values: Vec<f32> = (0..37).map(|i| (i as f32 - 18.0) * 0.7).collect();
+        let mut first: Option<Vec<f32>> = None;
+        for isa in Isa::available() {
+            let (mut gate, up): (Vec<_>, Vec<_>) =
+                (values.clone(), values.iter().map(|x| -x - 1.0).collect());
+            let activation = Activation::ClampedSwiglu;
+            isa.run(Gate { activation, gate: &mut gate, up: &up });
+            for ((&x, &up), &out) in values.iter().zip(&up).zip(&gate) {
+                let (gate, up) = (f64::from(x).min(7.0), f64::from(up).clamp(-7.0, 7.0));
+                let exact = gate / (1.0 + (-1.702 * gate).exp()) * (up + 1.0);
+                assert!((f64::from(out) - exact).abs() < 1e-5, "{isa}: {x} {up} {out}");
+            }
+            assert_eq!(*first.get_or_insert_with(|| gate.clone()), gate, "{isa}");
+        }
+        let mut gate = [f32::NAN, 1.0];
+        Isa::detect().run(Gate {
+            activation: Activation::ClampedSwiglu,
+            gate: &mut gate,
+            up: &[1.0, f32::NAN],
+        });
+        assert!(gate.iter().all(|x| x.is_nan()), "what is not a number stays so");
     }
 }

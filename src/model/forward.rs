@@ -58,6 +58,9 @@ impl Transformer {
             self.embed(team, feeds, &mut state.x)?;
             let end = BranchEnd { norm: None, scale: 1.0 };
             let mut pass = Pass { team, isa: self.isa, state: &mut *state, feeds, spans, end };
+            if let Some(inputs) = &self.plan.embed.layer_inputs {
+                inputs.fill(&mut pass)?;
+            }
             for layer in &self.plan.layers {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(Error::Cancelled);
@@ -144,9 +147,21 @@ impl Task for FinishLogits<'_> {
     }
 }
 
-/// One layer: norm → mixer → residual → norm → feed-forward network → residual.
+/// One layer: its branches, and what comes behind them.
 fn run_layer<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
-    let LayerPlan { norms, mixer, ffn, branch_scale: scale, parallel } = layer;
+    run_branches(pass, layer);
+    if let Some(input) = &layer.input {
+        pass.end = BranchEnd { norm: Some(&input.norm), scale: 1.0 };
+        input.run(pass);
+    }
+    if layer.output_scale != 1.0 {
+        pass.scale(layer.output_scale);
+    }
+}
+
+/// norm → mixer → residual → norm → feed-forward network → residual
+fn run_branches<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
+    let LayerPlan { norms, mixer, ffn, branch_scale: scale, parallel, .. } = layer;
     if let Some(mixer) = mixer {
         pass.norm(norms.before_mixer.as_ref());
         if *parallel {
@@ -155,6 +170,7 @@ fn run_layer<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
         pass.end = BranchEnd { norm: norms.after_mixer.as_ref(), scale: *scale };
         match mixer {
             Mixer::Attention(attention) => attention.run(pass),
+            Mixer::Latent(latent) => latent.run(pass),
             Mixer::ShortConv(short_conv) => short_conv.run(pass),
             Mixer::DeltaNet(delta_net) => delta_net.run(pass),
             Mixer::Mamba2(mamba2) => mamba2.run(pass),
@@ -172,6 +188,7 @@ fn run_layer<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
     match ffn {
         Ffn::Dense(dense) => dense.run(pass),
         Ffn::Experts(experts) => experts.run(pass),
+        Ffn::Beside(both) => both.run(pass),
     }
 }
 

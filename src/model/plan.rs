@@ -33,6 +33,21 @@ pub(crate) struct Embed {
     pub table: TokenTable,
     /// Rows are multiplied by it.
     pub scale: f32,
+    pub layer_inputs: Option<LayerInputs>,
+}
+
+/// What each layer reads of a token beside the residual stream (Gemma 3n). Layer l's part of
+/// a row is `(norm(projection · x · projection_scale)[l] + table[token][l] · scale) / √2`.
+#[derive(Debug)]
+pub(crate) struct LayerInputs {
+    /// `[n_vocab, layers · width]`
+    pub table: TokenTable,
+    pub scale: f32,
+    /// `[layers · width, dim]`
+    pub projection: Matrix,
+    pub projection_scale: f32,
+    /// RMS norm of a layer's part: `[width]`.
+    pub norm: HeadNorm,
 }
 
 /// From the residual stream to logits.
@@ -47,8 +62,9 @@ pub(crate) struct Head {
     pub soft_cap: Option<f32>,
 }
 
-/// One layer, two branches of which one may be missing: `x += scale · after(branch(before(x)))` for the mixer, then for
-/// the feed-forward network.
+/// One layer, two branches of which one may be missing: `x += scale · after(branch(before(x)))`
+/// for the mixer, then for the feed-forward network. Some have a third, for their part of the
+/// [`LayerInputs`].
 #[derive(Debug)]
 pub(crate) struct LayerPlan {
     pub norms: Norms,
@@ -58,6 +74,23 @@ pub(crate) struct LayerPlan {
     pub branch_scale: f32,
     /// Whether the feed-forward network reads what the mixer read.
     pub parallel: bool,
+    pub input: Option<LayerInput>,
+    /// At last the residual stream is multiplied by it.
+    pub output_scale: f32,
+}
+
+/// `x += norm(projection · (activation(gate · x) · part))`, the part being that of a layer
+/// in the [`LayerInputs`].
+#[derive(Debug)]
+pub(crate) struct LayerInput {
+    /// Which layer's.
+    pub index: usize,
+    /// `[width, dim]`
+    pub gate: Matrix,
+    pub activation: Activation,
+    /// `[dim, width]`
+    pub projection: Matrix,
+    pub norm: Norm,
 }
 
 /// Where a layer normalizes; where nothing stands, rows pass as they are.
@@ -81,6 +114,7 @@ pub(crate) enum Norm {
 #[allow(clippy::large_enum_variant, reason = "one for each layer")]
 pub(crate) enum Mixer {
     Attention(Attention),
+    Latent(Latent),
     ShortConv(ShortConv),
     DeltaNet(DeltaNet),
     Mamba2(Mamba2),
@@ -177,10 +211,10 @@ pub(crate) struct Attention {
     pub head_dim: usize,
     /// `[heads · head_dim, dim]`, or twice as many rows: see `gated`.
     pub q: Matrix,
-    /// `[kv_heads · head_dim, dim]`
-    pub k: Matrix,
-    /// `[kv_heads · head_dim, dim]`
-    pub v: Matrix,
+    /// `[kv_heads · head_dim, dim]`; without, the layer reads what an earlier one wrote.
+    pub k: Option<Matrix>,
+    /// `[kv_heads · head_dim, dim]`; without, values are what keys are before their norm.
+    pub v: Option<Matrix>,
     /// `[dim, heads · head_dim]`
     pub output: Matrix,
     /// Whether each head's rows of `q` are followed by as many of a gate, whose sigmoid the
@@ -191,7 +225,8 @@ pub(crate) struct Attention {
     /// RMS norm of each head.
     pub q_norm: Option<HeadNorm>,
     pub k_norm: Option<HeadNorm>,
-    /// Whether those come after the rotary embedding.
+    pub v_norm: Option<HeadNorm>,
+    /// Whether those of queries and keys come after the rotary embedding.
     pub norm_last: bool,
     /// Which of the plan's ropes; `None` if the layer does not know positions.
     pub rope: Option<usize>,
@@ -201,8 +236,56 @@ pub(crate) struct Attention {
     pub divisor: f32,
     /// Then they go through `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+    /// `[heads]`: one more score in each head's softmax, without a value (Xiao et al. 2023).
+    pub sinks: Option<Vector>,
     /// Which layer of the KV cache it writes and reads.
     pub cache: usize,
+}
+
+/// Multi-head latent attention (DeepSeek-AI 2024), absorbed: all heads share one key, which
+/// is a rotated part and a latent, and the latent is the value.
+///
+/// ```text
+/// [latent, part] = kv_down · x        key = [rotate(part), norm(latent)], value = norm(latent)
+/// [q, part]      = head of q · x      query = [rotate(part), k_up · q]
+/// output · (v_up · Σ weight · value) of all heads
+/// ```
+#[derive(Debug)]
+pub(crate) struct Latent {
+    /// `[q_rank, dim]` and the norm of `[q_rank]`: `q` reads the result, not the input.
+    pub q_down: Option<(Matrix, HeadNorm)>,
+    /// `[heads · (width + n_rot), q_rank or dim]`
+    pub q: Matrix,
+    /// `[rank + n_rot, dim]`
+    pub kv_down: Matrix,
+    /// `[rank]`
+    pub kv_norm: HeadNorm,
+    /// Of each head: `[rank, width]`.
+    pub k_up: Vec<Matrix>,
+    /// Of each head: `[value_dim, rank]`.
+    pub v_up: Vec<Matrix>,
+    /// `[dim, heads · value_dim]`
+    pub output: Matrix,
+    /// Which of the plan's ropes.
+    pub rope: usize,
+    pub n_rot: usize,
+    /// As in [`Attention`].
+    pub window: Option<usize>,
+    /// Scores are divided by it.
+    pub divisor: f32,
+    /// Which layer of the KV cache it writes and reads.
+    pub cache: usize,
+}
+
+impl Latent {
+    pub fn rank(&self) -> usize {
+        self.kv_norm.weight.len()
+    }
+
+    /// The width of the key, and of the value as the cache holds it.
+    pub fn key_dim(&self) -> usize {
+        self.n_rot + self.rank()
+    }
 }
 
 /// RMS norm of queries or keys.
@@ -213,12 +296,33 @@ pub(crate) struct HeadNorm {
     pub epsilon: f32,
 }
 
+impl HeadNorm {
+    /// A norm of `width` values without weights.
+    pub fn unweighted(width: usize, epsilon: f32) -> Self {
+        HeadNorm { weight: Vector { name: "ones".into(), values: vec![1.0; width] }, epsilon }
+    }
+}
+
 /// What works on each position alone.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one for each layer")]
 pub(crate) enum Ffn {
     Dense(Dense),
     Experts(Experts),
+    Beside(Beside),
+}
+
+/// A network of all rows beside experts. Both read the residual stream, each through a norm
+/// of its own (that of `dense` is the layer's), as the router does:
+/// `after_dense(dense(…)) + after_experts(experts(before_experts(x)))`.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub dense: Dense,
+    pub after_dense: Norm,
+    pub before_router: Norm,
+    pub before_experts: Norm,
+    pub experts: Experts,
+    pub after_experts: Norm,
 }
 
 /// Some of many networks for each row (Shazeer et al. 2017), and maybe one for all rows.
@@ -229,6 +333,8 @@ pub(crate) struct Experts {
     /// `[experts]`: counts when experts are chosen.
     pub selection_bias: Option<Vector>,
     pub routing: Routing,
+    /// `[experts]`: what an expert gives is multiplied by it.
+    pub scales: Option<Vector>,
     pub experts: Vec<Dense>,
     pub shared: Option<Shared>,
 }
@@ -305,10 +411,13 @@ impl Plan {
         }
         let all = self.kv_layers().iter().all(|layer| layer.window.is_none());
         for layer in &mut self.layers {
-            if let Some(Mixer::Attention(attention)) = &mut layer.mixer
-                && (all || attention.window.is_some())
-            {
-                attention.window = Some(window);
+            let of_layer = match &mut layer.mixer {
+                Some(Mixer::Attention(attention)) => &mut attention.window,
+                Some(Mixer::Latent(latent)) => &mut latent.window,
+                _ => continue,
+            };
+            if all || of_layer.is_some() {
+                *of_layer = Some(window);
             }
         }
         Ok(())
@@ -325,11 +434,20 @@ impl Plan {
     pub fn kv_layers(&self) -> Vec<KvLayer> {
         let mut layers = Vec::new();
         for layer in &self.layers {
-            let Some(Mixer::Attention(attention)) = &layer.mixer else { continue };
+            let (cache, of_layer) = match &layer.mixer {
+                Some(Mixer::Attention(Attention { kv_heads, head_dim, window, cache, .. })) => {
+                    let (kv_heads, head_dim, window) = (*kv_heads, *head_dim, *window);
+                    (*cache, KvLayer { kv_heads, head_dim, window })
+                }
+                Some(Mixer::Latent(latent)) => {
+                    let (head_dim, window) = (latent.key_dim(), latent.window);
+                    (latent.cache, KvLayer { kv_heads: 1, head_dim, window })
+                }
+                _ => continue,
+            };
             // A layer may read what an earlier one wrote.
-            if attention.cache == layers.len() {
-                let Attention { kv_heads, head_dim, window, .. } = *attention;
-                layers.push(KvLayer { kv_heads, head_dim, window });
+            if cache == layers.len() {
+                layers.push(of_layer);
             }
         }
         layers
@@ -353,7 +471,9 @@ impl Plan {
         let widest = dim.max(most(LayerPlan::widest_input));
         // The residual stream, the input of a product, and what the layers keep in f32;
         // the input quantized, twice (in rows and side by side), with scales and sums.
-        let floats = dim + widest + most(LayerPlan::buffers);
+        let inputs = self.embed.layer_inputs.as_ref();
+        let inputs = inputs.map_or(0, |inputs| inputs.projection.rows());
+        let floats = dim + widest + most(LayerPlan::buffers) + inputs;
         let activations = rows.saturating_mul(4 * floats + 3 * widest);
         let logits = streams.saturating_mul(8 * 4 * self.n_vocab());
         // A panel of the product and of its other matrix; unpacked weights.
@@ -362,11 +482,26 @@ impl Plan {
     }
 }
 
+impl Default for LayerPlan {
+    /// No branches.
+    fn default() -> Self {
+        LayerPlan {
+            norms: Norms::default(),
+            mixer: None,
+            ffn: None,
+            branch_scale: 1.0,
+            parallel: false,
+            input: None,
+            output_scale: 1.0,
+        }
+    }
+}
+
 impl LayerPlan {
-    /// Two branches, the second behind the first.
+    /// Two branches, the second behind the first, added as they are.
     pub fn new(norms: Norms, mixer: Mixer, ffn: Ffn) -> Self {
         let (mixer, ffn) = (Some(mixer), Some(ffn));
-        LayerPlan { norms, mixer, ffn, branch_scale: 1.0, parallel: false }
+        LayerPlan { norms, mixer, ffn, ..LayerPlan::default() }
     }
 
     /// The widest input of its products.
@@ -376,6 +511,7 @@ impl LayerPlan {
             None => 0,
             Some(Ffn::Dense(dense)) => dense.down.cols(),
             Some(Ffn::Experts(experts)) => experts.widest_input(),
+            Some(Ffn::Beside(both)) => both.dense.down.cols().max(both.experts.widest_input()),
         })
     }
 
@@ -383,7 +519,8 @@ impl LayerPlan {
     /// both read the same.
     fn is_apart(&self) -> bool {
         let Norms { after_mixer, after_ffn, .. } = &self.norms;
-        after_mixer.is_some() || after_ffn.is_some() || self.branch_scale != 1.0 || self.parallel
+        let normed = after_mixer.is_some() || after_ffn.is_some() || self.input.is_some();
+        normed || self.branch_scale != 1.0 || self.parallel
     }
 
     /// Floats per row that it keeps beside the input of a product.
@@ -392,6 +529,9 @@ impl LayerPlan {
             None => 0,
             Some(Ffn::Dense(dense)) => dense.up.rows(),
             Some(Ffn::Experts(experts)) => experts.buffers(),
+            Some(Ffn::Beside(both)) => {
+                both.dense.up.rows() + both.dense.down.rows() + both.experts.buffers()
+            }
         };
         let mixer = self.mixer.as_ref();
         let branch = mixer.filter(|_| self.is_apart()).map_or(0, |mixer| mixer.output().rows());
@@ -404,6 +544,7 @@ impl Mixer {
     fn output(&self) -> &Matrix {
         match self {
             Mixer::Attention(Attention { output, .. })
+            | Mixer::Latent(Latent { output, .. })
             | Mixer::ShortConv(ShortConv { output, .. })
             | Mixer::DeltaNet(DeltaNet { output, .. })
             | Mixer::Mamba2(Mamba2 { output, .. }) => output,
@@ -414,8 +555,10 @@ impl Mixer {
     fn buffers(&self) -> usize {
         match self {
             Mixer::Attention(Attention { q, k, v, gated, .. }) => {
-                q.rows() * if *gated { 2 } else { 1 } + k.rows() + v.rows()
+                let kv = k.iter().chain(v).map(Matrix::rows).sum::<usize>();
+                q.rows() * if *gated { 2 } else { 1 } + kv
             }
+            Mixer::Latent(latent) => latent.buffers(),
             Mixer::ShortConv(ShortConv { inputs, .. }) => 4 * inputs[0].rows(),
             Mixer::DeltaNet(DeltaNet { heads, qkv, gate, .. }) => {
                 2 * qkv.rows() + 2 * gate.rows() + 4 * heads.value_heads
@@ -429,7 +572,7 @@ impl Mixer {
     /// Floats of its state, if it has one.
     fn state_len(&self) -> Option<usize> {
         match self {
-            Mixer::Attention(_) => None,
+            Mixer::Attention(_) | Mixer::Latent(_) => None,
             Mixer::ShortConv(ShortConv { conv, .. }) => Some(conv.state_len()),
             Mixer::DeltaNet(DeltaNet { conv, heads, .. })
             | Mixer::Mamba2(Mamba2 { conv, heads, .. }) => {
@@ -450,6 +593,15 @@ impl Heads {
     /// Floats of the state.
     pub fn state_len(&self) -> usize {
         state_len(self.value_heads, self.key_dim, self.value_dim)
+    }
+}
+
+impl Latent {
+    /// Floats per row: queries, keys and values, what each head reads and gives.
+    fn buffers(&self) -> usize {
+        let heads = self.k_up.len();
+        let of_head = 2 * self.key_dim() + self.rank() + self.output.cols() / heads.max(1);
+        self.q.rows() + self.q.cols() + 3 * self.key_dim() + heads * 2 * of_head
     }
 }
 

@@ -46,7 +46,12 @@ pub(crate) struct State {
     pub(super) branch: Vec<f32>,
     /// `[rows, dim]`: what both branches of a layer read.
     pub(super) same: Vec<f32>,
+    /// `[rows, dim]`: the sum of networks beside each other.
+    pub(super) beside: Vec<f32>,
+    /// `[rows, layers · width]`: what layers read beside the residual stream.
+    pub(super) layer_inputs: Vec<f32>,
     pub(super) experts: ExpertBuffers,
+    pub(super) latent: LatentBuffers,
     pub(super) recurrent: RecurrentBuffers,
     /// One for each of the plan's ropes.
     pub(super) rotary: Vec<RotaryTable>,
@@ -70,6 +75,28 @@ pub(crate) struct RecurrentBuffers {
     pub(super) decay: Vec<f32>,
     pub(super) factor: Vec<f32>,
     /// `[heads][blocks][rows][16]`: the result.
+    pub(super) out: Vec<f32>,
+}
+
+/// What latent attention works on.
+#[derive(Debug, Default)]
+pub(crate) struct LatentBuffers {
+    /// `[rows, q_rank]`
+    pub(super) q_down: Vec<f32>,
+    /// `[rows, rank + n_rot]`
+    pub(super) kv_down: Vec<f32>,
+    /// `[rows, heads · key_dim]`
+    pub(super) queries: Vec<f32>,
+    /// `[rows, heads · key_dim]`: the mean of values that each head sees.
+    pub(super) seen: Vec<f32>,
+    pub(super) heads: Vec<HeadBuffers>,
+}
+
+/// A head's rows.
+#[derive(Debug, Default)]
+pub(crate) struct HeadBuffers {
+    pub(super) input: Input,
+    /// What a matrix of the head gives.
     pub(super) out: Vec<f32>,
 }
 

@@ -128,9 +128,16 @@ impl<'g> Exact<'g> {
         let v = part("v", q_rows + kv_rows, kv_rows);
         for (heads, part) in [(&mut q, "q"), (&mut k, "k")] {
             let norm = self.vector(&format!("{name}.attn_{part}_norm.weight"));
+            // Of each head, or of all heads of a row together.
+            let of_row = norm.as_ref().filter(|norm| norm.len() != self.head_dim);
+            let norm = norm.as_ref().filter(|norm| norm.len() == self.head_dim);
             for (position, row) in heads.iter_mut().enumerate() {
+                if let Some(norm) = of_row {
+                    let normed = self.rms_norm(row, norm);
+                    row.copy_from_slice(&normed);
+                }
                 for head in row.chunks_mut(self.head_dim) {
-                    if let Some(norm) = &norm {
+                    if let Some(norm) = norm {
                         head.copy_from_slice(&self.rms_norm(head, norm));
                     }
                     rope.turn(position, head);
@@ -167,7 +174,38 @@ impl<'g> Exact<'g> {
         mixed
     }
 
+    /// The likeliest experts of each row, each times its probability.
+    fn experts(&self, name: &str, x: &Rows) -> Rows {
+        let used = self.number("expert_used_count").unwrap() as usize;
+        let logits = self.linear(&format!("{name}.ffn_gate_inp"), None, x);
+        let count = logits[0].len();
+        let of_expert = |expert: usize| {
+            let part = |part: &str, x: &Rows| {
+                let name = format!("{name}.ffn_{part}_exps");
+                let rows = self.file.tensor(&format!("{name}.weight")).unwrap().rows() / count;
+                self.linear(&name, Some(expert * rows..(expert + 1) * rows), x)
+            };
+            part("down", &gated(&part("gate", x), &part("up", x)))
+        };
+        let outs: Vec<Rows> = (0..count).map(of_expert).collect();
+        let of_row = |(row, logits): (usize, &Vec<f64>)| {
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            let mut experts: Vec<usize> = (0..count).collect();
+            experts.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+            let mut out = vec![0.0; x[row].len()];
+            for &expert in &experts[..used] {
+                let weight = logits[expert].exp() / sum;
+                out.iter_mut().zip(&outs[expert][row]).for_each(|(x, y)| *x += weight * y);
+            }
+            out
+        };
+        logits.iter().enumerate().map(of_row).collect()
+    }
+
     fn feed_forward(&self, name: &str, x: &Rows) -> Rows {
+        if self.file.tensor(&format!("{name}.ffn_gate_inp.weight")).is_some() {
+            return self.experts(name, x);
+        }
         let up = format!("{name}.ffn_up");
         let (gate, up) = match self.file.tensor(&format!("{name}.ffn_gate.weight")) {
             Some(_) => {
@@ -179,11 +217,16 @@ impl<'g> Exact<'g> {
                 (self.linear(&up, Some(0..half), x), self.linear(&up, Some(half..2 * half), x))
             }
         };
-        let gated = gate.iter().zip(&up).map(|(gate, up)| {
-            gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect()
-        });
-        self.linear(&format!("{name}.ffn_down"), None, &gated.collect())
+        self.linear(&format!("{name}.ffn_down"), None, &gated(&gate, &up))
     }
+}
+
+/// `silu(gate) · up`
+fn gated(gate: &Rows, up: &Rows) -> Rows {
+    let of_row = |(gate, up): (&Vec<f64>, &Vec<f64>)| {
+        gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect()
+    };
+    gate.iter().zip(up).map(of_row).collect()
 }
 
 fn add(x: &mut Rows, y: &Rows) {

@@ -9,10 +9,11 @@ use crate::simd::{Simd, Task};
 
 /// The rows of a batch that lie in one page, for one KV head.
 pub(super) struct Append<'a, 'p> {
-    pub prepare: Prepare<'a>,
+    pub keys: Prepare<'a>,
+    pub values: Prepare<'a>,
     /// `[batch, kv_dim]`, not prepared.
     pub k: &'a [f32],
-    /// `[batch, kv_dim]`
+    /// The same.
     pub v: &'a [f32],
     pub kv_dim: usize,
     pub head_dim: usize,
@@ -28,7 +29,7 @@ impl Task for Append<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Append { prepare, k, v, kv_dim, head_dim, kv_head, rows, slot, head } = self;
+        let Append { keys, values, k, v, kv_dim, head_dim, kv_head, rows, slot, head } = self;
         // Padded to what `quantize` takes; the padding stays 0.
         let padded = head_dim.next_multiple_of(32);
         let (mut key, mut value) = (vec![0.0; padded], vec![0.0; padded]);
@@ -36,8 +37,9 @@ impl Task for Append<'_, '_> {
         for (slot, row) in (slot..PAGE).zip(rows) {
             let span = row * kv_dim + kv_head * head_dim..row * kv_dim + (kv_head + 1) * head_dim;
             key[..head_dim].copy_from_slice(&k[span.clone()]);
-            prepare.head(simd, row, &mut key[..head_dim]);
+            keys.head(simd, row, &mut key[..head_dim]);
             value[..head_dim].copy_from_slice(&v[span]);
+            values.head(simd, row, &mut value[..head_dim]);
             put(simd, head, head_dim, slot, (&key, &value), &mut codes);
         }
     }

@@ -6,6 +6,7 @@
 //! l' = Σ p[j]                          o' = Σ p[j] · v[j]   (j ascending)
 //! merge: m″ = max(m, m'), (l, o) = e^(m − m″)·(l, o) + e^(m' − m″)·(l', o')
 //! ```
+//! beginning at (m, l, o) = (−∞, 0, 0), or (sink, 1, 0) for heads with a sink,
 //! and the result is `o / l` (online softmax: Milakov & Gimelshein 2018). Pages
 //! are aligned to absolute positions, so the sums do not depend on how the
 //! prompt was cut. The query heads of a group share each key and value row.
@@ -50,6 +51,9 @@ fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], position: usize, o
     let head_dim = block.head_dim();
     let group = query.len() / head_dim;
     let mut running = vec![Running { max: f32::NEG_INFINITY, sum: 0.0 }; group];
+    for (running, &sink) in running.iter_mut().zip(block.group_sinks().unwrap_or_default()) {
+        *running = Running { max: sink, sum: 1.0 };
+    }
     let mut of_page = running.clone();
     let mut weights = vec![[0.0; PAGE]; group];
     let mut partial = vec![0.0; group * head_dim]; // [group, head_dim]

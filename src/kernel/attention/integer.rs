@@ -17,7 +17,8 @@
 //! Pages join in order into chunks of [`CHUNK`] pages, aligned to absolute
 //! positions, and chunks in order into the result. Always both levels, so it
 //! does not matter whether one thread or many work on a long context, and what a
-//! row gets depends on that row alone.
+//! row gets depends on that row alone. A sink of a head is in the state that the first
+//! chunk joins: (m, l, o) = (sink, 1, 0).
 
 use std::ops::Range;
 
@@ -52,6 +53,8 @@ pub(super) struct Block<'a> {
     pub divisor: f32,
     /// Then they go through `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+    /// `[heads]`: one more score in the sum of each head's softmax, without a value.
+    pub sinks: Option<&'a [f32]>,
     /// Rows of the batch.
     pub rows: Range<usize>,
     /// Position of the first row.
@@ -70,6 +73,12 @@ impl Block<'_> {
     /// Query heads of the KV head.
     pub fn group(&self) -> usize {
         self.q_dim / self.head_dim() / self.cache.shape().layers()[self.layer].kv_heads
+    }
+
+    /// The sinks of the group's heads.
+    pub fn group_sinks(&self) -> Option<&[f32]> {
+        let group = self.group();
+        self.sinks.map(|sinks| &sinks[self.kv_head * group..(self.kv_head + 1) * group])
     }
 
     /// Positions that any row sees.
@@ -104,6 +113,18 @@ impl State {
         self.sum.resize(queries, [0.0; 16]);
         self.acc.clear();
         self.acc.resize(queries * width, [0.0; 16]);
+    }
+
+    /// The same, before the first chunk of `block`: its sinks are there, 2⁰ relative to
+    /// themselves.
+    fn begin(&mut self, queries: usize, block: &Block<'_>) {
+        self.reset(queries, block.shape().width());
+        let Some(sinks) = block.group_sinks() else { return };
+        let states = self.max.iter_mut().zip(&mut self.sum);
+        for ((max, sum), sink) in states.zip(sinks.iter().cycle()) {
+            *max = sink * std::f32::consts::LOG2_E;
+            sum[0] = 1.0;
+        }
     }
 }
 
@@ -147,7 +168,7 @@ impl Task for Whole<'_, '_> {
         let Whole { block, scratch, outs } = self;
         let Scratch { queries, part, whole, keys, values } = scratch;
         queries.fill(simd, block);
-        whole.reset(queries.seen.len(), block.shape().width());
+        whole.begin(queries.seen.len(), block);
         for chunk in block.chunks() {
             simd.apart(Chunk { block, queries, chunk, keys, values, state: part });
             merge(simd, part, whole);
@@ -193,7 +214,7 @@ impl Task for Join<'_, '_> {
         let Join { block, parts, scratch, outs } = self;
         let whole = &mut scratch.whole;
         let queries = (block.rows.len() * block.group()).next_multiple_of(TILE);
-        whole.reset(queries, block.shape().width());
+        whole.begin(queries, block);
         for part in parts {
             merge(simd, part, whole);
         }

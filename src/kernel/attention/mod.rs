@@ -52,14 +52,17 @@ pub(crate) struct Attention<'a> {
     pub layer: usize,
     pub queries: Prepare<'a>,
     pub keys: Prepare<'a>,
+    pub values: Prepare<'a>,
     /// Scores are divided by it: √head_dim, most often.
     pub divisor: f32,
     /// Then they go through `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+    /// `[heads]`: one more score in the sum of each head's softmax, without a value.
+    pub sinks: Option<&'a [f32]>,
 }
 
 impl Attention<'_> {
-    /// Prepares the keys and appends keys and values (`[batch, kv_dim]`) to the
+    /// Prepares keys and values and appends them (`[batch, kv_dim]`) to the
     /// caches, which have reserved positions for their rows of the batch.
     pub fn append(
         &self,
@@ -68,7 +71,7 @@ impl Attention<'_> {
         k: &[f32],
         v: &[f32],
     ) {
-        let Attention { isa, layer, keys: prepare, .. } = *self;
+        let Attention { isa, layer, keys, values, .. } = *self;
         let Some(KvLayer { kv_heads, head_dim, .. }) = layer_of(&caches, layer) else { return };
         let mut items: Vec<(HeadMut<'_>, usize, Range<usize>, usize)> = Vec::new();
         for (cache, batch) in caches {
@@ -81,7 +84,7 @@ impl Attention<'_> {
         team.share(&mut items, |_, (head, kv_head, rows, slot)| {
             let (kv_head, rows, slot, kv_dim) =
                 (*kv_head, rows.clone(), *slot, kv_heads * head_dim);
-            isa.run(Append { prepare, k, v, kv_dim, head_dim, kv_head, rows, slot, head });
+            isa.run(Append { keys, values, k, v, kv_dim, head_dim, kv_head, rows, slot, head });
         });
     }
 
@@ -142,6 +145,7 @@ impl Attention<'_> {
                         prepare: self.queries,
                         divisor: self.divisor,
                         soft_cap: self.soft_cap,
+                        sinks: self.sinks,
                         rows: rows.clone(),
                         position,
                     };
@@ -219,6 +223,8 @@ mod tests {
         kv_heads: usize,
         head_dim: usize,
         window: Option<usize>,
+        /// `[heads]`
+        sinks: Option<Vec<f32>>,
         positions: usize,
         /// `[positions, heads · head_dim]`, `[positions, kv_heads · head_dim]` twice
         q: Vec<f32>,
@@ -242,7 +248,8 @@ mod tests {
                 numbers(1 << 20, kv_heads),
                 numbers(1 << 21, kv_heads),
             );
-            Case { group, kv_heads, head_dim, window: None, positions, q, k, v }
+            let (window, sinks) = (None, None);
+            Case { group, kv_heads, head_dim, window, sinks, positions, q, k, v }
         }
 
         /// Attention of all positions, fed in chunks of `chunk`.
@@ -254,10 +261,17 @@ mod tests {
             let (kv_dim, q_dim) = (kv_heads * head_dim, self.group * kv_heads * head_dim);
             let mut out = vec![f32::NAN; self.positions * q_dim];
             // Nothing is prepared: the definition below stays short.
-            let (queries, keys) = (Prepare::default(), Prepare::default());
-            let divisor = (head_dim as f32).sqrt();
-            let soft_cap = None;
-            let attention = Attention { isa, layer: 0, queries, keys, divisor, soft_cap };
+            let as_is = Prepare::default();
+            let attention = Attention {
+                isa,
+                layer: 0,
+                queries: as_is,
+                keys: as_is,
+                values: as_is,
+                divisor: (head_dim as f32).sqrt(),
+                soft_cap: None,
+                sinks: self.sinks.as_deref(),
+            };
             let pool = Pool::new(threads).unwrap();
             for start in (0..self.positions).step_by(chunk) {
                 let rows = chunk.min(self.positions - start);
@@ -287,8 +301,10 @@ mod tests {
                 products.sum::<f64>() / (dim as f64).sqrt()
             };
             let scores: Vec<f64> = (start..=position).map(score).collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+            let sink = self.sinks.as_ref().map(|sinks| f64::from(sinks[head]));
+            let all = || scores.iter().copied().chain(sink);
+            let max = all().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = all().map(|s| (s - max).exp()).sum();
             let mut out = vec![0.0; dim];
             for (p, score) in (start..).zip(scores) {
                 for (out, v) in out.iter_mut().zip(part(&self.v, p)) {
@@ -347,12 +363,36 @@ mod tests {
         }
     }
 
+    /// Among them one that leaves nothing to the values, and one that takes nothing.
+    #[test]
+    fn sinks_take_their_part_of_the_softmax() {
+        let sinks = Some(vec![0.5, -3.0, 60.0, -200.0, 2.5, 1.0]);
+        for kv_type in TYPES {
+            for window in [None, Some(64)] {
+                let sinks = sinks.clone();
+                let case = Case { window, sinks, ..Case::new(3, 2, 24, 200) };
+                let first = case.run(kv_type, Isa::detect(), 1, 200);
+                let error = case.error(&first);
+                assert!(error < tolerance(kv_type), "{kv_type:?} {window:?}: {error}");
+                let of_head = |n: usize| first.chunks(24).skip(n).step_by(6).flatten();
+                assert!(of_head(2).all(|x| x.abs() < 1e-20) && of_head(0).any(|x| x.abs() > 0.01));
+                for isa in Isa::available() {
+                    for chunk in [1, 37] {
+                        let out = case.run(kv_type, isa, 2, chunk);
+                        assert_eq!(bits(&out), bits(&first), "{kv_type:?} {isa} {window:?}");
+                    }
+                }
+            }
+        }
+    }
+
     /// Long enough that the past is divided among 3 threads but not among 2.
     #[test]
     fn dividing_the_past_changes_no_bit() {
         for kv_type in TYPES {
-            for window in [None, Some(900)] {
-                let case = Case { window, ..Case::new(4, 1, 16, 1700) };
+            let sinks = || Some(vec![1.0, -1.0, 4.0, 0.0]);
+            for (window, sinks) in [(None, None), (Some(900), None), (None, sinks())] {
+                let case = Case { window, sinks, ..Case::new(4, 1, 16, 1700) };
                 let first = case.run(kv_type, Isa::detect(), 1, 1700);
                 for (threads, chunk) in [(2, 1000), (3, 1690), (5, 1699), (3, 600)] {
                     let out = case.run(kv_type, Isa::detect(), threads, chunk);

@@ -19,13 +19,10 @@ pub(super) fn cohere2(source: &mut Source<'_>) -> Result<Plan> {
         let rope = window.map(|_| 0);
         let attention = source.attention(&sizes, index)?;
         let before_mixer = Some(source.norm(&blk(index, "attn_norm"), &sizes)?);
-        Ok(LayerPlan {
-            norms: Norms { before_mixer, ..Norms::default() },
-            mixer: Some(Mixer::Attention(Attention { window, rope, ..attention })),
-            ffn: Some(Ffn::Dense(source.gated(&sizes, index)?)),
-            branch_scale: 1.0,
-            parallel: true,
-        })
+        let norms = Norms { before_mixer, ..Norms::default() };
+        let mixer = Mixer::Attention(Attention { window, rope, ..attention });
+        let ffn = Ffn::Dense(source.gated(&sizes, index)?);
+        Ok(LayerPlan { parallel: true, ..LayerPlan::new(norms, mixer, ffn) })
     })?;
     plan.head.scale = keys.positive("logit_scale", Some(1.0))?;
     Ok(plan)

@@ -50,37 +50,62 @@ impl Sizes {
 
     /// The same, with the epsilon of the norms under this name.
     pub fn with_epsilon(keys: &Keys<'_>, norm: NormKind, epsilon: &str) -> Result<Self> {
-        let dim = keys.required("embedding_length", 1..=limit::WIDTH)?;
-        let heads = keys.required("attention.head_count", 1..=limit::HEADS)?;
-        let layers = keys.required("block_count", 1..=limit::LAYERS)?;
-        let kv_heads = keys.of_layers("attention.head_count_kv", layers, heads)?.unwrap_or(heads);
-        if heads % kv_heads != 0 {
-            let problem = format!("is {kv_heads}, which does not divide the {heads} heads");
-            return Err(Error::key(&keys.name("attention.head_count_kv"), problem));
+        let sizes = Sizes::common(keys, norm, epsilon)?;
+        let layers = sizes.layers as u32;
+        let kv_heads = keys.of_layers("attention.head_count_kv", layers, limit::HEADS)?;
+        Ok(Sizes {
+            kv_heads: sizes.kv_heads_of(keys, kv_heads)?,
+            head_dim: sizes.head_dim_of(keys, "attention.key_length", "attention.value_length")?,
+            ffn_dim: keys.ffn_dim(layers)? as usize,
+            ..sizes
+        })
+    }
+
+    /// Those that do not depend on heads of keys and networks; the others are 0.
+    pub fn common(keys: &Keys<'_>, norm: NormKind, epsilon: &str) -> Result<Self> {
+        Ok(Sizes {
+            dim: keys.required("embedding_length", 1..=limit::WIDTH)? as usize,
+            heads: keys.required("attention.head_count", 1..=limit::HEADS)? as usize,
+            kv_heads: 0,
+            head_dim: 0,
+            ffn_dim: 0,
+            layers: keys.required("block_count", 1..=limit::LAYERS)? as usize,
+            norm,
+            epsilon: keys.positive(epsilon, None)?,
+        })
+    }
+
+    /// The heads of keys: as many as of queries, or `kv_heads`, which divide those.
+    pub fn kv_heads_of(&self, keys: &Keys<'_>, kv_heads: Option<u32>) -> Result<usize> {
+        let heads = self.heads;
+        match kv_heads.map_or(heads, |kv_heads| kv_heads as usize) {
+            kv_heads if kv_heads > 0 && heads.is_multiple_of(kv_heads) => Ok(kv_heads),
+            kv_heads => {
+                let problem = format!("is {kv_heads}, which does not divide the {heads} heads");
+                Err(Error::key(&keys.name("attention.head_count_kv"), problem))
+            }
         }
-        let head_dim = match keys.optional("attention.key_length", 1..=limit::HEAD_DIM)? {
-            Some(head_dim) => head_dim,
-            None if dim % heads == 0 && dim / heads <= limit::HEAD_DIM => dim / heads,
+    }
+
+    /// The width of heads by these keys, which must agree; without, what is usual.
+    pub fn head_dim_of(&self, keys: &Keys<'_>, key: &str, value: &str) -> Result<usize> {
+        let Sizes { dim, heads, .. } = *self;
+        let head_dim = match keys.optional(key, 1..=limit::HEAD_DIM)? {
+            Some(head_dim) => head_dim as usize,
+            None if dim.is_multiple_of(heads) && dim / heads <= limit::HEAD_DIM as usize => {
+                dim / heads
+            }
             None => {
                 let problem = format!("is {heads}, which does not divide the width {dim}");
                 return Err(Error::key(&keys.name("attention.head_count"), problem));
             }
         };
-        let value_dim = keys.optional("attention.value_length", 1..=limit::HEAD_DIM)?;
-        if value_dim.is_some_and(|value_dim| value_dim != head_dim) {
+        let value_dim = keys.optional(value, 1..=limit::HEAD_DIM)?;
+        if value_dim.is_some_and(|value_dim| value_dim as usize != head_dim) {
             let problem = format!("must equal the key length {head_dim}");
-            return Err(keys.unsupported("attention.value_length", &problem));
+            return Err(keys.unsupported(value, &problem));
         }
-        Ok(Sizes {
-            dim: dim as usize,
-            heads: heads as usize,
-            kv_heads: kv_heads as usize,
-            head_dim: head_dim as usize,
-            ffn_dim: keys.ffn_dim(layers)? as usize,
-            layers: layers as usize,
-            norm,
-            epsilon: keys.positive(epsilon, None)?,
-        })
+        Ok(head_dim)
     }
 
     /// Width of all query heads together.
@@ -236,7 +261,7 @@ impl Source<'_> {
             false => Matrix::from(table.0.clone()),
         };
         let layers = (0..sizes.layers).map(|index| layer(self, index)).collect::<Result<_>>()?;
-        let embed = Embed { table, scale: 1.0 };
+        let embed = Embed { table, scale: 1.0, layer_inputs: None };
         let head = Head { norm, output, scale: 1.0, soft_cap: None };
         Ok(Plan { embed, layers, head, ropes })
     }
@@ -319,6 +344,17 @@ impl Source<'_> {
         self.attention_of(sizes, index, [q, k, v])
     }
 
+    /// Attention with queries alone, which reads layer `cache` of the KV cache.
+    pub fn reading_attention(
+        &mut self,
+        sizes: &Sizes,
+        index: usize,
+        cache: usize,
+    ) -> Result<Attention> {
+        let q = self.tensors.matrix(&blk(index, "attn_q"), sizes.q_dim(), sizes.dim)?;
+        Ok(Attention { cache, ..self.attention_of_some(sizes, index, q, [None, None])? })
+    }
+
     /// Attention with these matrices for queries, keys and values, and what is usual
     /// else.
     pub fn attention_of(
@@ -326,6 +362,17 @@ impl Source<'_> {
         sizes: &Sizes,
         index: usize,
         [q, k, v]: [Matrix; 3],
+    ) -> Result<Attention> {
+        self.attention_of_some(sizes, index, q, [Some(k), Some(v)])
+    }
+
+    /// The same where keys and values may have none.
+    pub fn attention_of_some(
+        &mut self,
+        sizes: &Sizes,
+        index: usize,
+        q: Matrix,
+        [k, v]: [Option<Matrix>; 2],
     ) -> Result<Attention> {
         let Sizes { kv_heads, head_dim, dim, .. } = *sizes;
         Ok(Attention {
@@ -339,11 +386,13 @@ impl Source<'_> {
             row_norms: None,
             q_norm: None,
             k_norm: None,
+            v_norm: None,
             norm_last: false,
             rope: Some(0),
             window: None,
             divisor: (head_dim as f32).sqrt(),
             soft_cap: None,
+            sinks: None,
             cache: index,
         })
     }

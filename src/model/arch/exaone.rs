@@ -23,12 +23,8 @@ pub(super) fn exaone4(source: &mut Source<'_>) -> Result<Plan> {
         let window = windows[index];
         let rope = (window.is_some() || !has_windows).then_some(0);
         let attention = source.normed_attention(&sizes, index)?;
-        Ok(LayerPlan {
-            norms: source.post_norms(&sizes, index)?,
-            mixer: Some(Mixer::Attention(Attention { window, rope, ..attention })),
-            ffn: Some(Ffn::Dense(source.gated(&sizes, index)?)),
-            branch_scale: 1.0,
-            parallel: false,
-        })
+        let norms = source.post_norms(&sizes, index)?;
+        let mixer = Mixer::Attention(Attention { window, rope, ..attention });
+        Ok(LayerPlan::new(norms, mixer, Ffn::Dense(source.gated(&sizes, index)?)))
     })
 }

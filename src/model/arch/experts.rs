@@ -1,7 +1,9 @@
-//! Experts by their usual keys and names.
+//! Experts by their usual keys and names: all of a layer in one tensor, gate and up in one
+//! together, or one tensor for each.
 
 use crate::error::{Error, Result};
 use crate::kernel::act::Activation;
+use crate::kernel::matrix::Matrix;
 use crate::kernel::route::{Probability, Routing};
 use crate::model::plan::{Dense, Experts, Ffn, Shared};
 
@@ -10,20 +12,30 @@ use super::decoder::{Sizes, blk};
 use super::keys::{Keys, limit};
 
 /// How many experts there are, and how rows choose.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Mixture {
-    count: usize,
-    used: usize,
-    width: usize,
-    shared_width: Option<usize>,
+    pub count: usize,
+    /// Of each layer.
+    used: Vec<u32>,
+    width: Vec<u32>,
+    shared: SharedWidth,
+    /// Layers at the beginning that have one network for all rows.
+    pub dense_layers: usize,
+    pub activation: Activation,
     pub probability: Probability,
     normalize: bool,
     scale: f32,
-    /// Layers at the beginning that have one network for all rows.
-    dense_layers: usize,
-    pub activation: Activation,
     /// Whether the network of all rows must have a gate.
     shared_gate: bool,
+}
+
+/// How wide the network of all rows is.
+#[derive(Debug, Clone, Copy)]
+enum SharedWidth {
+    /// 0: there is none.
+    Own(usize),
+    /// As this many experts.
+    Experts(usize),
 }
 
 impl Mixture {
@@ -42,12 +54,58 @@ impl Mixture {
         if count == 0 {
             return Ok(None);
         }
-        let used = keys.required("expert_used_count", 1..=count)?;
-        let width = keys.optional("expert_feed_forward_length", 1..=limit::WIDTH)?;
-        let shared = keys.optional("expert_shared_feed_forward_length", 0..=limit::WIDTH)?;
+        let layers = sizes.layers;
+        let dense_layers = keys.optional("leading_dense_block_count", 0..=layers as u32)?;
+        // 0 in layers without experts.
+        let Some(used) = keys.per_layer("expert_used_count", layers, 0..=count)? else {
+            return Err(Error::key(&keys.name("expert_used_count"), "is missing"));
+        };
+        let width = keys.per_layer("expert_feed_forward_length", layers, 0..=limit::WIDTH)?;
+        if keys.optional("expert_group_count", 0..=u32::MAX)?.is_some_and(|groups| groups > 1) {
+            let problem = "groups of experts are not supported for this architecture";
+            return Err(keys.unsupported("expert_group_count", problem));
+        }
+        keys.optional("expert_group_used_count", 0..=u32::MAX)?;
+        let (probability, normalize) = Mixture::gating(keys, normalize)?;
+        let scale = keys.finite("expert_weights_scale", 0.0)?;
+        if scale < 0.0 {
+            let name = keys.name("expert_weights_scale");
+            return Err(Error::key(&name, format!("is {scale}; it must not be negative")));
+        }
+        Ok(Some(Mixture {
+            count: count as usize,
+            used,
+            width: width.unwrap_or_else(|| vec![sizes.ffn_dim as u32; layers]),
+            shared: SharedWidth::read(keys)?,
+            dense_layers: dense_layers.unwrap_or(0) as usize,
+            activation: Activation::Silu,
+            probability,
+            normalize,
+            scale: if scale == 0.0 { 1.0 } else { scale },
+            shared_gate: false,
+        }))
+    }
+
+    /// The same with another activation.
+    pub fn with(self, activation: Activation) -> Self {
+        Mixture { activation, ..self }
+    }
+
+    /// The same, where the network of all rows must have a gate.
+    pub fn with_shared_gate(self) -> Self {
+        Mixture { shared_gate: true, ..self }
+    }
+
+    /// Whether experts have gates: those with `relu²` have none.
+    fn is_gated(&self) -> bool {
+        self.activation != Activation::ReluSquared
+    }
+
+    /// What logits become, and whether the weights of the chosen add up to 1.
+    fn gating(keys: &Keys<'_>, normalize: bool) -> Result<(Probability, bool)> {
         let norm = keys.name("expert_weights_norm");
         let normalize = keys.metadata.opt_bool(&norm)?.unwrap_or(normalize);
-        let (probability, normalize) = match keys.optional("expert_gating_func", 0..=u32::MAX)? {
+        Ok(match keys.optional("expert_gating_func", 0..=u32::MAX)? {
             None | Some(0 | 1) => (Probability::Softmax, normalize),
             Some(2) => (Probability::Sigmoid, normalize),
             // The softmax over the chosen logits is the normalized one over all.
@@ -59,87 +117,117 @@ impl Mixture {
                 );
                 return Err(keys.unsupported("expert_gating_func", &problem));
             }
-        };
-        let scale = keys.finite("expert_weights_scale", 0.0)?;
-        if scale < 0.0 {
-            let name = keys.name("expert_weights_scale");
-            return Err(Error::key(&name, format!("is {scale}; it must not be negative")));
+        })
+    }
+
+    /// Experts that a row of layer `index` goes to, and how wide each is.
+    fn sizes_of(&self, keys: &Keys<'_>, index: usize) -> Result<(usize, usize)> {
+        let sizes = (self.used[index] as usize, self.width[index] as usize);
+        for (name, size) in
+            [("expert_used_count", sizes.0), ("expert_feed_forward_length", sizes.1)]
+        {
+            if size == 0 {
+                let problem = format!("is 0 for layer {index}, which has experts");
+                return Err(Error::key(&keys.name(name), problem));
+            }
         }
-        if keys.optional("expert_group_count", 0..=u32::MAX)?.is_some_and(|groups| groups > 1) {
-            let problem = "is more than 1; groups of experts are not supported";
-            return Err(keys.unsupported("expert_group_count", problem));
-        }
-        let dense_layers = keys.optional("leading_dense_block_count", 0..=limit::LAYERS)?;
-        Ok(Some(Mixture {
-            count: count as usize,
-            used: used as usize,
-            width: width.map_or(sizes.ffn_dim, |width| width as usize),
-            shared_width: shared.filter(|&width| width > 0).map(|width| width as usize),
-            probability,
-            normalize,
-            scale: if scale == 0.0 { 1.0 } else { scale },
-            dense_layers: dense_layers.unwrap_or(0) as usize,
-            activation: Activation::Silu,
-            shared_gate: false,
-        }))
+        Ok(sizes)
     }
 }
 
-impl Mixture {
-    /// The same, where the network of all rows must have a gate.
-    pub fn with_shared_gate(self) -> Self {
-        Mixture { shared_gate: true, ..self }
+impl SharedWidth {
+    fn read(keys: &Keys<'_>) -> Result<Self> {
+        let width = keys.optional("expert_shared_feed_forward_length", 0..=limit::WIDTH)?;
+        let count = keys.optional("expert_shared_count", 0..=limit::EXPERTS)?;
+        Ok(match (width, count) {
+            (Some(width), _) => SharedWidth::Own(width as usize),
+            (None, count) => SharedWidth::Experts(count.unwrap_or(0) as usize),
+        })
     }
 
-    /// Whether experts have gates: those with `relu²` have none.
-    fn is_gated(&self) -> bool {
-        self.activation != Activation::ReluSquared
+    /// `width`: of an expert.
+    fn of(self, width: usize) -> usize {
+        match self {
+            SharedWidth::Own(width) => width,
+            SharedWidth::Experts(count) => count.saturating_mul(width),
+        }
     }
 }
 
 impl Source<'_> {
-    /// A gated network, or experts where `mixture` says so.
+    /// A gated network, or experts where `mixture` has some.
     pub fn ffn(&mut self, sizes: &Sizes, index: usize, mixture: Option<&Mixture>) -> Result<Ffn> {
-        match mixture {
-            Some(mixture) if index >= mixture.dense_layers => {
-                self.experts(sizes, index, mixture).map(Ffn::Experts)
-            }
-            _ => self.gated(sizes, index).map(Ffn::Dense),
+        match mixture.filter(|mixture| index >= mixture.dense_layers) {
+            None => self.gated(sizes, index).map(Ffn::Dense),
+            Some(mixture) => self.experts(sizes, index, mixture).map(Ffn::Experts),
         }
     }
 
     /// The experts of a layer.
     pub fn experts(&mut self, sizes: &Sizes, index: usize, mixture: &Mixture) -> Result<Experts> {
-        let Mixture { count, used, width, probability, normalize, scale, activation, .. } =
-            *mixture;
+        let Mixture { count, activation, probability, normalize, scale, .. } = *mixture;
+        let (used, width) = mixture.sizes_of(&self.keys, index)?;
         let dim = sizes.dim;
         let bias = blk(index, "exp_probs_b.bias");
         let selection_bias = match self.tensors.has(&bias) {
             true => Some(self.tensors.vector(&bias, count)?),
             false => None,
         };
-        let mut of =
-            |part: &str, rows, cols| self.tensors.experts(&blk(index, part), count, rows, cols);
-        let ups = of("ffn_up_exps", width, dim)?;
-        let downs = of("ffn_down_exps", dim, width)?;
-        let gates = match mixture.is_gated() {
-            true => of("ffn_gate_exps", width, dim)?.into_iter().map(Some).collect(),
-            false => (0..count).map(|_| None).collect::<Vec<_>>(),
+        let fused = blk(index, "ffn_gate_up_exps");
+        let (gates, ups) = match self.tensors.has(&format!("{fused}.weight")) {
+            true => {
+                let [gates, ups] = self.tensors.experts_parts(&fused, count, [width; 2], dim)?;
+                (gates, ups)
+            }
+            false => {
+                let gates = match mixture.is_gated() {
+                    true => self.matrices_of_experts(index, "ffn_gate", count, width, dim)?,
+                    false => Vec::new(),
+                };
+                (gates, self.matrices_of_experts(index, "ffn_up", count, width, dim)?)
+            }
         };
-        let experts = gates.into_iter().zip(ups).zip(downs);
+        let downs = self.matrices_of_experts(index, "ffn_down", count, dim, width)?;
+        let gates = gates.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let experts = gates.zip(ups).zip(downs);
         let experts = experts.map(|((gate, up), down)| Dense { activation, gate, up, down });
         Ok(Experts {
             experts: experts.collect(),
             router: self.tensors.matrix(&blk(index, "ffn_gate_inp"), count, dim)?,
             selection_bias,
             routing: Routing { used, probability, normalize, scale },
-            shared: self.shared(sizes, index, mixture)?,
+            scales: None,
+            shared: self.shared(sizes, index, mixture.shared.of(width), mixture)?,
         })
     }
 
-    /// The network of all rows, if the file has one.
-    fn shared(&mut self, sizes: &Sizes, index: usize, mixture: &Mixture) -> Result<Option<Shared>> {
-        let Some(width) = mixture.shared_width else { return Ok(None) };
+    /// The matrices `part` of the experts of a layer. Old files have a tensor for each.
+    fn matrices_of_experts(
+        &mut self,
+        index: usize,
+        part: &str,
+        count: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Vec<Matrix>> {
+        let of_expert = |expert: usize| format!("{}.{expert}", blk(index, part));
+        if self.tensors.has(&format!("{}.weight", of_expert(0))) {
+            return (0..count).map(|e| self.tensors.matrix(&of_expert(e), rows, cols)).collect();
+        }
+        self.tensors.experts(&format!("{}_exps", blk(index, part)), count, rows, cols)
+    }
+
+    /// The network of all rows, if it has a width.
+    fn shared(
+        &mut self,
+        sizes: &Sizes,
+        index: usize,
+        width: usize,
+        mixture: &Mixture,
+    ) -> Result<Option<Shared>> {
+        if width == 0 {
+            return Ok(None);
+        }
         let dim = sizes.dim;
         let gate = blk(index, "ffn_gate_inp_shexp.weight");
         let gate = match mixture.shared_gate || self.tensors.has(&gate) {

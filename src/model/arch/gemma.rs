@@ -66,17 +66,26 @@ fn layer(
     index: usize,
     attention: Attention,
 ) -> Result<LayerPlan> {
-    let dense = source.gated(sizes, index)?;
-    let ffn = Ffn::Dense(Dense { activation: Activation::GeluTanh, ..dense });
-    let norms = Norms {
-        before_mixer: Some(source.norm(&blk(index, "attn_norm"), sizes)?),
-        before_ffn: Some(source.norm(&blk(index, "ffn_norm"), sizes)?),
-        ..source.post_norms(sizes, index)?
-    };
+    let ffn = Ffn::Dense(dense(source, sizes, index)?);
+    let norms = norms(source, sizes, index)?;
     Ok(LayerPlan::new(norms, Mixer::Attention(attention), ffn))
 }
 
-fn with_scaled_embedding(mut plan: Plan) -> Plan {
+/// Before and behind both branches.
+pub(super) fn norms(source: &mut Source<'_>, sizes: &Sizes, index: usize) -> Result<Norms> {
+    Ok(Norms {
+        before_mixer: Some(source.norm(&blk(index, "attn_norm"), sizes)?),
+        before_ffn: Some(source.norm(&blk(index, "ffn_norm"), sizes)?),
+        ..source.post_norms(sizes, index)?
+    })
+}
+
+/// Gated by GELU.
+pub(super) fn dense(source: &mut Source<'_>, sizes: &Sizes, index: usize) -> Result<Dense> {
+    Ok(Dense { activation: Activation::GeluTanh, ..source.gated(sizes, index)? })
+}
+
+pub(super) fn with_scaled_embedding(mut plan: Plan) -> Plan {
     plan.embed.scale = (plan.dim() as f32).sqrt();
     plan
 }

@@ -14,9 +14,12 @@
 
 mod cohere;
 mod decoder;
+mod deepseek;
 mod exaone;
 mod experts;
 mod gemma;
+mod gemma4;
+mod gpt_oss;
 mod granite;
 mod hunyuan;
 mod keys;
@@ -68,12 +71,16 @@ const ARCHITECTURES: &[Architecture] = &{
         ["attention.scale", "embedding_scale", "residual_scale", "logit_scale", "expert_count"];
     const NEXT: [&str; 2] = ["expert_count", "nextn_predict_layers"];
     const CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
+    const GEMMA4: [&str; 3] = ["rope.freq_base_swa", "final_logit_softcapping", "expert_count"];
     [
         of("cohere2", cohere::cohere2, &["logit_scale"]),
+        of("deepseek2", deepseek::deepseek2, &["expert_count"]),
         of("ernie4_5", llama::plan, &[]),
         of("exaone4", exaone::exaone4, &[]),
         of("gemma2", gemma::gemma2, &CAPS),
         of("gemma3", gemma::gemma3, &["rope.freq_base_swa", "final_logit_softcapping"]),
+        of("gemma4", gemma4::gemma4, &GEMMA4),
+        of("gpt-oss", gpt_oss::gpt_oss, &["expert_count"]),
         of("granite", granite::granite, &GRANITE),
         of("granitemoe", granite::granite, &GRANITE),
         of("granitehybrid", granite::hybrid, &GRANITE),
@@ -85,6 +92,7 @@ const ARCHITECTURES: &[Architecture] = &{
         of("nemotron_h", nemotron::nemotron_h, &[]),
         of("nemotron_h_moe", nemotron::nemotron_h, &["expert_count"]),
         of("olmo2", olmo::olmo2, &["rope.freq_base_swa"]),
+        of("olmoe", olmo::olmoe, &["expert_count"]),
         of("phi3", phi::phi3, &[]),
         of("qwen2", qwen::qwen2, &[]),
         of("qwen2moe", qwen::qwen2moe, &["expert_count"]),

@@ -53,7 +53,7 @@ pub(super) fn nemotron_h(source: &mut Source<'_>) -> Result<Plan> {
             before_ffn = norm;
         }
         let norms = Norms { before_mixer, before_ffn, ..Norms::default() };
-        Ok(LayerPlan { norms, mixer, ffn, branch_scale: 1.0, parallel: false })
+        Ok(LayerPlan { norms, mixer, ffn, ..LayerPlan::default() })
     })
 }
 

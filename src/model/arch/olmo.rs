@@ -1,5 +1,6 @@
 //! OLMo 2 and 3: norms behind the branches only, and of all queries and keys of a row
-//! together. OLMo 3 has windows on three of four layers; only the others have YaRN.
+//! together. OLMo 3 has windows on three of four layers; only the others have YaRN. OLMoE:
+//! experts.
 
 use crate::error::Result;
 use crate::kernel::rope::Pairing;
@@ -7,6 +8,7 @@ use crate::model::plan::{Attention, Ffn, LayerPlan, Mixer, Plan};
 
 use super::Source;
 use super::decoder::Sizes;
+use super::experts::Mixture;
 
 pub(super) fn olmo2(source: &mut Source<'_>) -> Result<Plan> {
     let keys = source.keys;
@@ -25,12 +27,24 @@ pub(super) fn olmo2(source: &mut Source<'_>) -> Result<Plan> {
         let rope = Some(usize::from(window.is_some()));
         let attention = source.attention(&sizes, index)?;
         let row_norms = Some(norms);
-        Ok(LayerPlan {
-            norms: source.post_norms(&sizes, index)?,
-            mixer: Some(Mixer::Attention(Attention { row_norms, window, rope, ..attention })),
-            ffn: Some(Ffn::Dense(source.gated(&sizes, index)?)),
-            branch_scale: 1.0,
-            parallel: false,
-        })
+        let norms = source.post_norms(&sizes, index)?;
+        let mixer = Mixer::Attention(Attention { row_norms, window, rope, ..attention });
+        Ok(LayerPlan::new(norms, mixer, Ffn::Dense(source.gated(&sizes, index)?)))
+    })
+}
+
+/// Norms before the branches, and of all queries and keys of a row together; the weights of
+/// the chosen experts do not add up to 1.
+pub(super) fn olmoe(source: &mut Source<'_>) -> Result<Plan> {
+    let keys = source.keys;
+    let sizes = Sizes::read(&keys)?;
+    let mixture = Mixture::required(&keys, &sizes, false)?;
+    let rope = source.rope(&sizes, Pairing::Halves)?;
+    source.decoder(&sizes, vec![rope], |source, index| {
+        let row_norms = Some(source.qk_norms(&sizes, index, [sizes.q_dim(), sizes.kv_dim()])?);
+        let attention = source.attention(&sizes, index)?;
+        let mixer = Mixer::Attention(Attention { row_norms, ..attention });
+        let ffn = source.ffn(&sizes, index, Some(&mixture))?;
+        source.layer_of(&sizes, index, mixer, ffn)
     })
 }

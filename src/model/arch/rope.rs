@@ -18,11 +18,16 @@ use super::keys::{Keys, limit};
 impl Keys<'_> {
     /// How many values of a head rotate; the rest of it passes as it is.
     pub fn n_rot(&self, head_dim: usize) -> Result<usize> {
+        self.n_rot_by("rope.dimension_count", head_dim)
+    }
+
+    /// The same by another key.
+    pub fn n_rot_by(&self, name: &str, head_dim: usize) -> Result<usize> {
         let most = u32::try_from(head_dim).unwrap_or(u32::MAX);
-        let n_rot = self.optional("rope.dimension_count", 2..=most)?.unwrap_or(most);
+        let n_rot = self.optional(name, 2..=most)?.unwrap_or(most);
         if !n_rot.is_multiple_of(2) {
             let problem = format!("is {n_rot}; values are rotated in pairs");
-            return Err(Error::key(&self.name("rope.dimension_count"), problem));
+            return Err(Error::key(&self.name(name), problem));
         }
         Ok(n_rot as usize)
     }
@@ -41,6 +46,17 @@ impl Keys<'_> {
 
     /// The rotation of `n_rot` values. `factors`: `[n_rot / 2]`.
     pub fn rope(&self, pairing: Pairing, n_rot: usize, factors: Option<&[f32]>) -> Result<Rope> {
+        self.rope_with(pairing, n_rot, factors, Ramp::Rounded)
+    }
+
+    /// The same, with another ramp of YaRN.
+    pub fn rope_with(
+        &self,
+        pairing: Pairing,
+        n_rot: usize,
+        factors: Option<&[f32]>,
+        ramp: Ramp,
+    ) -> Result<Rope> {
         let base = f64::from(self.freq_base()?);
         let mut frequencies = frequencies(base, n_rot, factors);
         let mut attention_factor = f64::from(self.positive("rope.scaling.attn_factor", Some(1.0))?);
@@ -52,7 +68,7 @@ impl Keys<'_> {
                 frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
             }
             Some("yarn") => {
-                let yarn = self.yarn(base, n_rot)?;
+                let yarn = self.yarn(base, n_rot, ramp)?;
                 let of_pair = frequencies.iter_mut().enumerate();
                 of_pair.for_each(|(i, frequency)| *frequency *= yarn.of_pair(i));
                 attention_factor *= yarn.attention_factor;
@@ -74,15 +90,20 @@ impl Keys<'_> {
         Ok(self.required(name, 1..=limit::CONTEXT)? as usize)
     }
 
-    fn yarn(&self, base: f64, n_rot: usize) -> Result<Yarn> {
+    fn yarn(&self, base: f64, n_rot: usize, ramp: Ramp) -> Result<Yarn> {
         let factor = f64::from(self.positive("rope.scaling.factor", None)?);
         let original = self.original_context()? as f64;
         let bound = |name: &str, default: f32| -> Result<f64> {
             let turns = f64::from(self.positive(name, Some(default))?);
             Ok(n_rot as f64 * (original / (2.0 * PI * turns)).ln() / (2.0 * base.ln()))
         };
-        let low = bound("rope.scaling.yarn_beta_fast", 32.0)?.floor().max(0.0);
-        let high = bound("rope.scaling.yarn_beta_slow", 1.0)?.ceil().min(n_rot as f64 - 1.0);
+        let fast = bound("rope.scaling.yarn_beta_fast", 32.0)?;
+        let slow = bound("rope.scaling.yarn_beta_slow", 1.0)?;
+        let (fast, slow) = match ramp {
+            Ramp::Rounded => (fast.floor(), slow.ceil()),
+            Ramp::Exact => (fast, slow),
+        };
+        let (low, high) = (fast.max(0.0), slow.min(n_rot as f64 - 1.0));
         let log = self.finite("rope.scaling.yarn_log_multiplier", 0.0)?;
         let magnitude = |multiplier: f64| 0.1 * multiplier * factor.ln() + 1.0;
         let divisor = if log == 0.0 { 1.0 } else { magnitude(f64::from(log)) };
@@ -93,6 +114,15 @@ impl Keys<'_> {
         }
         Ok(Yarn { factor, low, high, attention_factor })
     }
+}
+
+/// The pairs between which YaRN's ramp lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ramp {
+    /// Whole numbers, the ramp as long as it gets so.
+    Rounded,
+    /// As they are computed.
+    Exact,
 }
 
 /// `base^(−2i / n_rot) / factor[i]`

@@ -26,9 +26,24 @@ impl<'a> Tensors<'a> {
     }
 
     fn required(&mut self, name: &str) -> Result<&'a Tensor> {
-        self.left.remove(name).ok_or_else(|| {
-            Error::tensor(name, "is missing; the file is not a complete model (vocabulary only?)")
-        })
+        self.left.remove(name).ok_or_else(|| missing(name))
+    }
+
+    /// That an architecture cannot do without what others may lack, such as a bias.
+    pub fn expect(&self, name: &str) -> Result<()> {
+        if self.has(name) { Ok(()) } else { Err(missing(name)) }
+    }
+
+    /// A table `[rows, cols]` whose rows are read one by one.
+    pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<TokenTable> {
+        let tensor = self.required(name)?;
+        expect_shape(tensor, rows, cols)?;
+        Ok(TokenTable(tensor.clone()))
+    }
+
+    /// Claims a tensor that a file may have and that nothing needs.
+    pub fn ignore(&mut self, name: &str) {
+        self.left.remove(name);
     }
 
     /// The token embedding `[n_vocab, dim]`; its rows say how large the vocabulary is.
@@ -72,8 +87,8 @@ impl<'a> Tensors<'a> {
         }))
     }
 
-    /// The matrices of `count` experts, `[rows, cols]` each, that lie one behind the other in
-    /// `{name}.weight`, and their biases in `{name}.bias`, if the file has it.
+    /// The matrices of `count` experts (or heads), `[rows, cols]` each, that lie one behind
+    /// the other in `{name}.weight`, and their biases in `{name}.bias`, if the file has it.
     pub fn experts(
         &mut self,
         name: &str,
@@ -81,21 +96,39 @@ impl<'a> Tensors<'a> {
         rows: usize,
         cols: usize,
     ) -> Result<Vec<Matrix>> {
+        let [matrices] = self.experts_parts(name, count, [rows], cols)?;
+        Ok(matrices)
+    }
+
+    /// The same of several matrices whose rows follow each other in each expert.
+    pub fn experts_parts<const N: usize>(
+        &mut self,
+        name: &str,
+        count: usize,
+        rows: [usize; N],
+        cols: usize,
+    ) -> Result<[Vec<Matrix>; N]> {
+        let of_expert: usize = rows.iter().sum();
         let tensor = self.required(&format!("{name}.weight"))?;
-        expect_dims(tensor, &[cols, rows, count])?;
+        expect_dims(tensor, &[cols, of_expert, count])?;
         let bias = match self.left.remove(&*format!("{name}.bias")) {
             Some(tensor) => {
-                expect_dims(tensor, &[rows, count])?;
+                expect_dims(tensor, &[of_expert, count])?;
                 Some(finite(tensor)?)
             }
             None => None,
         };
-        let one = |expert: usize| {
-            let rows = expert * rows..(expert + 1) * rows;
-            let bias = bias.as_ref().map(|bias| bias[rows.clone()].to_vec());
-            Matrix::new(tensor.clone(), rows, bias)
-        };
-        Ok((0..count).map(one).collect())
+        let mut before = 0;
+        Ok(rows.map(|rows| {
+            let first = before;
+            before += rows;
+            let one = |expert: usize| {
+                let start = expert * of_expert + first;
+                let bias = bias.as_ref().map(|bias| bias[start..start + rows].to_vec());
+                Matrix::new(tensor.clone(), start..start + rows, bias)
+            };
+            (0..count).map(one).collect()
+        }))
     }
 
     /// The only row of a matrix, which may have one dimension or two.
@@ -181,6 +214,10 @@ impl<'a> Tensors<'a> {
             }
         }
     }
+}
+
+fn missing(name: &str) -> Error {
+    Error::tensor(name, "is missing; the file is not a complete model (vocabulary only?)")
 }
 
 fn expect_shape(tensor: &Tensor, rows: usize, cols: usize) -> Result<()> {

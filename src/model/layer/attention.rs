@@ -20,14 +20,13 @@ impl Attention {
         let State { input, q, k, v, gated_q, gates, rotary, .. } = &mut **state;
         let to = if self.gated { &mut *gated_q } else { &mut *q };
         to.resize(rows * self.q.rows(), 0.0);
-        k.resize(rows * self.k.rows(), 0.0);
-        v.resize(rows * self.v.rows(), 0.0);
-        let products = &mut [
-            Product::Store(&self.q, to),
-            Product::Store(&self.k, k),
-            Product::Store(&self.v, v),
-        ];
-        multiply_one(team, *isa, input, products);
+        let mut products = vec![Product::Store(&self.q, to)];
+        for (matrix, out) in [(&self.k, &mut *k), (&self.v, &mut *v)] {
+            let Some(matrix) = matrix else { continue };
+            out.resize(rows * matrix.rows(), 0.0);
+            products.push(Product::Store(matrix, out));
+        }
+        multiply_one(team, *isa, input, &mut products);
         if self.gated {
             self.part(gated_q, q, gates);
         }
@@ -37,18 +36,24 @@ impl Attention {
             k_norm.rows(team, *isa, k);
         }
         let rotary = self.rope.map(|index| &rotary[index]);
-        let norms =
-            [&self.q_norm, &self.k_norm].map(|norm| norm.as_ref().map(HeadNorm::for_kernel));
+        let [q_norm, k_norm, v_norm] = [&self.q_norm, &self.k_norm, &self.v_norm]
+            .map(|norm| norm.as_ref().map(HeadNorm::for_kernel));
+        let norm_last = self.norm_last;
         let attention = kernel::Attention {
             isa: *isa,
             layer: self.cache,
-            queries: Prepare { norm: norms[0], norm_last: self.norm_last, rotary, query: true },
-            keys: Prepare { norm: norms[1], norm_last: self.norm_last, rotary, query: false },
+            queries: Prepare { norm: q_norm, norm_last, rotary, query: true },
+            keys: Prepare { norm: k_norm, norm_last, rotary, query: false },
+            values: Prepare { norm: v_norm, ..Prepare::default() },
             divisor: self.divisor,
             soft_cap: self.soft_cap,
+            sinks: self.sinks.as_deref(),
         };
-        let caches = feeds.iter_mut().map(|feed| &mut *feed.cache).zip(spans.iter().cloned());
-        attention.append(team, caches.collect(), k, v);
+        if self.k.is_some() {
+            let values = if self.v.is_some() { v } else { &*k };
+            let caches = feeds.iter_mut().map(|feed| &mut *feed.cache).zip(spans.iter().cloned());
+            attention.append(team, caches.collect(), k, values);
+        }
         let caches: Vec<_> =
             feeds.iter().map(|feed| &*feed.cache).zip(spans.iter().cloned()).collect();
         input.reset(rows, self.output.cols());
@@ -80,7 +85,7 @@ impl HeadNorm {
     }
 
     /// Normalizes whole rows in place.
-    fn rows(&self, team: &Team<'_>, isa: Isa, values: &mut [f32]) {
+    pub(super) fn rows(&self, team: &Team<'_>, isa: Isa, values: &mut [f32]) {
         let HeadNorm { weight, epsilon } = self;
         let mut rows: Vec<&mut [f32]> = values.chunks_exact_mut(weight.len()).collect();
         team.for_each(&mut rows, |_, x| {

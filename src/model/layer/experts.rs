@@ -22,17 +22,22 @@ impl Experts {
     /// `x += Σ weight · expert(input) + shared(input)`
     pub(in crate::model) fn run(&self, pass: &mut Pass<'_, '_>) {
         self.choose(pass);
+        self.sum(pass);
+        pass.end_branch();
+    }
+
+    /// `branch ← Σ weight · expert(input) + shared(input)`, by the choices that were made.
+    pub(super) fn sum(&self, pass: &mut Pass<'_, '_>) {
         self.gather(pass);
         self.multiply(pass);
         if let Some(shared) = &self.shared {
             shared.run(pass);
         }
         self.add_up(pass);
-        pass.end_branch();
     }
 
     /// `choices` of all rows.
-    fn choose(&self, pass: &mut Pass<'_, '_>) {
+    pub(super) fn choose(&self, pass: &mut Pass<'_, '_>) {
         let (rows, count, used) = (pass.rows(), self.experts.len(), self.routing.used);
         let Pass { team, isa, state, .. } = &mut *pass;
         let State { input, experts, .. } = &mut **state;
@@ -45,6 +50,9 @@ impl Experts {
         team.for_each(&mut of_rows, |_, (logits, choices)| {
             let bias = self.selection_bias.as_deref();
             isa.run(Route { routing: &self.routing, logits, bias, choices });
+            if let Some(scales) = &self.scales {
+                choices.iter_mut().for_each(|choice| choice.weight *= scales[choice.expert]);
+            }
         });
     }
 

@@ -4,9 +4,12 @@
 //! [`Pass::add_to_residual`].
 
 pub(super) mod attention;
+pub(super) mod beside;
 pub(super) mod delta_net;
 pub(super) mod dense;
 pub(super) mod experts;
+pub(super) mod input;
+pub(super) mod latent;
 pub(super) mod mamba2;
 pub(super) mod short_conv;
 
@@ -82,11 +85,29 @@ impl Pass<'_, '_> {
         let (team, isa, rows) = (self.team, self.isa, self.rows());
         let State { x, branch, .. } = &mut *self.state;
         let dim = x.len() / rows.max(1);
-        let mut rows: Vec<_> = x.chunks_exact_mut(dim).zip(branch.chunks_exact_mut(dim)).collect();
-        team.for_each(&mut rows, |_, (x, branch)| {
-            isa.run(EndBranch { norm, scale, branch, x });
-        });
+        add_branch(team, isa, (norm, scale), (branch, x), dim);
     }
+
+    /// `x ← scale · x`
+    pub fn scale(&mut self, scale: f32) {
+        let dim = self.state.x.len() / self.rows().max(1);
+        let mut rows: Vec<_> = self.state.x.chunks_exact_mut(dim).collect();
+        self.team.for_each(&mut rows, |_, x| x.iter_mut().for_each(|x| *x *= scale));
+    }
+}
+
+/// `x += scale · norm(branch)`, rows of `dim` each. `branch` is overwritten.
+pub(super) fn add_branch(
+    team: &Team<'_>,
+    isa: Isa,
+    (norm, scale): (Option<&Norm>, f32),
+    (branch, x): (&mut [f32], &mut [f32]),
+    dim: usize,
+) {
+    let mut rows: Vec<_> = x.chunks_exact_mut(dim).zip(branch.chunks_exact_mut(dim)).collect();
+    team.for_each(&mut rows, |_, (x, branch)| {
+        isa.run(EndBranch { norm, scale, branch, x });
+    });
 }
 
 /// Of every text in a pass: a part of its state of layer `layer`, and its rows.
