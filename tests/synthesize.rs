@@ -190,3 +190,34 @@ fn a_shape_with_experts_is_a_model() {
     let logits = session.evaluate(&[1, 2, 3]).unwrap();
     assert!(logits.iter().all(|logit| logit.is_finite()) && logits.iter().any(|l| l.abs() > 0.01));
 }
+
+/// Shapes of other families: they have the parameters that the published models have, and
+/// a few of their layers open and give finite logits.
+#[test]
+fn shapes_of_every_family_are_models() {
+    let mix = Mix::find("q4_k_m").unwrap();
+    for (name, parameters) in [
+        ("phi-4-mini", 3_836_021_856),
+        ("gemma-3-4b", 3_880_099_328),
+        ("gemma-4-e2b", 4_647_450_147),
+        ("gemma-4-26b-a4b", 25_233_142_046),
+        ("gpt-oss-20b", 20_914_757_184),
+    ] {
+        let mut shape = Shape::find(name).unwrap();
+        let tensors = shape.tensors(&mix);
+        let count: u64 = tensors.iter().map(|spec| spec.dims.iter().product::<u64>()).sum();
+        assert_eq!(count, parameters, "{name}");
+        (shape.layers, shape.vocab) = (6, 512);
+        if let Some(experts) = &mut shape.experts {
+            experts.count = 8;
+        }
+        let model = model(synthesize(&shape, &mix, 1));
+        let warnings: Vec<String> = model.warnings().iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [""; 0], "{name}");
+        let options = SessionOptions::default().with_num_ctx(64);
+        let mut session = model.session(&options).unwrap();
+        let logits = session.evaluate(&[1, 2, 3]).unwrap();
+        assert!(logits.iter().all(|logit| logit.is_finite()), "{name}");
+        assert!(logits.iter().any(|logit| logit.abs() > 0.01), "{name}");
+    }
+}

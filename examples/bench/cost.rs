@@ -4,7 +4,7 @@ use tramontane::{Gguf, Model};
 
 /// Costs of a model.
 pub struct Cost {
-    /// Bytes of all weights that a pass of one row reads: without the embedding, of which
+    /// Bytes of all weights that a pass of one row reads: without the embeddings, of which
     /// it reads a row per token, unless it is the output matrix too, and of experts those
     /// that a row goes to.
     pub weight_bytes: u64,
@@ -34,7 +34,7 @@ impl Cost {
             let weights = share(tensor.rows() * tensor.cols());
             if tensor.name() == head {
                 head_weights = weights;
-            } else if tensor.name() == "token_embd.weight" {
+            } else if tensor.name().ends_with("token_embd.weight") {
                 continue;
             } else if tensor.dims().len() > 1 {
                 layer_weights += weights;

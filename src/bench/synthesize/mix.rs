@@ -54,6 +54,21 @@ impl Mix {
         !matches!(self.base, Format::F32 | Format::F16 | Format::BF16)
     }
 
+    /// `format`, or what takes its place where rows of `cols` weights are no whole blocks.
+    pub fn fitting(format: Format, cols: u64) -> Format {
+        if cols.is_multiple_of(format.block_len() as u64) {
+            return format;
+        }
+        match format {
+            Format::Q2_K | Format::Q3_K => Format::Q4_0,
+            Format::Q4_K => Format::Q5_0,
+            Format::Q5_K => Format::Q5_1,
+            Format::Q6_K => Format::Q8_0,
+            Format::IQ4_XS => Format::IQ4_NL,
+            other => other,
+        }
+    }
+
     /// The format of matrix `part` in layer `i` of `n`; `gqa` query heads share
     /// a key/value head. What is most sensitive (values, the way back into the
     /// residual stream) gets more bits, mostly in the first and last layers.

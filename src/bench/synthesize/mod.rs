@@ -1,6 +1,8 @@
 //! GGUF files of random weights in the exact shape of a published model: for
 //! measuring speed and memory without its weights. What they say is noise.
 
+mod keys;
+mod layer;
 mod mix;
 mod shape;
 mod tensors;
@@ -12,7 +14,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use mix::{MIXES, Mix};
-pub use shape::{SHAPES, Shape};
+pub use shape::{ExpertShape, Family, Gemma4Shape, SHAPES, Shape};
 pub use weights::{STEP, fill};
 
 use crate::error::{Error, Result};

@@ -1,13 +1,7 @@
-//! The shapes of published models: which tensors a file has, and what its
-//! metadata says about them.
+//! The shapes of published models. Which tensors a file has stands in `layer.rs`, what its
+//! metadata says in `keys.rs`.
 
-use crate::error::Result;
-use crate::gguf::{Metadata, TensorSpec, Value};
-use crate::quant::Format;
-
-use super::mix::Mix;
-
-/// The numbers of a Llama-like network.
+/// The numbers of a network.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// As in `--shape`.
@@ -42,8 +36,57 @@ pub struct Shape {
     pub rope_factor: Option<f32>,
     /// Whether there are norms of query and key heads.
     pub head_norms: bool,
-    /// In the place of one feed-forward network.
+    /// In the place of one feed-forward network, or beside it.
     pub experts: Option<ExpertShape>,
+    /// What else there is.
+    pub family: Family,
+}
+
+/// What is particular to a family of networks.
+#[derive(Debug, Clone, Copy)]
+pub enum Family {
+    /// Nothing.
+    Llama,
+    /// Fused matrices, LongRoPE.
+    Phi {
+        /// Values of a head that rotate.
+        n_rot: u64,
+    },
+    /// Norms behind the branches, windows.
+    Gemma {
+        /// Positions that are seen.
+        window: u64,
+        /// Every so many layers one sees everything.
+        period: usize,
+    },
+    /// The same, and more.
+    Gemma4 {
+        /// Positions that are seen.
+        window: u64,
+        /// Every so many layers one sees everything.
+        period: usize,
+        /// What differs from layer to layer.
+        more: Gemma4Shape,
+    },
+    /// Biases, sinks, YaRN; a window in every other layer.
+    GptOss,
+}
+
+/// What differs from layer to layer in Gemma 4. [`Shape::head_dim`] and
+/// [`Shape::kv_heads`] are of layers with a window.
+#[derive(Debug, Clone, Copy)]
+pub struct Gemma4Shape {
+    /// Width of a head in layers without a window.
+    pub full_head_dim: u64,
+    /// Heads of keys and values there.
+    pub full_kv_heads: u64,
+    /// Whether the values there are the keys.
+    pub keys_are_values: bool,
+    /// The last layers, which read the keys and values of others, and have a network twice as
+    /// wide.
+    pub sharing: usize,
+    /// Width of what each layer reads beside the residual stream; 0: nothing.
+    pub layer_input: u64,
 }
 
 /// The numbers of a layer's experts.
@@ -76,10 +119,11 @@ const LLAMA: Shape = Shape {
     rope_factor: None,
     head_norms: false,
     experts: None,
+    family: Family::Llama,
 };
 
 /// The shapes that there are.
-pub const SHAPES: [Shape; 6] = [
+pub const SHAPES: [Shape; 11] = [
     Shape {
         name: "tiny",
         of: "the tests' tiny Mistral",
@@ -170,6 +214,115 @@ pub const SHAPES: [Shape; 6] = [
         experts: Some(ExpertShape { count: 128, used: 8, ffn: 768 }),
         ..LLAMA
     },
+    Shape {
+        name: "phi-4-mini",
+        arch: "phi3",
+        of: "Phi-4-mini",
+        layers: 32,
+        dim: 3072,
+        ffn: 8192,
+        heads: 24,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 200_064,
+        context: 131_072,
+        tied: true,
+        says_head_dim: false,
+        family: Family::Phi { n_rot: 96 },
+        ..LLAMA
+    },
+    Shape {
+        name: "gemma-3-4b",
+        arch: "gemma3",
+        of: "Gemma 3 4B",
+        layers: 34,
+        dim: 2560,
+        ffn: 10_240,
+        heads: 8,
+        kv_heads: 4,
+        head_dim: 256,
+        vocab: 262_144,
+        context: 131_072,
+        freq_base: 1e6,
+        tied: true,
+        head_norms: true,
+        family: Family::Gemma { window: 1024, period: 6 },
+        ..LLAMA
+    },
+    Shape {
+        name: "gemma-4-e2b",
+        arch: "gemma4",
+        of: "Gemma 4 E2B",
+        layers: 35,
+        dim: 1536,
+        ffn: 6144,
+        heads: 8,
+        kv_heads: 1,
+        head_dim: 256,
+        vocab: 262_144,
+        context: 131_072,
+        freq_base: 1e6,
+        tied: true,
+        head_norms: true,
+        family: Family::Gemma4 {
+            window: 512,
+            period: 5,
+            more: Gemma4Shape {
+                full_head_dim: 512,
+                full_kv_heads: 1,
+                keys_are_values: false,
+                sharing: 20,
+                layer_input: 256,
+            },
+        },
+        ..LLAMA
+    },
+    Shape {
+        name: "gemma-4-26b-a4b",
+        arch: "gemma4",
+        of: "Gemma 4 26B A4B",
+        layers: 30,
+        dim: 2816,
+        ffn: 2112,
+        heads: 16,
+        kv_heads: 8,
+        head_dim: 256,
+        vocab: 262_144,
+        context: 262_144,
+        freq_base: 1e6,
+        tied: true,
+        head_norms: true,
+        experts: Some(ExpertShape { count: 128, used: 8, ffn: 704 }),
+        family: Family::Gemma4 {
+            window: 1024,
+            period: 6,
+            more: Gemma4Shape {
+                full_head_dim: 512,
+                full_kv_heads: 2,
+                keys_are_values: true,
+                sharing: 0,
+                layer_input: 0,
+            },
+        },
+        ..LLAMA
+    },
+    Shape {
+        name: "gpt-oss-20b",
+        arch: "gpt-oss",
+        of: "gpt-oss 20B",
+        layers: 24,
+        dim: 2880,
+        ffn: 2880,
+        heads: 64,
+        kv_heads: 8,
+        head_dim: 64,
+        vocab: 201_088,
+        context: 131_072,
+        freq_base: 1.5e5,
+        experts: Some(ExpertShape { count: 32, used: 4, ffn: 2880 }),
+        family: Family::GptOss,
+        ..LLAMA
+    },
 ];
 
 impl Shape {
@@ -183,127 +336,45 @@ impl Shape {
         })
     }
 
-    /// Every tensor in the order of llama.cpp's quantizer, stored as `mix` says.
-    pub fn tensors(&self, mix: &Mix) -> Vec<TensorSpec> {
-        let mut tensors = Vec::new();
-        let mut add = |name: String, dims: &[u64], format| {
-            tensors.push(TensorSpec { name, dims: dims.into(), format });
-        };
-        let head =
-            if mix.is_quantized() && mix.base != Format::Q8_0 { Format::Q6_K } else { mix.base };
-        if !self.tied {
-            add("output.weight".into(), &[self.dim, self.vocab], head);
-        }
-        add("output_norm.weight".into(), &[self.dim], Format::F32);
-        if self.rope_factor.is_some() {
-            add("rope_freqs.weight".into(), &[self.head_dim / 2], Format::F32);
-        }
-        let embd = if self.tied { head } else { mix.base };
-        add("token_embd.weight".into(), &[self.dim, self.vocab], embd);
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        for layer in 0..self.layers {
-            for (part, dims, like) in self.of_layer(q, kv) {
-                let gqa = self.heads / self.kv_heads;
-                let format = match like {
-                    Some(like) => mix.format(like, layer, self.layers, gqa),
-                    None => Format::F32,
-                };
-                add(format!("blk.{layer}.{part}.weight"), &dims, format);
+    /// Whether layer `index` has a window, where some have.
+    pub(super) fn has_window(&self, index: usize) -> bool {
+        match self.family {
+            Family::Llama | Family::Phi { .. } => false,
+            Family::Gemma { period, .. } | Family::Gemma4 { period, .. } => {
+                !(index + 1).is_multiple_of(period)
             }
+            Family::GptOss => index.is_multiple_of(2),
         }
-        tensors
     }
 
-    /// Name, dimensions of a layer's tensors, and as what the mix sees them; floats are
-    /// none. `q`, `kv`: width of all queries, of all keys.
-    fn of_layer(&self, q: u64, kv: u64) -> Vec<(&'static str, Vec<u64>, Option<&'static str>)> {
-        let Shape { dim, ffn, head_dim, .. } = *self;
-        let matrix = |name, dims: &[u64]| (name, dims.to_vec(), Some(name));
-        let float = |name, dims: &[u64]| (name, dims.to_vec(), None);
-        let mut tensors = vec![
-            matrix("attn_k", &[dim, kv]),
-            float("attn_norm", &[dim]),
-            matrix("attn_output", &[q, dim]),
-            matrix("attn_q", &[dim, q]),
-            matrix("attn_v", &[dim, kv]),
-        ];
-        match self.experts {
-            None => tensors.extend([
-                matrix("ffn_down", &[ffn, dim]),
-                matrix("ffn_gate", &[dim, ffn]),
-                float("ffn_norm", &[dim]),
-                matrix("ffn_up", &[dim, ffn]),
-            ]),
-            Some(ExpertShape { count, ffn, .. }) => tensors.extend([
-                ("ffn_down_exps", vec![ffn, dim, count], Some("ffn_down")),
-                ("ffn_gate_exps", vec![dim, ffn, count], Some("ffn_gate")),
-                float("ffn_gate_inp", &[dim, count]),
-                float("ffn_norm", &[dim]),
-                ("ffn_up_exps", vec![dim, ffn, count], Some("ffn_up")),
-            ]),
+    /// Heads of keys and values of layer `index`, and the width of a head.
+    pub(super) fn heads_of(&self, index: usize) -> (u64, u64) {
+        match self.family {
+            Family::Gemma4 { more, .. } if !self.has_window(index) => {
+                (more.full_kv_heads, more.full_head_dim)
+            }
+            _ => (self.kv_heads, self.head_dim),
         }
-        if self.head_norms {
-            tensors.extend(["attn_k_norm", "attn_q_norm"].map(|name| float(name, &[head_dim])));
-        }
-        tensors
     }
 
-    /// The keys of a published file up to the tokenizer's.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`](crate::Error::Misuse) for a key that came before.
-    pub fn metadata(&self, mix: &Mix) -> Result<Metadata> {
-        let mut metadata = Metadata::new();
-        let mut text = |key: &str, text: &str| metadata.push(key, Value::String(text.into()));
-        text("general.architecture", self.arch)?;
-        text("general.type", "model")?;
-        text("general.name", &format!("Random weights in the shape of {}", self.of))?;
-        let mut number = |key: &str, number: u64| match u32::try_from(number) {
-            Ok(number) => metadata.push(format!("{}.{key}", self.arch), Value::U32(number)),
-            Err(_) => metadata.push(format!("{}.{key}", self.arch), Value::U64(number)),
-        };
-        number("block_count", self.layers as u64)?;
-        number("context_length", self.context.into())?;
-        number("embedding_length", self.dim)?;
-        number("feed_forward_length", self.ffn)?;
-        number("attention.head_count", self.heads)?;
-        number("attention.head_count_kv", self.kv_heads)?;
-        if self.says_head_dim {
-            number("attention.key_length", self.head_dim)?;
-            number("attention.value_length", self.head_dim)?;
-        }
-        number("vocab_size", self.vocab)?;
-        number("rope.dimension_count", self.head_dim)?;
-        if let Some(ExpertShape { count, used, ffn }) = self.experts {
-            number("expert_count", count)?;
-            number("expert_used_count", used)?;
-            number("expert_feed_forward_length", ffn)?;
-        }
-        let mut float =
-            |key: &str, value| metadata.push(format!("{}.{key}", self.arch), Value::F32(value));
-        float("rope.freq_base", self.freq_base)?;
-        float("attention.layer_norm_rms_epsilon", 1e-5)?;
-        metadata.push("general.file_type", Value::U32(mix.file_type))?;
-        if mix.is_quantized() {
-            metadata.push("general.quantization_version", Value::U32(2))?;
-        }
-        Ok(metadata)
+    /// Whether layer `index` reads the keys and values of an earlier one.
+    pub(super) fn is_sharing(&self, index: usize) -> bool {
+        index >= self.layers - self.sharing()
     }
 
-    /// Llama 3's divisors of the rotary frequencies: 1 for short wavelengths,
-    /// `factor` for long ones, in between a smooth change. "Long" is a quarter
-    /// to the whole of the 8,192 positions of the first training.
-    pub fn rope_freqs(&self) -> Vec<f32> {
-        let factor = self.rope_factor.unwrap_or(1.0);
-        let (long, short) = (8192.0, 8192.0 / 4.0);
-        (0..self.head_dim / 2)
-            .map(|pair| {
-                let exponent = -2.0 * pair as f32 / self.head_dim as f32;
-                let wavelength = std::f32::consts::TAU / self.freq_base.powf(exponent);
-                // 1 at short wavelengths, 0 at long ones
-                let keep = ((long / wavelength - 1.0) / (long / short - 1.0)).clamp(0.0, 1.0);
-                1.0 / ((1.0 - keep) / factor + keep)
-            })
-            .collect()
+    /// How many of the last layers do. Of fewer layers than the model's as many as leave one
+    /// of each kind.
+    pub(super) fn sharing(&self) -> usize {
+        match self.family {
+            Family::Gemma4 { more, period, .. } => {
+                more.sharing.min(self.layers.saturating_sub(period))
+            }
+            _ => 0,
+        }
+    }
+
+    /// Width inside the feed-forward part of layer `index`.
+    pub(super) fn ffn_of(&self, index: usize) -> u64 {
+        if self.is_sharing(index) { 2 * self.ffn } else { self.ffn }
     }
 }

@@ -22,7 +22,10 @@ pub fn write(
     let size = tensor.byte_len()?;
     if tensor.dims.len() == 1 {
         let values = match &*tensor.name {
-            "rope_freqs.weight" => shape.rope_freqs(),
+            name if name.starts_with("rope_f") => shape.rope_freqs(),
+            name if name.ends_with(".bias") || name.ends_with("attn_sinks.weight") => {
+                vec![0.0; tensor.dims[0] as usize]
+            }
             _ => vec![1.0f32; tensor.dims[0] as usize], // norms
         };
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
