@@ -156,7 +156,10 @@ impl Keys<'_> {
         };
         match some.all(|one| one == first) {
             true => Ok(Some(first)),
-            false => Err(self.unsupported(name, "is not the same for all layers")),
+            false => {
+                Err(self
+                    .unsupported(name, "has different values for layers, which is not supported"))
+            }
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) fn deepseek2(source: &mut Source<'_>) -> Result<Plan> {
     let ffn_dim = keys.required("feed_forward_length", 1..=limit::WIDTH)? as usize;
     let sizes = Sizes { ffn_dim, ..Sizes::common(&keys, NormKind::Rms, EPSILON)? };
     let ranks = Ranks::read(&keys)?;
-    let mixture = Mixture::read(&keys, &sizes, false)?;
+    let mixture = Mixture::behind_dense_layers(&keys, &sizes, false)?;
     let (rope, divisor) = rope(&keys, ranks)?;
     source.decoder(&sizes, vec![rope], |source, index| {
         let mixer = Mixer::Latent(latent(source, &sizes, ranks, index, divisor)?);

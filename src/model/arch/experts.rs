@@ -20,7 +20,7 @@ pub(super) struct Mixture {
     width: Vec<u32>,
     shared: SharedWidth,
     /// Layers at the beginning that have one network for all rows.
-    pub dense_layers: usize,
+    dense_layers: usize,
     pub activation: Activation,
     pub probability: Probability,
     normalize: bool,
@@ -50,6 +50,19 @@ impl Mixture {
 
     /// The same; none of a file without experts.
     pub fn read(keys: &Keys<'_>, sizes: &Sizes, normalize: bool) -> Result<Option<Self>> {
+        let name = "leading_dense_block_count";
+        if keys.optional(name, 0..=u32::MAX)?.is_some_and(|layers| layers > 0) {
+            return Err(keys.unsupported(name, "is not supported for this architecture"));
+        }
+        Mixture::behind_dense_layers(keys, sizes, normalize)
+    }
+
+    /// The same; the first layers may have one network each.
+    pub fn behind_dense_layers(
+        keys: &Keys<'_>,
+        sizes: &Sizes,
+        normalize: bool,
+    ) -> Result<Option<Self>> {
         let count = keys.optional("expert_count", 0..=limit::EXPERTS)?.unwrap_or(0);
         if count == 0 {
             return Ok(None);

@@ -45,10 +45,6 @@ pub(super) fn gemma4(source: &mut Source<'_>) -> Result<Plan> {
     };
     let mixture = Mixture::read(&keys, &layers.sizes[0], true)?;
     let mixture = mixture.map(|mixture| mixture.with(Activation::GeluTanh));
-    if mixture.as_ref().is_some_and(|mixture| mixture.dense_layers > 0) {
-        let problem = "is not supported for this architecture";
-        return Err(keys.unsupported("leading_dense_block_count", problem));
-    }
     let n_rot = keys.n_rot(head_dims[0])?;
     let n_rot_of_windows = keys.n_rot_by("rope.dimension_count_swa", head_dims[1])?;
     // 10³⁰ for the pairs that do not turn.

@@ -18,7 +18,7 @@ pub(super) fn lfm2(source: &mut Source<'_>) -> Result<Plan> {
     sizes.ffn_dim = source.tensors.rows("blk.0.ffn_gate.weight").unwrap_or(sizes.ffn_dim);
     let recurrent = keys.recurrent_layers()?;
     let taps = keys.required("shortconv.l_cache", 2..=limit::TAPS)? as usize;
-    let mixture = Mixture::read(&keys, &sizes, true)?;
+    let mixture = Mixture::behind_dense_layers(&keys, &sizes, true)?;
     let window = source.window()?;
     let rope = source.rope(&sizes, Pairing::Halves)?;
     let norm = match source.tensors.has("token_embd_norm.weight") {
