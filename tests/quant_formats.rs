@@ -21,6 +21,7 @@ macro_rules! for_each_format {
         $function::<quant::Q6_K>($($argument),*);
         $function::<quant::IQ4_NL>($($argument),*);
         $function::<quant::IQ4_XS>($($argument),*);
+        $function::<quant::MXFP4>($($argument),*);
     }};
 }
 
@@ -282,6 +283,7 @@ fn largest_sums(format: Format) -> (i64, i64) {
         Format::Q6_K => (128, 32, 0),
         Format::IQ4_NL => (1, 127, 0),
         Format::IQ4_XS => (32, 127, 0),
+        Format::MXFP4 => (1, 12, 0),
         _ => unreachable!("{format} has no integer sums"),
     };
     let len = format.block_len() as i64;

@@ -441,6 +441,16 @@ pub fn _mm512_sub_epi32(a: __m512i, b: __m512i) -> __m512i {
     of_i32s(from_fn(|i| a[i].wrapping_sub(b[i])))
 }
 #[inline]
+pub fn _mm512_max_epi32(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (i32s(a), i32s(b));
+    of_i32s(from_fn(|i| a[i].max(b[i])))
+}
+#[inline]
+pub fn _mm512_min_epi32(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (i32s(a), i32s(b));
+    of_i32s(from_fn(|i| a[i].min(b[i])))
+}
+#[inline]
 pub fn _mm512_mullo_epi16(a: __m512i, b: __m512i) -> __m512i {
     let (a, b) = (i16s(a), i16s(b));
     of_i16s(from_fn(|i| a[i].wrapping_mul(b[i])))

@@ -22,6 +22,7 @@ pub(crate) mod aligned;
 pub mod float;
 mod iq4_nl;
 mod iq4_xs;
+mod mxfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -38,6 +39,8 @@ pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use iq4_xs::scale as iq4_xs_scale;
 #[cfg(target_arch = "x86_64")]
+pub(crate) use mxfp4::VALUES as MXFP4_VALUES;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use q3_k::all_scales as q3_k_scales;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use q4_k::unpack_scales as q4_k_scales;
@@ -45,6 +48,7 @@ pub(crate) use q4_k::unpack_scales as q4_k_scales;
 pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
 pub use iq4_nl::IQ4_NL;
 pub use iq4_xs::IQ4_XS;
+pub use mxfp4::MXFP4;
 pub use q2_k::Q2_K;
 pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
@@ -93,11 +97,13 @@ pub enum Format {
     IQ4_NL,
     /// 4-bit non-linear super-blocks of 256, 6-bit scales per 32.
     IQ4_XS,
+    /// 4-bit floats, a power of two per 32.
+    MXFP4,
 }
 
 impl Format {
     /// Every format, in the order of the enum.
-    pub const ALL: [Format; 15] = [
+    pub const ALL: [Format; 16] = [
         Format::F32,
         Format::F16,
         Format::BF16,
@@ -113,6 +119,7 @@ impl Format {
         Format::Q6_K,
         Format::IQ4_NL,
         Format::IQ4_XS,
+        Format::MXFP4,
     ];
 
     /// (ggml type id, weights per block, bytes per block, name): the one table.
@@ -133,6 +140,7 @@ impl Format {
             Format::Q6_K => (14, 256, 210, "Q6_K"),
             Format::IQ4_NL => (20, 32, 18, "IQ4_NL"),
             Format::IQ4_XS => (23, 256, 136, "IQ4_XS"),
+            Format::MXFP4 => (39, 32, 17, "MXFP4"),
         }
     }
 
@@ -423,6 +431,7 @@ macro_rules! with_block_format {
             $crate::quant::Format::Q6_K => with!(Q6_K),
             $crate::quant::Format::IQ4_NL => with!(IQ4_NL),
             $crate::quant::Format::IQ4_XS => with!(IQ4_XS),
+            $crate::quant::Format::MXFP4 => with!(MXFP4),
         }
     }};
 }

@@ -49,6 +49,8 @@ impl Ops {
         add32(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32;
         sub16(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi16;
         sub32(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32;
+        max32(a: __m256i, b: __m256i) -> __m256i = _mm256_max_epi32;
+        min32(a: __m256i, b: __m256i) -> __m256i = _mm256_min_epi32;
         mullo16(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi16;
         mullo32(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi32;
         and(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256;
@@ -78,6 +80,7 @@ impl Ops {
         join(high: __m128i, low: __m128i) -> __m256i = _mm256_set_m128i;
         widen_i8(a: __m128i) -> __m256i = _mm256_cvtepi8_epi16;
         widen_u8(a: __m128i) -> __m256i = _mm256_cvtepu8_epi16;
+        widen_u16(a: __m128i) -> __m256i = _mm256_cvtepu16_epi32;
         duplicate8(a: __m128i, b: __m128i) -> __m128i = _mm_unpacklo_epi8;
         join64(low: __m128i, high: __m128i) -> __m128i = _mm_unpacklo_epi64;
         low64(x: i64) -> __m128i = _mm_cvtsi64_si128;

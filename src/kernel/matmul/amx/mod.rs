@@ -80,6 +80,7 @@ fn tiles(simd: Avx512, operands: Operands<'_>) {
         Format::Q5_1 => small_tiles::<quant::Q5_1>(simd, operands),
         Format::Q8_0 => small_tiles::<quant::Q8_0>(simd, operands),
         Format::IQ4_NL => small_tiles::<quant::IQ4_NL>(simd, operands),
+        Format::MXFP4 => small_tiles::<quant::MXFP4>(simd, operands),
         format @ (Format::F32 | Format::F16 | Format::BF16) => no_blocks(format),
     }
 }

@@ -25,7 +25,7 @@ use crate::simd::avx512::Avx512;
 
 pub(super) use ahead::fetch_target;
 pub(super) use decode::{GROUP, Head16, Head32, SmallCodes, SuperScales, scale_word};
-pub(super) use panel::{halves, sixteen_rows};
+pub(super) use panel::{scales, sixteen_rows};
 pub(super) use region::{Kernel, run};
 
 use ahead::{Ahead, fetch_next_step};
@@ -141,6 +141,7 @@ fn products(simd: Avx512, operands: Operands<'_>) {
         Format::Q5_1 => blocks_of_32!(Q5_1),
         Format::Q8_0 => blocks_of_32!(Q8_0),
         Format::IQ4_NL => blocks_of_32!(IQ4_NL),
+        Format::MXFP4 => blocks_of_32!(MXFP4),
         format @ (Format::F32 | Format::F16 | Format::BF16) => no_blocks(format),
     }
 }

@@ -206,9 +206,9 @@ impl Panel {
                 }
                 for b in [first, second] {
                     let at = (b * 2 + half) * 2;
-                    put(simd, &mut self.floats[at], halves::<F>(simd, &rows, start + b, 0));
+                    put(simd, &mut self.floats[at], scales::<F>(simd, &rows, start + b, 0));
                     if F::HAS_MIN {
-                        put(simd, &mut self.floats[at + 1], halves::<F>(simd, &rows, start + b, 2));
+                        put(simd, &mut self.floats[at + 1], scales::<F>(simd, &rows, start + b, 2));
                     }
                 }
             }
@@ -238,9 +238,9 @@ impl Put for Half<'_> {
     }
 }
 
-/// The half-precision number at byte `at` of block `b` of 16 rows, as f32.
+/// The float scale at byte `at` of block `b` of 16 rows, as f32.
 #[inline(always)]
-pub(in crate::kernel::matmul) fn halves<F: SmallCodes>(
+pub(in crate::kernel::matmul) fn scales<F: SmallCodes>(
     simd: Avx512,
     rows: &[&[F::Block]; 16],
     b: usize,
@@ -248,8 +248,8 @@ pub(in crate::kernel::matmul) fn halves<F: SmallCodes>(
 ) -> __m512i {
     let mut bits = [0u16; 16];
     for (bits, row) in bits.iter_mut().zip(rows) {
-        *bits = F::half(&row[b], at);
+        *bits = F::scale(&row[b], at);
     }
     // SAFETY: the tier is proven.
-    unsafe { _mm512_castps_si512(_mm512_cvtph_ps(load32(simd, &bits))) }
+    unsafe { _mm512_castps_si512(F::to_f32(simd, load32(simd, &bits))) }
 }

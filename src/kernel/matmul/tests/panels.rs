@@ -37,6 +37,11 @@ fn weights(format: Format, bytes: &mut [u8]) {
             1 => block.fill(0xff),
             _ => block.fill_with(&mut next),
         }
+        if format == Format::MXFP4 {
+            // 2^−128 to 2^63.
+            block[0] = next() % 192;
+            continue;
+        }
         for &at in halves(format) {
             // The sign, an exponent below the one of infinities, the mantissa.
             block[at] = next();

@@ -21,7 +21,7 @@ use std::marker::PhantomData;
 use super::sums::{Acc, Ahead, PAIR, line, put};
 use crate::kernel::matmul::amx::pack::{COLS, Of32, Sixteen};
 use crate::kernel::matmul::amx::panel::Tile;
-use crate::kernel::matmul::avx512::{Kernel, SmallCodes, halves, run, sixteen_rows};
+use crate::kernel::matmul::avx512::{Kernel, SmallCodes, run, scales, sixteen_rows};
 use crate::kernel::matmul::row_panel::RowPanel;
 use crate::simd::avx512::{self, Avx512, Line, ROW, ROWS, Tiles};
 
@@ -106,9 +106,9 @@ impl Half {
         }
         for (block, (d, min)) in self.d.iter_mut().zip(&mut self.min).enumerate() {
             let block = last.min(first + block);
-            store(simd, d, halves::<F>(simd, &rows, block, 0));
+            store(simd, d, scales::<F>(simd, &rows, block, 0));
             if F::HAS_MIN {
-                store(simd, min, halves::<F>(simd, &rows, block, 2));
+                store(simd, min, scales::<F>(simd, &rows, block, 2));
             }
         }
     }

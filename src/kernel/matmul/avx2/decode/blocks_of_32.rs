@@ -1,9 +1,11 @@
 //! Decoding of the formats with blocks of 32. Layouts: `src/quant`.
 
-use std::arch::x86_64::__m256i;
+use std::arch::x86_64::{__m256, __m256i};
 
 use super::format::{Decode, bytes, half_at, nibbles};
-use crate::quant::{IQ4_NL, IQ4_VALUES, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+use crate::quant::{
+    IQ4_NL, IQ4_VALUES, MXFP4, MXFP4_VALUES, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+};
 use crate::simd::avx2::Ops;
 
 /// A block's one vector.
@@ -124,20 +126,21 @@ impl Decode for Q8_0 {
     }
 }
 
-/// What nibbles stand for in IQ4_NL and IQ4_XS, plus 128, for both halves of a
-/// byte shuffle.
+/// What nibbles stand for, plus `offset`, for both halves of a byte shuffle.
+const fn table(values: [i8; 16], offset: i16) -> [u8; 32] {
+    let mut table = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        table[i] = (values[i % 16] as i16 + offset) as u8;
+        i += 1;
+    }
+    table
+}
+
+/// What nibbles stand for in IQ4_NL and IQ4_XS, plus 128.
 #[inline(always)]
 pub(super) fn looked_up(ops: Ops, nibbles: __m256i) -> __m256i {
-    const TABLE: [u8; 32] = {
-        let mut table = [0; 32];
-        let mut i = 0;
-        while i < 32 {
-            table[i] = (IQ4_VALUES[i % 16] as u8) ^ 0x80;
-            i += 1;
-        }
-        table
-    };
-    ops.shuffle8(ops.load(&TABLE), nibbles)
+    ops.shuffle8(ops.load(const { &table(IQ4_VALUES, 128) }), nibbles)
 }
 
 impl Decode for IQ4_NL {
@@ -153,5 +156,31 @@ impl Decode for IQ4_NL {
     #[inline(always)]
     fn float_scales(block: &[u8; 18]) -> [u16; 2] {
         [half_at(block, 0), 0]
+    }
+}
+
+impl Decode for MXFP4 {
+    const OFFSET: i16 = 16;
+    const MAX: i32 = 28;
+    const SUB: usize = 32;
+
+    #[inline(always)]
+    fn codes(ops: Ops, block: &[u8; 17]) -> [__m256i; 8] {
+        const TABLE: [u8; 32] = table(MXFP4_VALUES, MXFP4::OFFSET);
+        one(ops, ops.shuffle8(ops.load(&TABLE), nibbles(ops, bytes(block, 1))))
+    }
+
+    #[inline(always)]
+    fn float_scales(block: &[u8; 17]) -> [u16; 2] {
+        [block[0].into(), 0]
+    }
+
+    /// 2^(e − 128), of which those of e = 0 and 1 are subnormal: 2²¹ and 2²² as bits.
+    #[inline(always)]
+    fn to_f32(ops: Ops, exponents: &[u16; 8]) -> __m256 {
+        let e = ops.widen_u16(ops.load_u16(exponents));
+        let normal = ops.slli32::<23>(ops.sub32(e, ops.splat32(1)));
+        let next = ops.min32(ops.add32(e, ops.splat32(1)), ops.splat32(2));
+        ops.as_floats(ops.max32(normal, ops.slli32::<21>(next)))
     }
 }

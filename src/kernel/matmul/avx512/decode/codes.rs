@@ -90,9 +90,19 @@ pub(in crate::kernel::matmul) trait SmallCodes: BlockFormat {
     /// The codes of two blocks.
     fn codes(simd: Avx512, blocks: [&Self::Block; 2]) -> __m512i;
 
-    /// The bits of the half-precision number at byte `at`: 0 is `d`, 2 is `m` in
-    /// the formats that have it.
-    fn half(block: &Self::Block, at: usize) -> u16;
+    /// Bytes of a float scale: of half precision if the format says nothing else.
+    const SCALE_BYTES: usize = 2;
+
+    /// The bits of the float scale at byte `at`: 0 is `d`, 2 is `m` in the formats that
+    /// have it.
+    fn scale(block: &Self::Block, at: usize) -> u16;
+
+    /// Such bits of 16 blocks as numbers.
+    #[inline(always)]
+    fn to_f32(_: Avx512, bits: __m256i) -> __m512 {
+        // SAFETY: the tier is proven.
+        unsafe { _mm512_cvtph_ps(bits) }
+    }
 }
 
 /// The matrix that moves bits `from .. from + len` of a byte to `to ..` and
@@ -180,19 +190,27 @@ fn fifth_bits(_: Avx512, qh: [&[u8; 4]; 2]) -> __m512i {
     unsafe { _mm512_maskz_set1_epi8(mask[0] | mask[1] << 32, 16) }
 }
 
+/// What nibbles stand for, plus `offset`.
+const fn table(values: [i8; 16], offset: i16) -> [u8; 16] {
+    let (mut table, mut i) = ([0; 16], 0);
+    while i < 16 {
+        table[i] = (values[i] as i16 + offset) as u8;
+        i += 1;
+    }
+    table
+}
+
+/// `table[nibble]`
+#[inline(always)]
+fn look_up(simd: Avx512, table: &[u8; 16], nibbles: __m512i) -> __m512i {
+    // SAFETY: the tier is proven.
+    unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load16(simd, table)), nibbles) }
+}
+
 /// `VALUES[nibble] + 128` of IQ4's table.
 #[inline(always)]
 fn iq4(simd: Avx512, nibbles: __m512i) -> __m512i {
-    const TABLE: [u8; 16] = {
-        let (mut table, mut i) = ([0; 16], 0);
-        while i < 16 {
-            table[i] = (quant::IQ4_VALUES[i] as i16 + 128) as u8;
-            i += 1;
-        }
-        table
-    };
-    // SAFETY: the tier is proven.
-    unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load16(simd, &TABLE)), nibbles) }
+    look_up(simd, const { &table(quant::IQ4_VALUES, 128) }, nibbles)
 }
 
 impl SuperCodes for quant::Q4_K {
@@ -341,7 +359,7 @@ impl SmallCodes for quant::Q8_0 {
     }
 
     #[inline(always)]
-    fn half(block: &[u8; 34], at: usize) -> u16 {
+    fn scale(block: &[u8; 34], at: usize) -> u16 {
         u16::from_le_bytes(*field(block, at))
     }
 }
@@ -356,7 +374,7 @@ impl SmallCodes for quant::Q4_0 {
     }
 
     #[inline(always)]
-    fn half(block: &[u8; 18], at: usize) -> u16 {
+    fn scale(block: &[u8; 18], at: usize) -> u16 {
         u16::from_le_bytes(*field(block, at))
     }
 }
@@ -371,7 +389,7 @@ impl SmallCodes for quant::Q4_1 {
     }
 
     #[inline(always)]
-    fn half(block: &[u8; 20], at: usize) -> u16 {
+    fn scale(block: &[u8; 20], at: usize) -> u16 {
         u16::from_le_bytes(*field(block, at))
     }
 }
@@ -387,7 +405,7 @@ impl SmallCodes for quant::Q5_0 {
     }
 
     #[inline(always)]
-    fn half(block: &[u8; 22], at: usize) -> u16 {
+    fn scale(block: &[u8; 22], at: usize) -> u16 {
         u16::from_le_bytes(*field(block, at))
     }
 }
@@ -403,7 +421,7 @@ impl SmallCodes for quant::Q5_1 {
     }
 
     #[inline(always)]
-    fn half(block: &[u8; 24], at: usize) -> u16 {
+    fn scale(block: &[u8; 24], at: usize) -> u16 {
         u16::from_le_bytes(*field(block, at))
     }
 }
@@ -418,7 +436,36 @@ impl SmallCodes for quant::IQ4_NL {
     }
 
     #[inline(always)]
-    fn half(block: &[u8; 18], at: usize) -> u16 {
+    fn scale(block: &[u8; 18], at: usize) -> u16 {
         u16::from_le_bytes(*field(block, at))
+    }
+}
+
+impl SmallCodes for quant::MXFP4 {
+    const OFFSET: i16 = 16;
+    const MOST: i32 = 28;
+    const SCALE_BYTES: usize = 1;
+
+    #[inline(always)]
+    fn codes(simd: Avx512, blocks: [&[u8; 17]; 2]) -> __m512i {
+        let nibbles = nibbles16(simd, blocks.map(|block| field(block, 1)));
+        look_up(simd, const { &table(quant::MXFP4_VALUES, 16) }, nibbles)
+    }
+
+    #[inline(always)]
+    fn scale(block: &[u8; 17], _: usize) -> u16 {
+        block[0].into()
+    }
+
+    /// 2^(e − 128), of which those of e = 0 and 1 are subnormal: 2²¹ and 2²² as bits.
+    #[inline(always)]
+    fn to_f32(_: Avx512, exponents: __m256i) -> __m512 {
+        // SAFETY: the tier is proven.
+        unsafe {
+            let (e, one) = (_mm512_cvtepu16_epi32(exponents), _mm512_set1_epi32(1));
+            let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, one));
+            let next = _mm512_min_epi32(_mm512_add_epi32(e, one), _mm512_set1_epi32(2));
+            _mm512_castsi512_ps(_mm512_max_epi32(normal, _mm512_slli_epi32::<21>(next)))
+        }
     }
 }

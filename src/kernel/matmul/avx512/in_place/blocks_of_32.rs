@@ -88,14 +88,14 @@ fn group_values<F: SmallCodes, const M: usize>(
                 dots[i] = _mm512_dpbusd_epi32(zero, codes, q);
             }
         }
-        let d = halves::<F, 0>(simd, blocks);
+        let d = scales::<F, 0>(simd, blocks);
         let mut t = [_mm512_setzero_ps(); M];
         for ((group, dots), t) in activations.iter().zip(dots).zip(&mut t) {
             let sums32 = _mm512_cvtepi16_epi32(load32(simd, group.sums32));
             let offset = _mm512_mullo_epi32(sums32, _mm512_set1_epi32(F::OFFSET.into()));
             let isum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum_halves::<F>(simd, dots), offset));
             *t = if F::HAS_MIN {
-                let m = halves::<F, 2>(simd, blocks);
+                let m = scales::<F, 2>(simd, blocks);
                 _mm512_fmadd_ps(isum, d, _mm512_mul_ps(_mm512_cvtepi32_ps(sums32), m))
             } else {
                 _mm512_mul_ps(isum, d)
@@ -105,32 +105,32 @@ fn group_values<F: SmallCodes, const M: usize>(
     }
 }
 
-/// The half-precision number at byte `AT` of each block. (One by one, as words put into a
-/// register, they took a sixth of Q4_0's time.)
+/// The float scale at byte `AT` of each block. (One by one, as words put into a register,
+/// they took a sixth of Q4_0's time.)
 #[inline(always)]
-fn halves<F: SmallCodes, const AT: usize>(simd: Avx512, blocks: &[F::Block; GROUP]) -> __m512 {
+fn scales<F: SmallCodes, const AT: usize>(simd: Avx512, blocks: &[F::Block; GROUP]) -> __m512 {
     let start = std::ptr::from_ref(blocks).cast::<u8>();
-    // SAFETY: the tier is proven; `Halves::START` ends a line before the blocks do.
+    // SAFETY: the tier is proven; `Places::START` ends a line before the blocks do.
     unsafe {
         let mut bits = _mm512_setzero_si512();
-        for i in 0..GROUP / Halves::<F, AT>::AT_ONCE {
-            let bytes = _mm512_loadu_si512(start.add(Halves::<F, AT>::START[i]).cast());
-            let order = load64(simd, &Halves::<F, AT>::ORDER[i]);
-            let words = Halves::<F, AT>::WORDS[i];
+        for i in 0..GROUP / Places::<F, AT>::AT_ONCE {
+            let bytes = _mm512_loadu_si512(start.add(Places::<F, AT>::START[i]).cast());
+            let order = load64(simd, &Places::<F, AT>::ORDER[i]);
+            let words = Places::<F, AT>::WORDS[i];
             bits = _mm512_mask_permutexvar_epi8(bits, words, order, bytes);
         }
-        _mm512_cvtph_ps(_mm512_castsi512_si256(bits))
+        F::to_f32(simd, _mm512_castsi512_si256(bits))
     }
 }
 
-/// Where a permutation of 64 bytes finds the numbers of [`halves`].
-struct Halves<F, const AT: usize>(PhantomData<F>);
+/// Where a permutation of 64 bytes finds the numbers of [`scales`].
+struct Places<F, const AT: usize>(PhantomData<F>);
 
-impl<F: SmallCodes, const AT: usize> Halves<F, AT> {
+impl<F: SmallCodes, const AT: usize> Places<F, AT> {
     const SIZE: usize = size_of::<F::Block>();
 
     /// Of how many blocks 64 bytes have the number.
-    const AT_ONCE: usize = if 3 * Self::SIZE + AT + 2 <= LINE { 4 } else { 2 };
+    const AT_ONCE: usize = if 3 * Self::SIZE + AT + F::SCALE_BYTES <= LINE { 4 } else { 2 };
 
     /// Where the 64 bytes of each step lie.
     const START: [usize; GROUP / 2] = {
@@ -149,7 +149,7 @@ impl<F: SmallCodes, const AT: usize> Halves<F, AT> {
         while block < GROUP {
             let i = block / Self::AT_ONCE;
             let at = block * Self::SIZE + AT - Self::START[i];
-            assert!(at + 2 <= LINE);
+            assert!(at + F::SCALE_BYTES <= LINE);
             order[i][2 * block] = at as u8;
             order[i][2 * block + 1] = at as u8 + 1;
             block += 1;
@@ -157,11 +157,11 @@ impl<F: SmallCodes, const AT: usize> Halves<F, AT> {
         order
     };
 
-    /// The bytes of the words that a step has.
+    /// The bytes of the words that a step has; the others are zero.
     const WORDS: [u64; GROUP / 2] = {
         let (mut words, mut block) = ([0; GROUP / 2], 0);
         while block < GROUP {
-            words[block / Self::AT_ONCE] |= 0b11 << (2 * block);
+            words[block / Self::AT_ONCE] |= (0b11 >> (2 - F::SCALE_BYTES)) << (2 * block);
             block += 1;
         }
         words
