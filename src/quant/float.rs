@@ -1,4 +1,5 @@
-//! The float formats: F32, F16, BF16, little-endian, no blocks.
+//! The float formats: F32, F16, BF16, little-endian, no blocks; and the quantized formats that
+//! are multiplied as floats.
 //!
 //! ```text
 //!        15 14    10 9         0
@@ -12,21 +13,60 @@
 //! kernel gets them vectorized. (`half::f16::to_f32` asks the CPU for F16C at
 //! every value, which no compiler vectorizes.)
 
-use super::Format;
+use super::{Format, nvfp4, q1_0, q2_0};
 
-/// Converts the weights of a row of a float format.
+/// Converts the weights of a row of a format that is multiplied as floats.
 ///
 /// # Panics
 ///
-/// If `format` is not F32, F16 or BF16, or `bytes` does not hold exactly
-/// `out.len()` values.
+/// If `format` is another, or `bytes` does not hold exactly `out.len()` values.
 pub fn to_f32(format: Format, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(format.row_bytes(out.len()), Some(bytes.len()), "bytes of the {format} row");
     match format {
         Format::F32 => f32_row(bytes, out),
         Format::F16 => f16_row(bytes, out),
         Format::BF16 => bf16_row(bytes, out),
+        Format::NVFP4 => blocks(bytes, out, nvfp4::decode),
+        Format::Q1_0 => blocks(bytes, out, q1_0::decode),
+        Format::Q2_0 => blocks(bytes, out, q2_0::decode),
         _ => panic!("{format} is no float format"),
+    }
+}
+
+#[inline(always)]
+fn blocks<const N: usize, const LEN: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; N], &mut [f32; LEN]),
+) {
+    for (block, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        decode(block, out);
+    }
+}
+
+/// Rewrites blocks of a quantized format as F32, as many as both hold.
+#[inline(always)]
+pub(crate) fn rewrite(format: Format, bytes: &[u8], out: &mut [u8]) {
+    match format {
+        Format::NVFP4 => rewrite_blocks(bytes, out, nvfp4::decode),
+        Format::Q1_0 => rewrite_blocks(bytes, out, q1_0::decode),
+        Format::Q2_0 => rewrite_blocks(bytes, out, q2_0::decode),
+        _ => debug_assert!(false, "{format} is read as it is"),
+    }
+}
+
+#[inline(always)]
+fn rewrite_blocks<const N: usize, const LEN: usize>(
+    bytes: &[u8],
+    out: &mut [u8],
+    decode: impl Fn(&[u8; N], &mut [f32; LEN]),
+) {
+    let mut values = [0.0; LEN];
+    for (block, out) in bytes.as_chunks().0.iter().zip(out.chunks_exact_mut(4 * LEN)) {
+        decode(block, &mut values);
+        for (value, out) in values.iter().zip(out.as_chunks_mut().0) {
+            *out = value.to_le_bytes();
+        }
     }
 }
 

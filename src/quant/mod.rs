@@ -11,7 +11,16 @@
 //! ```
 //!
 //! Formats whose sub-blocks are 32 wide repeat their scale; formats without
-//! sub-blocks have `scale = 1`; formats without a minimum have `dmin = 0`.
+//! sub-blocks have `scale = 1`; formats without a minimum have `dmin = 0`. Fractions
+//! become integers, and `d` takes the power of two: `(2s + 1) / 2 · d` of a 4-bit scale s is
+//! `(2s + 1) · d / 2`.
+//!
+//! | formats | products |
+//! |---|---|
+//! | Q4_0 to Q8_0, IQ4_NL, MXFP4 | kernels for blocks of 32, on int8 activations |
+//! | Q2_K to Q6_K, IQ4_XS | kernels for super-blocks of 256, on int8 activations |
+//! | IQ1_S to IQ3_S, TQ1_0, TQ2_0 | rewritten as [`Wide`] super-blocks first |
+//! | F32, F16, BF16; NVFP4, Q1_0, Q2_0, whose blocks are none of these | as f32, on f32 activations |
 //!
 //! The layouts are those of ggml (`ggml-common.h`, MIT); the arithmetic of
 //! `dequantize` is bit-exact with its C decoder: f32, multiply then subtract,
@@ -20,9 +29,20 @@
 pub mod activation;
 pub(crate) mod aligned;
 pub mod float;
+mod grids;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -33,6 +53,9 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod tq1_0;
+mod tq2_0;
+pub(crate) mod wide;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
@@ -46,6 +69,13 @@ pub(crate) use q3_k::all_scales as q3_k_scales;
 pub(crate) use q4_k::unpack_scales as q4_k_scales;
 
 pub use activation::{ActivationRow, ActivationRowMut, ActivationRows, quantize_block};
+pub use iq1_m::IQ1_M;
+pub use iq1_s::IQ1_S;
+pub use iq2_s::IQ2_S;
+pub use iq2_xs::IQ2_XS;
+pub use iq2_xxs::IQ2_XXS;
+pub use iq3_s::IQ3_S;
+pub use iq3_xxs::IQ3_XXS;
 pub use iq4_nl::IQ4_NL;
 pub use iq4_xs::IQ4_XS;
 pub use mxfp4::MXFP4;
@@ -59,6 +89,9 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
+pub use tq1_0::TQ1_0;
+pub use tq2_0::TQ2_0;
+pub use wide::Wide;
 
 use crate::error::Error;
 
@@ -99,11 +132,35 @@ pub enum Format {
     IQ4_XS,
     /// 4-bit floats, a power of two per 32.
     MXFP4,
+    /// 4-bit floats, an 8-bit float per 16.
+    NVFP4,
+    /// 1-bit super-blocks of 256, eight weights from a grid, 3-bit scales per 32.
+    IQ1_S,
+    /// 1-bit super-blocks of 256, eight weights from a grid, 3-bit scales per 16.
+    IQ1_M,
+    /// 2-bit super-blocks of 256, eight weights from a small grid, 4-bit scales per 32.
+    IQ2_XXS,
+    /// 2-bit super-blocks of 256, eight weights from a grid, 4-bit scales per 16.
+    IQ2_XS,
+    /// 2-bit super-blocks of 256, eight weights from a large grid, 4-bit scales per 16.
+    IQ2_S,
+    /// 3-bit super-blocks of 256, four weights from a small grid, 4-bit scales per 32.
+    IQ3_XXS,
+    /// 3-bit super-blocks of 256, four weights from a grid, 4-bit scales per 32.
+    IQ3_S,
+    /// Ternary super-blocks of 256, five weights a byte.
+    TQ1_0,
+    /// Ternary super-blocks of 256, four weights a byte.
+    TQ2_0,
+    /// Signs, one scale per 128.
+    Q1_0,
+    /// 2-bit, one scale per 64.
+    Q2_0,
 }
 
 impl Format {
     /// Every format, in the order of the enum.
-    pub const ALL: [Format; 16] = [
+    pub const ALL: [Format; 28] = [
         Format::F32,
         Format::F16,
         Format::BF16,
@@ -120,6 +177,18 @@ impl Format {
         Format::IQ4_NL,
         Format::IQ4_XS,
         Format::MXFP4,
+        Format::NVFP4,
+        Format::IQ1_S,
+        Format::IQ1_M,
+        Format::IQ2_XXS,
+        Format::IQ2_XS,
+        Format::IQ2_S,
+        Format::IQ3_XXS,
+        Format::IQ3_S,
+        Format::TQ1_0,
+        Format::TQ2_0,
+        Format::Q1_0,
+        Format::Q2_0,
     ];
 
     /// (ggml type id, weights per block, bytes per block, name): the one table.
@@ -141,6 +210,18 @@ impl Format {
             Format::IQ4_NL => (20, 32, 18, "IQ4_NL"),
             Format::IQ4_XS => (23, 256, 136, "IQ4_XS"),
             Format::MXFP4 => (39, 32, 17, "MXFP4"),
+            Format::NVFP4 => (40, nvfp4::LEN, nvfp4::BYTES, "NVFP4"),
+            Format::IQ1_S => (19, 256, 50, "IQ1_S"),
+            Format::IQ1_M => (29, 256, 56, "IQ1_M"),
+            Format::IQ2_XXS => (16, 256, 66, "IQ2_XXS"),
+            Format::IQ2_XS => (17, 256, 74, "IQ2_XS"),
+            Format::IQ2_S => (22, 256, 82, "IQ2_S"),
+            Format::IQ3_XXS => (18, 256, 98, "IQ3_XXS"),
+            Format::IQ3_S => (21, 256, 110, "IQ3_S"),
+            Format::TQ1_0 => (34, 256, 54, "TQ1_0"),
+            Format::TQ2_0 => (35, 256, 66, "TQ2_0"),
+            Format::Q1_0 => (41, q1_0::LEN, q1_0::BYTES, "Q1_0"),
+            Format::Q2_0 => (42, q2_0::LEN, q2_0::BYTES, "Q2_0"),
         }
     }
 
@@ -154,7 +235,7 @@ impl Format {
         self.row().0
     }
 
-    /// Weights per block: 1, 32 or 256.
+    /// Weights per block: 1, 32, 64, 128 or 256.
     pub const fn block_len(self) -> usize {
         self.row().1
     }
@@ -179,13 +260,19 @@ impl Format {
     }
 
     /// How many activations share a scale when they meet this format: 256 for
-    /// super-blocks, 32 for the 32-wide formats, `None` for float formats,
-    /// whose activations stay `f32`.
+    /// super-blocks, 32 for the 32-wide formats, `None` for float formats and those that
+    /// are multiplied as such, whose activations stay `f32`.
     pub const fn activation_block_len(self) -> Option<usize> {
         match self.block_len() {
-            1 => None,
-            len => Some(len),
+            len @ (32 | 256) => Some(len),
+            _ => None,
         }
+    }
+
+    /// Whether blocks are rewritten as [`Wide`] ones before they are multiplied.
+    pub(crate) const fn is_rewritten(self) -> bool {
+        use Format::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ1_0, TQ2_0};
+        matches!(self, IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | TQ1_0 | TQ2_0)
     }
 }
 
@@ -406,8 +493,22 @@ fn wrong_length(expected: usize, found: usize) -> ! {
 }
 
 /// Evaluates `$body` with `$F` naming the [`BlockFormat`] type of `$format`, or
-/// `$float` if it is a float format. The only place that maps one to the other.
+/// `$float` if it is multiplied as floats. The only places that map one to the other are
+/// this macro and the two that follow.
 macro_rules! with_block_format {
+    ($format:expr, $F:ident => $body:expr, else => $float:expr) => {
+        $crate::quant::with_rewritten_format!(
+            $format,
+            $F => $body,
+            else => $crate::quant::with_kernel_format!($format, $F => $body, else => $float)
+        )
+    };
+}
+pub(crate) use with_block_format;
+
+/// As [`with_block_format`], with `$F` naming what kernels read: [`Wide`] for the formats that
+/// are rewritten.
+macro_rules! with_kernel_format {
     ($format:expr, $F:ident => $body:expr, else => $float:expr) => {{
         macro_rules! with {
             ($name:ident) => {{
@@ -416,9 +517,6 @@ macro_rules! with_block_format {
             }};
         }
         match $format {
-            $crate::quant::Format::F32
-            | $crate::quant::Format::F16
-            | $crate::quant::Format::BF16 => $float,
             $crate::quant::Format::Q4_0 => with!(Q4_0),
             $crate::quant::Format::Q4_1 => with!(Q4_1),
             $crate::quant::Format::Q5_0 => with!(Q5_0),
@@ -432,7 +530,34 @@ macro_rules! with_block_format {
             $crate::quant::Format::IQ4_NL => with!(IQ4_NL),
             $crate::quant::Format::IQ4_XS => with!(IQ4_XS),
             $crate::quant::Format::MXFP4 => with!(MXFP4),
+            format if format.is_rewritten() => with!(Wide),
+            _ => $float,
         }
     }};
 }
-pub(crate) use with_block_format;
+pub(crate) use with_kernel_format;
+
+/// Evaluates `$body` with `$F` naming the type of a format that is rewritten, else `$other`.
+macro_rules! with_rewritten_format {
+    ($format:expr, $F:ident => $body:expr, else => $other:expr) => {{
+        macro_rules! with {
+            ($name:ident) => {{
+                type $F = $crate::quant::$name;
+                $body
+            }};
+        }
+        match $format {
+            $crate::quant::Format::IQ1_S => with!(IQ1_S),
+            $crate::quant::Format::IQ1_M => with!(IQ1_M),
+            $crate::quant::Format::IQ2_XXS => with!(IQ2_XXS),
+            $crate::quant::Format::IQ2_XS => with!(IQ2_XS),
+            $crate::quant::Format::IQ2_S => with!(IQ2_S),
+            $crate::quant::Format::IQ3_XXS => with!(IQ3_XXS),
+            $crate::quant::Format::IQ3_S => with!(IQ3_S),
+            $crate::quant::Format::TQ1_0 => with!(TQ1_0),
+            $crate::quant::Format::TQ2_0 => with!(TQ2_0),
+            _ => $other,
+        }
+    }};
+}
+pub(crate) use with_rewritten_format;

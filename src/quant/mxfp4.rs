@@ -43,7 +43,7 @@ fn power(e: u8) -> f32 {
 /// [`VALUES`] by arithmetic, which vectorizes on every instruction set: 0 to 4 stand for
 /// themselves, the next three are 4 + 2, 4 + 4 and 4 + 8.
 #[inline(always)]
-fn value(nibble: u8) -> i8 {
+pub(super) fn value(nibble: u8) -> i8 {
     let x = (nibble & 7) as i8;
     let more = if x > 4 { x - 4 } else { 0 };
     let most = if x > 6 { 2 } else { 0 };

@@ -17,6 +17,7 @@
 //! | `input.rs`, `quantize.rs` | input rows in every form that products need |
 //! | `row_panel.rs` | the interface of a tier: row panels, packed activations |
 //! | `tiers.rs` | which tier multiplies |
+//! | `rewrite.rs` | panels of formats without kernels of their own |
 //! | `portable/`, `avx2/`, `avx512/`, `amx/`, `neon/` | the tiers |
 //! | `float/` | float weights, on every tier |
 //! | `shares.rs` | which thread multiplies what |
@@ -37,6 +38,7 @@ mod input;
 mod neon;
 mod portable;
 mod quantize;
+mod rewrite;
 mod row_panel;
 mod shares;
 mod tiers;
@@ -112,7 +114,7 @@ pub(crate) fn multiply_quantized(team: &Team<'_>, isa: Isa, groups: &mut [Group<
         MEMORY.with_borrow_mut(|memory| {
             for worker in [Some(worker), None] {
                 for job in &jobs {
-                    Part { job, worker, isa, tier }.run(memory);
+                    Part { job, worker, isa }.run(memory);
                 }
             }
         });
@@ -240,7 +242,6 @@ struct Part<'a> {
     /// Whose part; none for what others have left.
     worker: Option<usize>,
     isa: Isa,
-    tier: &'a dyn QuantMatmul,
 }
 
 impl Part<'_> {
@@ -278,7 +279,7 @@ impl Part<'_> {
         (scratch, floats): (&mut Scratch, &mut FloatPanel),
         out: &mut [f32],
     ) {
-        let Part { job, isa, tier, .. } = *self;
+        let Part { job, isa, .. } = *self;
         let input = job.input;
         let (format, cols) = (weight.format(), input.cols);
         if let Some(packed) = input.packed(format) {
@@ -288,7 +289,7 @@ impl Part<'_> {
             let start = unsafe { job.out.at(rows.start) };
             let target = Target { start, width: job.weight.rows() };
             let weights = RowPanel { format, cols, rows: rows.len(), bytes, target };
-            tier.multiply(&weights, packed, scratch, out);
+            tiers::multiply(&isa, &weights, packed, scratch, out);
             return;
         }
         let x = (&input.values[..], input.float_tiles());

@@ -15,7 +15,9 @@ pub(crate) trait QuantMatmul: Sync {
 
     /// `out[i, m, n] = Σ_k weights[ROWS · i + n, k] · packed[m, k]` in `[panels, batch,
     /// RowPanel::ROWS]`, bit for bit those of [`dot_row`](crate::quant::dot_row).
-    /// `packed` was packed by this tier, for the format among others.
+    /// `packed` was packed by this tier, for the format among others. Weights of a format
+    /// [without kernels](Format::is_rewritten) are rewritten before, by
+    /// [`tiers::multiply`](super::tiers::multiply).
     fn multiply(
         &self,
         weights: &RowPanel<'_>,

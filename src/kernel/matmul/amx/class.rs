@@ -15,7 +15,7 @@ pub(super) struct OneByteMin16;
 /// Q4_K, Q5_K.
 pub(super) struct Min32;
 
-/// Q3_K, Q6_K, IQ4_XS.
+/// Q3_K, Q6_K, IQ4_XS, Wide.
 pub(super) struct NoMin;
 
 impl Class for OneByteMin16 {

@@ -74,6 +74,7 @@ fn tiles(simd: Avx512, operands: Operands<'_>) {
         Format::Q5_K => super_tiles::<quant::Q5_K>(simd, operands),
         Format::Q6_K => super_tiles::<quant::Q6_K>(simd, operands),
         Format::IQ4_XS => super_tiles::<quant::IQ4_XS>(simd, operands),
+        format if format.is_rewritten() => super_tiles::<quant::Wide>(simd, operands),
         Format::Q4_0 => small_tiles::<quant::Q4_0>(simd, operands),
         Format::Q4_1 => small_tiles::<quant::Q4_1>(simd, operands),
         Format::Q5_0 => small_tiles::<quant::Q5_0>(simd, operands),
@@ -81,7 +82,7 @@ fn tiles(simd: Avx512, operands: Operands<'_>) {
         Format::Q8_0 => small_tiles::<quant::Q8_0>(simd, operands),
         Format::IQ4_NL => small_tiles::<quant::IQ4_NL>(simd, operands),
         Format::MXFP4 => small_tiles::<quant::MXFP4>(simd, operands),
-        format @ (Format::F32 | Format::F16 | Format::BF16) => no_blocks(format),
+        format => no_blocks(format),
     }
 }
 

@@ -108,7 +108,7 @@ macro_rules! scales16 {
         }
     )* };
 }
-scales16!(Q2_K true Q3_K false Q6_K false IQ4_XS false);
+scales16!(Q2_K true Q3_K false Q6_K false IQ4_XS false Wide false);
 
 /// 16 words below 256 as pairs of bf16, which are the upper halves of f32.
 #[inline(always)]

@@ -122,7 +122,7 @@ fn group<F: Decode, const M: usize>(
             }
         }
     }
-    let (d, dmin) = (F::to_f32(ops, &d), F::to_f32(ops, &dmin));
+    let [d, dmin] = F::to_f32(ops, [&d, &dmin]);
     let mut t = [ops.splat_f32(0.0); M];
     for (m, t) in t.iter_mut().enumerate() {
         let mut isum = sums32(ops, &isums[m]);

@@ -15,7 +15,7 @@ mod tile;
 
 use super::row_panel::{Packed, QuantMatmul, RowPanel, Scratch};
 use crate::kernel::pool::Team;
-use crate::quant::{ActivationRows, Format, with_block_format};
+use crate::quant::{ActivationRows, Format, with_kernel_format};
 use crate::simd::avx2::Avx2;
 use decode::Decode;
 use products::Products;
@@ -39,7 +39,7 @@ impl QuantMatmul for Avx2 {
         out: &mut [f32],
     ) {
         let (rows, memory) = (packed.rows(), scratch.of());
-        with_block_format!(
+        with_kernel_format!(
             weights.format,
             F => weights.each(rows.rows(), out, |weights, out| {
                 multiply::<F>(*self, weights, rows, memory, out);

@@ -245,8 +245,7 @@ fn unpack<F: Decode>(
             }
         }
     }
-    for (bits, place) in [d, dmin].iter().zip(&mut entry[places.d..]) {
-        let floats = F::to_f32(ops, bits);
+    for (floats, place) in F::to_f32(ops, [&d, &dmin]).into_iter().zip(&mut entry[places.d..]) {
         ops.store_vector(ops.as_integers(floats), place);
     }
 }

@@ -32,7 +32,7 @@ pub(super) trait SuperClass {
     const HAS_MIN: bool;
 }
 
-/// An offset, and a scale per 16 weights: Q3_K, Q6_K, IQ4_XS.
+/// An offset, and a scale per 16 weights: Q3_K, Q6_K, IQ4_XS, Wide.
 pub(super) struct Offset16;
 
 /// Minimums and a scale per 16 weights: Q2_K.

@@ -81,9 +81,10 @@ impl QuantMatmul for Avx512 {
 }
 
 /// Whether one row of activations is multiplied by `in_place/one_row.rs`. The codes of
-/// IQ4_XS use all 8 bits: sums of four products are too large for the words there.
+/// IQ4_XS use all 8 bits, those of `Wide` 7: sums of four products are too large for the
+/// words there.
 fn has_one_row_kernel(format: Format) -> bool {
-    format != Format::IQ4_XS
+    format != Format::IQ4_XS && !format.is_rewritten()
 }
 
 /// Rows of a unit of [`Interleaved`]: those that the kernels for up to [`FEW_ROWS`] rows
@@ -125,16 +126,23 @@ fn products(simd: Avx512, operands: Operands<'_>) {
             }
         }};
     }
+    macro_rules! wide_codes {
+        ($format:ident) => {{
+            type F = quant::$format;
+            match operands.packed.batch() {
+                1 => run(simd, FewRows::<F, 1, 1>(operands, PhantomData)),
+                _ => few_or_many::<F>(simd, operands),
+            }
+        }};
+    }
     match operands.weights.format {
         Format::Q2_K => super_blocks!(Q2_K),
         Format::Q3_K => super_blocks!(Q3_K),
         Format::Q4_K => super_blocks!(Q4_K),
         Format::Q5_K => super_blocks!(Q5_K),
         Format::Q6_K => super_blocks!(Q6_K),
-        Format::IQ4_XS => match operands.packed.batch() {
-            1 => run(simd, FewRows::<quant::IQ4_XS, 1, 1>(operands, PhantomData)),
-            _ => few_or_many::<quant::IQ4_XS>(simd, operands),
-        },
+        Format::IQ4_XS => wide_codes!(IQ4_XS),
+        format if format.is_rewritten() => wide_codes!(Wide),
         Format::Q4_0 => blocks_of_32!(Q4_0),
         Format::Q4_1 => blocks_of_32!(Q4_1),
         Format::Q5_0 => blocks_of_32!(Q5_0),
@@ -142,7 +150,7 @@ fn products(simd: Avx512, operands: Operands<'_>) {
         Format::Q8_0 => blocks_of_32!(Q8_0),
         Format::IQ4_NL => blocks_of_32!(IQ4_NL),
         Format::MXFP4 => blocks_of_32!(MXFP4),
-        format @ (Format::F32 | Format::F16 | Format::BF16) => no_blocks(format),
+        format => no_blocks(format),
     }
 }
 

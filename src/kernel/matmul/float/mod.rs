@@ -1,4 +1,5 @@
-//! Products of float weights (F32, F16, BF16) with f32 activations, on every tier.
+//! Products of float weights (F32, F16, BF16) with f32 activations, on every tier. Quantized
+//! formats that are multiplied so become F32 first, a row panel at a time.
 
 mod in_place;
 mod panel;
@@ -10,7 +11,7 @@ pub(super) use panel::{FloatPanel, FloatRows};
 pub(super) use weights::FloatRowPanel;
 use weights::{BF16, F16, F32, Floats};
 
-use crate::quant::Format;
+use crate::quant::{Format, float};
 use crate::simd::{Isa, Simd, Task};
 
 /// `out[m, n]`, rows [`RowPanel::ROWS`](super::RowPanel::ROWS) apart, of `x` = `[batch,
@@ -30,7 +31,31 @@ pub(super) fn multiply(
     match weights.format {
         Format::F16 => run!(F16),
         Format::BF16 => run!(BF16),
-        _ => run!(F32),
+        Format::F32 => run!(F32),
+        format => {
+            let mut bytes = std::mem::take(&mut panel.decoded);
+            bytes.resize(weights.rows * weights.cols * size_of::<f32>(), 0);
+            isa.run(Decode { format, bytes: weights.bytes, out: &mut bytes });
+            let weights = FloatRowPanel { format: Format::F32, bytes: &bytes, ..*weights };
+            multiply(isa, &weights, (x, tiles), panel, out);
+            panel.decoded = bytes;
+        }
+    }
+}
+
+/// Weights of a quantized format, to F32.
+struct Decode<'a> {
+    format: Format,
+    bytes: &'a [u8],
+    out: &'a mut [u8],
+}
+
+impl Task for Decode<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        float::rewrite(self.format, self.bytes, self.out);
     }
 }
 

@@ -82,6 +82,8 @@ pub(in crate::kernel::matmul) struct FloatPanel {
     weights: Vec<[Lanes; W]>,
     /// `[tile of activations of a group, tile of weights]`: lanes between blocks.
     waiting: Vec<[[Lanes; W]; X]>,
+    /// Rows of a quantized format as F32.
+    pub(super) decoded: Vec<u8>,
 }
 
 impl FloatPanel {

@@ -5,7 +5,7 @@ use crate::simd::Simd;
 
 /// Up to `RowPanel::ROWS` rows of float weights and what they are multiplied with.
 pub(in crate::kernel::matmul) struct FloatRowPanel<'a> {
-    /// F32, F16 or BF16.
+    /// F32, F16 or BF16, or a quantized format that is multiplied as F32.
     pub format: Format,
     pub cols: usize,
     /// Weight rows, 1 to `RowPanel::ROWS`.

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use crate::kernel::matmul::row_panel::RowPanel;
 use crate::quant::{
     ActivationRows, BlockFormat, Codes, Format, Q4_K, Q6_K, Q8_0, Scales, block_value, field,
-    q4_k_scales, with_block_format,
+    q4_k_scales, with_kernel_format,
 };
 use crate::simd::neon::{Bytes, Neon};
 use crate::simd::{Simd, Task};
@@ -31,7 +31,7 @@ pub(super) fn multiply<B: Bytes>(
         Format::Q4_K => rows!(Q4_K),
         Format::Q6_K => rows!(Q6_K),
         Format::Q8_0 => rows!(Q8_0),
-        format => with_block_format!(
+        format => with_kernel_format!(
             format,
             F => rows!(Unpacked<F>),
             else => debug_assert!(false, "{format} has no blocks")

@@ -18,7 +18,7 @@ use std::arch::aarch64::*;
 use std::marker::PhantomData;
 
 use crate::kernel::matmul::row_panel::RowPanel;
-use crate::quant::{ActivationRows, BlockFormat, Codes, Format, Scales, with_block_format};
+use crate::quant::{ActivationRows, BlockFormat, Codes, Format, Scales, Wide, with_kernel_format};
 use crate::simd::neon::{Bytes, Neon};
 use crate::simd::{Simd, Task};
 
@@ -42,7 +42,7 @@ pub(super) fn multiply<B: Bytes>(
     out: &mut [f32],
 ) {
     let bytes = simd.bytes();
-    with_block_format!(
+    with_kernel_format!(
         weights.format,
         F => simd.enter(Blocks::<B, F> { bytes, weights, activations, out, format: PhantomData }),
         else => debug_assert!(false, "{} has no blocks", weights.format)
@@ -118,7 +118,7 @@ struct Activations<'a> {
 
 /// Whether scales and minimums of codes 32i and 32i + 16 are equal.
 const fn scales_per_32(format: Format) -> bool {
-    !matches!(format, Format::Q2_K | Format::Q3_K | Format::Q6_K)
+    !matches!(format, Format::Q2_K | Format::Q3_K | Format::Q6_K | Wide::FORMAT)
 }
 
 impl Panel {

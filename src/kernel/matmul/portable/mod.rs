@@ -4,7 +4,7 @@ mod in_place;
 
 use super::row_panel::{Packed, QuantMatmul, RowPanel, Scratch};
 use crate::kernel::pool::Team;
-use crate::quant::{Format, with_block_format};
+use crate::quant::{Format, with_kernel_format};
 use crate::simd::Portable;
 
 impl QuantMatmul for Portable {
@@ -19,7 +19,7 @@ impl QuantMatmul for Portable {
         out: &mut [f32],
     ) {
         let (rows, sums) = (packed.rows(), scratch.of());
-        with_block_format!(
+        with_kernel_format!(
             weights.format,
             F => weights.each(rows.rows(), out, |weights, out| {
                 in_place::multiply::<F>(weights, rows, sums, out);

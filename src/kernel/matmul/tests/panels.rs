@@ -23,6 +23,10 @@ fn halves(format: Format) -> &'static [usize] {
         Format::Q2_K => &[80, 82],
         Format::Q3_K => &[108],
         Format::Q6_K => &[208],
+        // The highest bits of d lie in the last scale.
+        Format::IQ1_M => &[54],
+        Format::TQ1_0 => &[52],
+        Format::TQ2_0 => &[64],
         _ => &[0],
     }
 }
@@ -220,7 +224,7 @@ fn check(
     let RowPanel { format, cols, rows, bytes, .. } = weights;
     let size = packed.batch() * RowPanel::ROWS;
     let mut out = vec![f32::NAN; rows.div_ceil(RowPanel::ROWS) * size];
-    tiers::of(&isa).multiply(weights, packed, scratch, &mut out);
+    tiers::multiply(&isa, weights, packed, scratch, &mut out);
     for n in 0..*rows {
         let of_panel = &out[n / RowPanel::ROWS * size..][..size];
         for (m, out) in of_panel.chunks_exact(RowPanel::ROWS).enumerate() {

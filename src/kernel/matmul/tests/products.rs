@@ -41,7 +41,7 @@ fn weights(format: Format, rows: usize, cols: usize) -> Tensor {
 #[test]
 fn every_product_equals_the_scalar_reference() {
     for format in Format::ALL {
-        let block = format.activation_block_len().unwrap_or(16);
+        let block = format.block_len().max(16);
         for (cols, rows, batch) in [
             (block, 1, 1),
             (2 * block, 3, 2),

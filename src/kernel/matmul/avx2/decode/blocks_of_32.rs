@@ -3,9 +3,7 @@
 use std::arch::x86_64::{__m256, __m256i};
 
 use super::format::{Decode, bytes, half_at, nibbles};
-use crate::quant::{
-    IQ4_NL, IQ4_VALUES, MXFP4, MXFP4_VALUES, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
-};
+use crate::quant::{IQ4_NL, IQ4_VALUES, MXFP4, MXFP4_VALUES, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use crate::simd::avx2::Ops;
 
 /// A block's one vector.
@@ -177,10 +175,10 @@ impl Decode for MXFP4 {
 
     /// 2^(e − 128), of which those of e = 0 and 1 are subnormal: 2²¹ and 2²² as bits.
     #[inline(always)]
-    fn to_f32(ops: Ops, exponents: &[u16; 8]) -> __m256 {
+    fn to_f32(ops: Ops, [exponents, _]: [&[u16; 8]; 2]) -> [__m256; 2] {
         let e = ops.widen_u16(ops.load_u16(exponents));
         let normal = ops.slli32::<23>(ops.sub32(e, ops.splat32(1)));
         let next = ops.min32(ops.add32(e, ops.splat32(1)), ops.splat32(2));
-        ops.as_floats(ops.max32(normal, ops.slli32::<21>(next)))
+        [ops.as_floats(ops.max32(normal, ops.slli32::<21>(next))), ops.splat_f32(0.0)]
     }
 }

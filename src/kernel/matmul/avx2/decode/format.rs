@@ -48,11 +48,11 @@ pub(in crate::kernel::matmul::avx2) trait Decode:
     /// The bits of `d` and `dmin` as they are stored.
     fn float_scales(block: &Self::Block) -> [u16; 2];
 
-    /// Such bits of eight blocks as numbers: of half precision if the format says nothing
-    /// else.
+    /// Such bits of eight blocks as numbers `d` and `dmin`: of half precision if the format
+    /// says nothing else.
     #[inline(always)]
-    fn to_f32(ops: Ops, bits: &[u16; 8]) -> __m256 {
-        ops.halves_to_f32(ops.load_u16(bits))
+    fn to_f32(ops: Ops, [d, dmin]: [&[u16; 8]; 2]) -> [__m256; 2] {
+        [ops.halves_to_f32(ops.load_u16(d)), ops.halves_to_f32(ops.load_u16(dmin))]
     }
 }
 

@@ -1,10 +1,11 @@
 //! Decoding of the formats with super-blocks of 256. Layouts: `src/quant`.
 
-use std::arch::x86_64::__m256i;
+use std::arch::x86_64::{__m256, __m256i};
 
 use super::blocks_of_32::looked_up;
 use super::format::{Decode, bytes, half_at, nibbles};
-use crate::quant::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
+use crate::quant::wide::{BIAS, CODES, WideBlock, integer_scales};
+use crate::quant::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Wide};
 use crate::simd::avx2::Ops;
 
 const LOW: u32 = 0x0f0f_0f0f;
@@ -262,5 +263,37 @@ impl Decode for IQ4_XS {
     #[inline(always)]
     fn float_scales(block: &[u8; 136]) -> [u16; 2] {
         [half_at(block, 0), 0]
+    }
+}
+
+impl Decode for Wide {
+    const OFFSET: i16 = BIAS as i16;
+    const MAX: i32 = 127;
+    const SUB: usize = 16;
+
+    #[inline(always)]
+    fn codes(ops: Ops, block: &WideBlock) -> [__m256i; 8] {
+        let mut codes = [ops.zero(); 8];
+        for (c, codes) in codes.iter_mut().enumerate() {
+            *codes = ops.load(bytes(block, CODES + 32 * c));
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn integer_scales(ops: Ops, block: &WideBlock) -> __m256i {
+        ops.load_i16(&integer_scales(block))
+    }
+
+    /// The low and the high half of `d`.
+    #[inline(always)]
+    fn float_scales(block: &WideBlock) -> [u16; 2] {
+        [half_at(block, 0), half_at(block, 2)]
+    }
+
+    #[inline(always)]
+    fn to_f32(ops: Ops, [low, high]: [&[u16; 8]; 2]) -> [__m256; 2] {
+        let [low, high] = [low, high].map(|half| ops.widen_u16(ops.load_u16(half)));
+        [ops.as_floats(ops.or(low, ops.slli32::<16>(high))), ops.splat_f32(0.0)]
     }
 }

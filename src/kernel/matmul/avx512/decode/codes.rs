@@ -9,6 +9,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::quant::wide::{BIAS, CODES, WideBlock};
 use crate::quant::{self, BlockFormat, field};
 use crate::simd::avx512::{Avx512, load16, load32, load64, transpose};
 
@@ -343,6 +344,17 @@ impl SuperCodes for quant::IQ4_XS {
         let chunk = |c: usize| {
             iq4(simd, nibbles16(simd, [field(block, 8 + 32 * c), field(block, 24 + 32 * c)]))
         };
+        [chunk(0), chunk(1), chunk(2), chunk(3)]
+    }
+}
+
+impl SuperCodes for quant::Wide {
+    const OFFSET: i16 = BIAS as i16;
+    const MOST: i32 = 63;
+
+    #[inline(always)]
+    fn codes(simd: Avx512, block: &WideBlock) -> [__m512i; 4] {
+        let chunk = |c: usize| load64::<u8, 64>(simd, field(block, CODES + 64 * c));
         [chunk(0), chunk(1), chunk(2), chunk(3)]
     }
 }

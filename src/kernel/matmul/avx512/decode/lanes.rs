@@ -180,6 +180,7 @@ macro_rules! lanes16 {
 lanes16!(Q3_K);
 lanes16!(Q2_K);
 lanes16!(IQ4_XS);
+lanes16!(Wide);
 lanes16!(Q6_K
     /// Weights 128h + 32j ..: low bits in nibble j / 2 of bytes 64h + 32 (j % 2) .. of
     /// `ql`, high bits in bits 2j of bytes 32h .. of `qh`.

@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::codes::SuperCodes;
+use crate::quant::wide::{WideBlock, integer_scales};
 use crate::quant::{self, field};
 use crate::simd::avx512::{
     Avx512, dpwssd, load_four, load16, load32, load64, quarters, sum_quarters, transpose,
@@ -355,11 +356,22 @@ fn apart(_: Avx512, columns: [__m512i; 16]) -> [__m512i; 8] {
     }
 }
 
+/// The half-precision numbers at two places of four blocks.
+#[inline(always)]
+fn halves_at<const N: usize>(
+    simd: Avx512,
+    [a, b, c, d]: [&[u8; N]; GROUP],
+    first: usize,
+    second: usize,
+) -> (__m128, __m128) {
+    let at = |at: usize| [field(a, at), field(b, at), field(c, at), field(d, at)];
+    halves(simd, at(first), at(second))
+}
+
 /// Where the numbers of [`Head16`] come from.
 trait Sixteen: SuperCodes {
-    /// Offsets of `d` and `dmin` in the block (any offset where there is none).
-    const D: usize;
-    const DMIN: usize;
+    /// `d` and `dmin` of four blocks (any number where there is none).
+    fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128);
 
     /// 16 scales and 16 minimums as words.
     fn words(simd: Avx512, block: &Self::Block) -> (__m256i, __m256i);
@@ -409,10 +421,7 @@ macro_rules! head16 {
 
             #[inline(always)]
             fn floats(simd: Avx512, b: [&Self::Block; GROUP], _: &Head16) -> (__m128, __m128) {
-                let at = |at: usize| {
-                    [field(b[0], at), field(b[1], at), field(b[2], at), field(b[3], at)]
-                };
-                halves(simd, at(Self::D), at(Self::DMIN))
+                <Self as Sixteen>::floats(simd, b)
             }
 
             #[inline(always)]
@@ -422,7 +431,7 @@ macro_rules! head16 {
         }
     )* };
 }
-head16!(Q6_K Q3_K Q2_K IQ4_XS);
+head16!(Q6_K Q3_K Q2_K IQ4_XS Wide);
 
 /// 16 signed bytes as words.
 #[inline(always)]
@@ -438,8 +447,10 @@ fn none(_: Avx512) -> __m256i {
 }
 
 impl Sixteen for quant::Q6_K {
-    const D: usize = 208;
-    const DMIN: usize = 208;
+    #[inline(always)]
+    fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
+        halves_at(simd, blocks, 208, 208)
+    }
 
     #[inline(always)]
     fn words(simd: Avx512, block: &[u8; 210]) -> (__m256i, __m256i) {
@@ -448,8 +459,10 @@ impl Sixteen for quant::Q6_K {
 }
 
 impl Sixteen for quant::Q3_K {
-    const D: usize = 108;
-    const DMIN: usize = 108;
+    #[inline(always)]
+    fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
+        halves_at(simd, blocks, 108, 108)
+    }
 
     #[inline(always)]
     fn words(simd: Avx512, block: &[u8; 110]) -> (__m256i, __m256i) {
@@ -460,8 +473,10 @@ impl Sixteen for quant::Q3_K {
 }
 
 impl Sixteen for quant::Q2_K {
-    const D: usize = 80;
-    const DMIN: usize = 82;
+    #[inline(always)]
+    fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
+        halves_at(simd, blocks, 80, 82)
+    }
 
     #[inline(always)]
     fn words(simd: Avx512, block: &[u8; 84]) -> (__m256i, __m256i) {
@@ -477,8 +492,10 @@ impl Sixteen for quant::Q2_K {
 /// Its scales are 32 wide and stand twice. Its codes use all 8 bits: sums of four
 /// products do not fit words, so the matvec does not take it.
 impl Sixteen for quant::IQ4_XS {
-    const D: usize = 0;
-    const DMIN: usize = 0;
+    #[inline(always)]
+    fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
+        halves_at(simd, blocks, 0, 0)
+    }
 
     #[inline(always)]
     fn words(simd: Avx512, block: &[u8; 136]) -> (__m256i, __m256i) {
@@ -487,5 +504,19 @@ impl Sixteen for quant::IQ4_XS {
             *scale = quant::iq4_xs_scale(block, 16 * k).into();
         }
         (load32(simd, &scales), none(simd))
+    }
+}
+
+impl Sixteen for quant::Wide {
+    #[inline(always)]
+    fn floats(_: Avx512, [a, b, c, d]: [&WideBlock; GROUP]) -> (__m128, __m128) {
+        let d_of = |block| <quant::Wide as quant::BlockFormat>::scales(block).d;
+        // SAFETY: the tier is proven.
+        unsafe { (_mm_setr_ps(d_of(a), d_of(b), d_of(c), d_of(d)), _mm_setzero_ps()) }
+    }
+
+    #[inline(always)]
+    fn words(simd: Avx512, block: &WideBlock) -> (__m256i, __m256i) {
+        (load32(simd, &integer_scales(block)), none(simd))
     }
 }

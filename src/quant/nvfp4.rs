@@ -1,0 +1,49 @@
+//! NVFP4: 64 weights in 36 bytes, a small float as scale per 16; codes are E2M1 floats.
+//!
+//! ```text
+//! byte   0         3  4          35
+//!      │ d: 4 × UE4M3 │ qs: 32 bytes │
+//! weight 16s + j     (j < 8): bits 0..4 of qs[8s + j]
+//! weight 16s + 8 + j:         bits 4..8
+//!
+//! UE4M3, exponent e in bits 3 .. 7, mantissa m in bits 0 .. 3:
+//!   0 and 0x7f are 0, e = 0: m · 2^−9, else (1 + m / 8) · 2^(e − 7)
+//!
+//! weight = d[s] / 2 · VALUES[nibble]
+//! ```
+//! The table is that of MXFP4: twice the values of E2M1.
+//!
+//! A scale per 16 that spans 2^17 fits no integer beside the codes, so weights become f32 and
+//! meet f32 activations.
+
+use super::field;
+use super::mxfp4::value;
+
+/// Weights and bytes of a block.
+pub(super) const LEN: usize = 64;
+pub(super) const BYTES: usize = 36;
+
+/// Half of every scale.
+static HALF_SCALES: [f32; 256] = {
+    let (mut scales, mut bits) = ([0.0; 256], 0);
+    while bits < 256 {
+        let (e, m) = (bits as u32 >> 3 & 15, bits as u32 & 7);
+        // In units of 2^−10, up to 15 · 2^14: exact.
+        let units = if e == 0 { m } else { (8 + m) << (e - 1) };
+        scales[bits] = if bits == 0x7f { 0.0 } else { units as f32 / 1024.0 };
+        bits += 1;
+    }
+    scales
+};
+
+/// Writes the weights of a block, bit-exact with ggml's decoder.
+#[inline(always)]
+pub(super) fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let d = HALF_SCALES[usize::from(block[s])];
+        for (j, qs) in field::<8, BYTES>(block, 4 + 8 * s).iter().enumerate() {
+            out[j] = d * f32::from(value(qs & 15));
+            out[8 + j] = d * f32::from(value(qs >> 4));
+        }
+    }
+}
