@@ -308,3 +308,21 @@ fn granite_hybrid() {
 fn nemotron_h() {
     check_stored("nemotron-h");
 }
+
+/// Qwen3 files whose matrices have a type each, as those of "dynamic" quantizations have, and
+/// the types that few files have.
+#[test]
+fn mixed_formats() {
+    let case = Case { folder: "mixed-formats", ..Case::default() };
+    let n_vocab = 512;
+    for (kind, rms, kl) in [("iq", 3.97e-2, 7.83e-4), ("rare", 2.91e-2, 4.22e-4)] {
+        let (exact, ours) = case.compute(&format!("model-{kind}.gguf"));
+        let stored = floats(&format!("arch/mixed-formats/exact-{kind}.f32"));
+        let last = &exact[exact.len() - stored.len()..];
+        let reference = distance(&stored, last, n_vocab);
+        assert!(reference.max <= 2e-4, "{kind}: the reference is wrong: {reference:?}");
+        let error = distance(&exact, &ours, n_vocab);
+        println!("{kind}: {error:?}, llama.cpp rms {rms} KL {kl}");
+        assert!(error.rms <= 1.05 * rms && error.kl <= 1.05 * kl, "{kind}: {error:?}");
+    }
+}
