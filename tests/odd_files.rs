@@ -8,7 +8,7 @@ mod support;
 use support::{Way, bits, data};
 use tramontane::gguf::{Array, Metadata, TensorSpec, Value, Writer};
 use tramontane::{
-    Error, FinishReason, GenerateOptions, Gguf, Model, Piece, Result, SessionOptions,
+    Error, FinishReason, Format, GenerateOptions, Gguf, Model, Piece, Result, SessionOptions,
 };
 
 /// A small model of random weights, with other keys.
@@ -435,4 +435,62 @@ fn a_suppressed_token_is_never_generated() {
     });
     let (pieces, ..) = generate(&model, &forced());
     assert!(pieces.iter().all(|piece| piece.token != FORCED));
+}
+
+/// The rare file of mixed formats with tensors `extra` of one float each, and the bytes of its
+/// NVFP4 tensors changed.
+fn nvfp4(extra: &[(String, f32)], change: impl Fn(&mut [u8; 36])) -> Vec<u8> {
+    let source = Gguf::open(data("arch/mixed-formats/model-rare.gguf")).unwrap();
+    let mut specs: Vec<TensorSpec> = source.tensors().iter().map(TensorSpec::from).collect();
+    specs.extend(extra.iter().map(|(name, _)| TensorSpec {
+        name: name.clone(),
+        dims: vec![1],
+        format: Format::F32,
+    }));
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, source.metadata(), &specs).unwrap();
+    for tensor in source.tensors() {
+        let mut content = tensor.bytes().to_vec();
+        if tensor.format() == Format::NVFP4 {
+            content.as_chunks_mut().0.iter_mut().for_each(&change);
+        }
+        writer.write(&content).unwrap();
+    }
+    for (_, value) in extra {
+        writer.write(&value.to_le_bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    bytes
+}
+
+/// The optional factor of NVFP4 tensors multiplies the product: half of it is an exponent less
+/// in every scale. The factor for activations is not needed.
+#[test]
+fn the_scale_beside_an_nvfp4_tensor_multiplies_its_product() {
+    let file = Gguf::open(data("arch/mixed-formats/model-rare.gguf")).unwrap();
+    let tensors = file.tensors().iter().filter(|tensor| tensor.format() == Format::NVFP4);
+    let names: Vec<&str> = tensors.map(|t| t.name().strip_suffix(".weight").unwrap()).collect();
+    assert_eq!(names.len(), 2);
+    let beside = |what: &str, value: f32| -> Vec<(String, f32)> {
+        names.iter().map(|name| (format!("{name}.{what}"), value)).collect()
+    };
+    // Exponents of at least 2, so that there is one less.
+    let large = |d: &mut u8| *d = *d & 0x7f | 0x10;
+    let large_scales = |block: &mut [u8; 36]| block[..4].iter_mut().for_each(large);
+    let logits = |extra: Vec<(String, f32)>, change: &dyn Fn(&mut [u8; 36])| {
+        logits(&open(nvfp4(&extra, change)).unwrap())
+    };
+    let halved = logits(vec![], &|block| {
+        large_scales(block);
+        block[..4].iter_mut().filter(|d| **d != 0x7f).for_each(|d| *d -= 8);
+    });
+    let scaled = [beside("scale", 0.5), beside("input_scale", 3.0)].concat();
+    assert!(logits(scaled, &large_scales) == halved);
+    assert!(logits(vec![], &large_scales) != halved);
+
+    // Beside a tensor of another format it would be something else.
+    let other = file.tensors().iter().find(|tensor| tensor.format() == Format::Q5_0).unwrap();
+    let name = other.name().replace(".weight", ".scale");
+    let error = open(nvfp4(&[(name.clone(), 0.5)], |_| {})).unwrap_err().to_string();
+    assert!(error.contains(&name), "{error}");
 }

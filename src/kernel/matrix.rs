@@ -1,4 +1,4 @@
-//! A weight matrix as products take it: some rows of a tensor, and a bias.
+//! A weight matrix as products take it: some rows of a tensor, a scale and a bias.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::quant::Format;
 use crate::tensor::Tensor;
 
-/// A matrix `[rows, cols]` that lies in a tensor, and its bias `[rows]`, if it has one.
+/// A matrix `[rows, cols]` that lies in a tensor, and its scale and its bias `[rows]`, if it
+/// has them: the product is `scale · W · x + bias`.
 ///
 /// Tensors that hold several matrices one after the other (queries, keys and values;
 /// gate and up; the experts of a layer) are several of these: nothing is copied.
@@ -14,6 +15,7 @@ pub(crate) struct Matrix {
     tensor: Tensor,
     /// The rows of the tensor that are the matrix.
     rows: Range<usize>,
+    scale: Option<f32>,
     bias: Option<Vec<f32>>,
     /// Whether it was multiplied before.
     used: AtomicBool,
@@ -23,7 +25,7 @@ impl From<Tensor> for Matrix {
     /// All rows of `tensor`, without a bias.
     fn from(tensor: Tensor) -> Self {
         let rows = 0..tensor.rows();
-        Matrix { tensor, rows, bias: None, used: AtomicBool::new(false) }
+        Matrix { tensor, rows, scale: None, bias: None, used: AtomicBool::new(false) }
     }
 }
 
@@ -32,7 +34,12 @@ impl Matrix {
     pub fn new(tensor: Tensor, rows: Range<usize>, bias: Option<Vec<f32>>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= tensor.rows(), "rows of {}", tensor.name());
         assert!(bias.as_ref().is_none_or(|bias| bias.len() == rows.len()), "bias");
-        Matrix { tensor, rows, bias, used: AtomicBool::new(false) }
+        Matrix { tensor, rows, scale: None, bias, used: AtomicBool::new(false) }
+    }
+
+    /// The same matrix, whose products are multiplied by `scale`.
+    pub fn with_scale(self, scale: Option<f32>) -> Self {
+        Matrix { scale, ..self }
     }
 
     /// The tensor's name.
@@ -52,6 +59,10 @@ impl Matrix {
     /// Values per row: the width of the input.
     pub fn cols(&self) -> usize {
         self.tensor.cols()
+    }
+
+    pub fn scale(&self) -> Option<f32> {
+        self.scale
     }
 
     /// `[rows]`

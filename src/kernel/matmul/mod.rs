@@ -9,7 +9,7 @@
 //! [`dot`](super::math::dot). So a value depends on its row alone.
 //!
 //! Threads go through the weight rows in panels of 32, as [`Shares`] hands them out.
-//! What becomes of a product (bias, residual sum, gate) is done panel by panel, or by the
+//! What becomes of a product (scale, bias, residual sum, gate) is done panel by panel, or by the
 //! few panels that a tier multiplies together, while it is in a near cache.
 //!
 //! | file | what |
@@ -302,7 +302,7 @@ impl Part<'_> {
     }
 }
 
-/// What becomes of the products of `rows`: bias, gate, and their way to the output.
+/// What becomes of the products of `rows`: scale, bias, gate, and their way to the output.
 struct Finish<'a> {
     job: &'a Job<'a>,
     rows: Range<usize>,
@@ -319,16 +319,26 @@ impl Task for Finish<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Finish { job, rows, out, other, batch } = self;
+        scale(job.weight, out);
         add_bias(job.weight, &rows, batch, out);
         match job.then {
             Then::Store | Then::Add => {}
             Then::Activate(activation) => Activate { activation, values: out }.run(simd),
             Then::Gate(activation, up) => {
+                scale(up, other);
                 add_bias(up, &rows, batch, other);
                 Gate { activation, gate: out, up: other }.run(simd);
             }
         }
         put(job, rows, out, batch);
+    }
+}
+
+/// Multiplies the products of the matrix by its scale, if it has one.
+#[inline(always)]
+fn scale(weight: &Matrix, out: &mut [f32]) {
+    if let Some(scale) = weight.scale() {
+        out.iter_mut().for_each(|out| *out *= scale);
     }
 }
 

@@ -74,6 +74,7 @@ impl<'a> Tensors<'a> {
         let all = rows.iter().sum();
         let tensor = self.required(&format!("{name}.weight"))?;
         expect_shape(tensor, all, cols)?;
+        let scale = self.scales(name, tensor, 1)?.map(|scales| scales[0]);
         let bias = match self.left.remove(&*format!("{name}.bias")) {
             Some(tensor) => Some(floats(tensor, all)?),
             None => None,
@@ -83,7 +84,7 @@ impl<'a> Tensors<'a> {
             let range = end..end + rows;
             end = range.end;
             let bias = bias.as_ref().map(|bias| bias[range.clone()].to_vec());
-            Matrix::new(tensor.clone(), range, bias)
+            Matrix::new(tensor.clone(), range, bias).with_scale(scale)
         }))
     }
 
@@ -111,6 +112,7 @@ impl<'a> Tensors<'a> {
         let of_expert: usize = rows.iter().sum();
         let tensor = self.required(&format!("{name}.weight"))?;
         expect_dims(tensor, &[cols, of_expert, count])?;
+        let scales = self.scales(name, tensor, count)?;
         let bias = match self.left.remove(&*format!("{name}.bias")) {
             Some(tensor) => {
                 expect_dims(tensor, &[of_expert, count])?;
@@ -125,10 +127,22 @@ impl<'a> Tensors<'a> {
             let one = |expert: usize| {
                 let start = expert * of_expert + first;
                 let bias = bias.as_ref().map(|bias| bias[start..start + rows].to_vec());
-                Matrix::new(tensor.clone(), start..start + rows, bias)
+                let scale = scales.as_ref().map(|scales| scales[expert]);
+                Matrix::new(tensor.clone(), start..start + rows, bias).with_scale(scale)
             };
             (0..count).map(one).collect()
         }))
+    }
+
+    /// What NVFP4 has beside `tensor`, `{name}.weight`, if the file has it: a factor of each
+    /// of its `count` matrices' products in `{name}.scale`. (`{name}.input_scale` is for
+    /// activations of the same format.)
+    fn scales(&mut self, name: &str, tensor: &Tensor, count: usize) -> Result<Option<Vec<f32>>> {
+        if tensor.format() != Format::NVFP4 {
+            return Ok(None);
+        }
+        self.left.remove(&*format!("{name}.input_scale"));
+        self.left.remove(&*format!("{name}.scale")).map(|scales| floats(scales, count)).transpose()
     }
 
     /// The only row of a matrix, which may have one dimension or two.
