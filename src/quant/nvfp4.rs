@@ -39,11 +39,16 @@ static HALF_SCALES: [f32; 256] = {
 /// Writes the weights of a block, bit-exact with ggml's decoder.
 #[inline(always)]
 pub(super) fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    // All codes first: as bytes they vectorize.
+    let (mut low, mut high) = ([0; LEN / 2], [0; LEN / 2]);
+    for (j, qs) in field::<{ LEN / 2 }, BYTES>(block, 4).iter().enumerate() {
+        (low[j], high[j]) = (value(qs & 15), value(qs >> 4));
+    }
     for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let d = HALF_SCALES[usize::from(block[s])];
-        for (j, qs) in field::<8, BYTES>(block, 4 + 8 * s).iter().enumerate() {
-            out[j] = d * f32::from(value(qs & 15));
-            out[8 + j] = d * f32::from(value(qs >> 4));
+        for j in 0..8 {
+            out[j] = d * f32::from(low[8 * s + j]);
+            out[8 + j] = d * f32::from(high[8 * s + j]);
         }
     }
 }

@@ -47,6 +47,9 @@ impl Shape {
             for (part, dims, like) in self.of_layer(layer) {
                 let gqa = self.heads / self.heads_of(layer).0;
                 let format = match like {
+                    Some(_) if dims.len() == 3 && mix.of_experts().is_some() => {
+                        mix.of_experts().unwrap_or(mix.base)
+                    }
                     Some(like) => Mix::fitting(mix.format(like, layer, self.layers, gqa), dims[0]),
                     None => Format::F32,
                 };

@@ -19,7 +19,7 @@ const fn mix(name: &'static str, file_type: u32, base: Format) -> Mix {
 }
 
 /// The mixes that there are.
-pub const MIXES: [Mix; 17] = [
+pub const MIXES: [Mix; 18] = [
     mix("f32", 0, Format::F32),
     mix("f16", 1, Format::F16),
     mix("bf16", 32, Format::BF16),
@@ -37,6 +37,7 @@ pub const MIXES: [Mix; 17] = [
     mix("q6_k", 18, Format::Q6_K),
     mix("iq4_nl", 25, Format::IQ4_NL),
     mix("iq4_xs", 30, Format::IQ4_XS),
+    mix("mxfp4_moe", 38, Format::Q8_0),
 ];
 
 impl Mix {
@@ -67,6 +68,11 @@ impl Mix {
             Format::IQ4_XS => Format::IQ4_NL,
             other => other,
         }
+    }
+
+    /// The format of the matrices of experts, where it is not that of others.
+    pub fn of_experts(&self) -> Option<Format> {
+        (self.name == "mxfp4_moe").then_some(Format::MXFP4)
     }
 
     /// The format of matrix `part` in layer `i` of `n`; `gqa` query heads share

@@ -15,7 +15,8 @@
 //!
 //! `d` is (standard deviation wanted) / (that figure), with a random sign: codes
 //! are not centred (−8 to 7), and a matrix with a mean would turn any input into
-//! nearly the same output.
+//! nearly the same output. MXFP4's `d` is the nearest power of two; its codes are centred.
+//! Blocks of formats that no mix has are random bytes.
 //!
 //! Random numbers are splitmix64 of a counter: byte `n` of a tensor is the same
 //! whoever computes it, so threads can share the work.
@@ -110,6 +111,9 @@ pub fn fill(format: Format, seed: u64, deviation: f64, first: usize, out: &mut [
                     set_scales(&layout, deviation, random(seed, block), bytes);
                 }
             }
+            None if format == Format::MXFP4 => {
+                out.chunks_exact_mut(size).for_each(|block| block[0] = exponent(deviation));
+            }
             None => floats(format, deviation, out),
         }
     });
@@ -123,6 +127,14 @@ fn random_bytes(seed: u64, first_word: u64, out: &mut [u8]) {
     }
     let last = random(seed, after).to_le_bytes();
     rest.copy_from_slice(&last[..rest.len()]);
+}
+
+/// MXFP4's scale for weights of the standard deviation `deviation`: 2^(e − 128) times that
+/// of its codes.
+fn exponent(deviation: f64) -> u8 {
+    const SIZES: [u32; 8] = [0, 1, 2, 3, 4, 6, 8, 12];
+    let square = SIZES.iter().map(|size| f64::from(size * size)).sum::<f64>() / 8.0;
+    ((deviation / square.sqrt()).log2() + 128.0).round() as u8
 }
 
 fn set_scales(layout: &Layout, deviation: f64, random: u64, block: &mut [u8]) {
@@ -143,6 +155,9 @@ fn floats(format: Format, deviation: f64, out: &mut [u8]) {
             let random = i32::from_le_bytes(*bytes) as f32 / 2f32.powi(31);
             *bytes = (random * unit).to_le_bytes();
         }
+        return;
+    }
+    if !matches!(format, Format::F16 | Format::BF16) {
         return;
     }
     for bytes in out.as_chunks_mut::<2>().0 {
