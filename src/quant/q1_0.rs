@@ -15,26 +15,13 @@ use super::{f16_at, field};
 pub(super) const LEN: usize = 128;
 pub(super) const BYTES: usize = 18;
 
-/// The signs of four bits.
-static SIGNS: [[f32; 4]; 16] = {
-    let (mut signs, mut i) = ([[-1.0; 4]; 16], 0);
-    while i < 64 {
-        if i / 4 >> (i % 4) & 1 == 1 {
-            signs[i / 4][i % 4] = 1.0;
-        }
-        i += 1;
-    }
-    signs
-};
-
 /// Writes the weights of a block, bit-exact with ggml's decoder.
 #[inline(always)]
 pub(super) fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     let d = f16_at(block, 0);
     for (eight, bits) in out.as_chunks_mut::<8>().0.iter_mut().zip(field::<16, BYTES>(block, 2)) {
-        let [low, high] = [bits & 15, bits >> 4].map(|four| SIGNS[usize::from(four)]);
         for (k, out) in eight.iter_mut().enumerate() {
-            *out = d * if k < 4 { low[k] } else { high[k - 4] };
+            *out = if bits >> k & 1 == 1 { d } else { -d };
         }
     }
 }
