@@ -42,8 +42,9 @@ impl Rewritten for IQ1_M {
 
     #[inline(always)]
     fn d(block: &Block) -> f32 {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|i| word(block, i) >> 12);
-        half::f16::from_bits(a | b << 4 | c << 8 | d << 12).to_f32() * 0.125
+        let low = word(block, 0) >> 12 | word(block, 1) >> 8 & 0xf0;
+        let high = word(block, 2) >> 4 & 0xf00 | word(block, 3) & 0xf000;
+        half::f16::from_bits(low | high).to_f32() * 0.125
     }
 }
 

@@ -13,9 +13,9 @@
 //! weight = (d / 8 · (2 · scale + 1)) · ± grid[point]
 //! ```
 
-use super::f16_at;
 use super::grids::IQ2_S as GRID;
-use super::wide::{Rewritten, block_format, with_signs};
+use super::wide::{Rewritten, block_format};
+use super::{f16_at, field};
 
 /// 2-bit super-blocks of 256, points of a grid of 1,024, 4-bit scales per 16.
 #[allow(non_camel_case_types, reason = "ggml's own name")]
@@ -27,11 +27,18 @@ type Block = [u8; 82];
 block_format!(IQ2_S 82);
 
 impl Rewritten for IQ2_S {
+    const HAS_SIGNS: bool = true;
+
     #[inline(always)]
     fn eight(block: &Block, s: usize, l: usize) -> u64 {
         let low = usize::from(block[2 + 4 * s + l]);
         let high = usize::from(block[66 + s] >> (2 * l) & 3);
-        with_signs(GRID[low | high << 8], block[34 + 4 * s + l])
+        GRID[low | high << 8]
+    }
+
+    #[inline(always)]
+    fn signs(block: &Block, s: usize) -> u32 {
+        u32::from_le_bytes(*field(block, 34 + 4 * s))
     }
 
     #[inline(always)]

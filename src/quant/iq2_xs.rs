@@ -14,7 +14,7 @@
 //! ```
 
 use super::grids::IQ2_XS as GRID;
-use super::wide::{Rewritten, block_format, with_even_signs};
+use super::wide::{Rewritten, block_format, even_signs};
 use super::{f16_at, field};
 
 /// 2-bit super-blocks of 256, points of a grid of 512, 4-bit scales per 16.
@@ -27,10 +27,20 @@ type Block = [u8; 74];
 block_format!(IQ2_XS 74);
 
 impl Rewritten for IQ2_XS {
+    const HAS_SIGNS: bool = true;
+
     #[inline(always)]
     fn eight(block: &Block, s: usize, l: usize) -> u64 {
         let qs = u16::from_le_bytes(*field(block, 2 + 8 * s + 2 * l));
-        with_even_signs(GRID[usize::from(qs & 511)], u32::from(qs >> 9))
+        GRID[usize::from(qs & 511)]
+    }
+
+    #[inline(always)]
+    fn signs(block: &Block, s: usize) -> u32 {
+        let sevens = u64::from_le_bytes(*field(block, 2 + 8 * s)) >> 9 & 0x007f_007f_007f_007f;
+        // Every other byte to its place.
+        let pairs = (sevens | sevens >> 8) & 0x0000_ffff_0000_ffff;
+        even_signs((pairs | pairs >> 16) as u32)
     }
 
     #[inline(always)]

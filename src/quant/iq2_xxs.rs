@@ -13,7 +13,7 @@
 //! ```
 
 use super::grids::IQ2_XXS as GRID;
-use super::wide::{Rewritten, block_format, with_even_signs};
+use super::wide::{Rewritten, block_format, even_signs, sevens};
 use super::{f16_at, field};
 
 /// 2-bit super-blocks of 256, points of a grid of 256, 4-bit scales per 32.
@@ -26,9 +26,16 @@ type Block = [u8; 66];
 block_format!(IQ2_XXS 66);
 
 impl Rewritten for IQ2_XXS {
+    const HAS_SIGNS: bool = true;
+
     #[inline(always)]
     fn eight(block: &Block, s: usize, l: usize) -> u64 {
-        with_even_signs(GRID[usize::from(block[2 + 8 * s + l])], word(block, s) >> (7 * l))
+        GRID[usize::from(block[2 + 8 * s + l])]
+    }
+
+    #[inline(always)]
+    fn signs(block: &Block, s: usize) -> u32 {
+        even_signs(sevens(word(block, s)))
     }
 
     #[inline(always)]

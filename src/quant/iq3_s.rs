@@ -12,9 +12,9 @@
 //! weight = (d · (2 · scale + 1)) · ± grid[point]
 //! ```
 
-use super::f16_at;
 use super::grids::IQ3_S as GRID;
-use super::wide::{Rewritten, block_format, two, with_signs};
+use super::wide::{Rewritten, block_format};
+use super::{f16_at, field};
 
 /// 3-bit super-blocks of 256, points of a grid of 512, 4-bit scales per 32.
 #[allow(non_camel_case_types, reason = "ggml's own name")]
@@ -26,11 +26,16 @@ type Block = [u8; 110];
 block_format!(IQ3_S 110);
 
 impl Rewritten for IQ3_S {
+    const HAS_SIGNS: bool = true;
+
     #[inline(always)]
     fn eight(block: &Block, s: usize, l: usize) -> u64 {
-        let high = usize::from(block[66 + s]);
-        let point = |i: usize| GRID[usize::from(block[2 + 8 * s + i]) | high << (8 - i) & 256];
-        with_signs(two(point(2 * l), point(2 * l + 1)), block[74 + 4 * s + l])
+        point(block, s, 2 * l) | point(block, s, 2 * l + 1) << 32
+    }
+
+    #[inline(always)]
+    fn signs(block: &Block, s: usize) -> u32 {
+        u32::from_le_bytes(*field(block, 74 + 4 * s))
     }
 
     #[inline(always)]
@@ -42,4 +47,11 @@ impl Rewritten for IQ3_S {
     fn d(block: &Block) -> f32 {
         f16_at(block, 0)
     }
+}
+
+/// The weights 32s + 4i ...
+#[inline(always)]
+fn point(block: &Block, s: usize, i: usize) -> u64 {
+    let high = usize::from(block[66 + s]) << (8 - i) & 256;
+    GRID[usize::from(block[2 + 8 * s + i]) | high]
 }

@@ -13,7 +13,7 @@
 //! ```
 
 use super::grids::IQ3_XXS as GRID;
-use super::wide::{Rewritten, block_format, two, with_even_signs};
+use super::wide::{Rewritten, block_format, even_signs, sevens};
 use super::{f16_at, field};
 
 /// 3-bit super-blocks of 256, points of a grid of 256, 4-bit scales per 32.
@@ -26,10 +26,16 @@ type Block = [u8; 98];
 block_format!(IQ3_XXS 98);
 
 impl Rewritten for IQ3_XXS {
+    const HAS_SIGNS: bool = true;
+
     #[inline(always)]
     fn eight(block: &Block, s: usize, l: usize) -> u64 {
-        let point = |i: usize| GRID[usize::from(block[2 + 8 * s + i])];
-        with_even_signs(two(point(2 * l), point(2 * l + 1)), word(block, s) >> (7 * l))
+        point(block, s, 2 * l) | point(block, s, 2 * l + 1) << 32
+    }
+
+    #[inline(always)]
+    fn signs(block: &Block, s: usize) -> u32 {
+        even_signs(sevens(word(block, s)))
     }
 
     #[inline(always)]
@@ -41,6 +47,12 @@ impl Rewritten for IQ3_XXS {
     fn d(block: &Block) -> f32 {
         f16_at(block, 0) * 0.25
     }
+}
+
+/// The weights 32s + 4i ...
+#[inline(always)]
+fn point(block: &Block, s: usize, i: usize) -> u64 {
+    GRID[usize::from(block[2 + 8 * s + i])]
 }
 
 /// Signs and scale of the weights 32s ...

@@ -34,8 +34,18 @@ pub struct Wide;
 /// A super-block format that is rewritten as [`Wide`] before it is multiplied, in the words
 /// that state its layout: eight weights at a time. [`block_format`] makes the rest of them.
 pub trait Rewritten: BlockFormat {
-    /// The weights 32s + 8l .., with s and l below 8 and 4: each code + [`BIAS`] in a byte.
+    /// Whether signs stand apart from the points of a grid.
+    const HAS_SIGNS: bool = false;
+
+    /// The weights 32s + 8l .., with s and l below 8 and 4: each code + [`BIAS`] in a byte,
+    /// without its sign where signs stand apart.
     fn eight(block: &Self::Block, s: usize, l: usize) -> u64;
+
+    /// Which of the weights 32s .. are negative, where signs stand apart.
+    #[inline(always)]
+    fn signs(_: &Self::Block, _: usize) -> u32 {
+        0
+    }
 
     /// The integer scale of the weights 16i .., with i below 16.
     fn scale(block: &Self::Block, i: usize) -> i16;
@@ -59,6 +69,8 @@ macro_rules! block_format {
             fn weight(block: &[u8; $bytes], k: usize) -> $crate::quant::Weight {
                 let eight = Self::eight(block, k / 32, k % 32 / 8).to_le_bytes();
                 let code = eight[k % 8].wrapping_sub($crate::quant::wide::BIAS) as i8;
+                let negative = Self::signs(block, k / 32) >> (k % 32) & 1 == 1;
+                let code = if negative { -code } else { code };
                 $crate::quant::Weight { code, scale: Self::scale(block, k / 16), min: 0 }
             }
 
@@ -76,13 +88,48 @@ macro_rules! block_format {
 }
 pub(super) use block_format;
 
+/// How signs are put on magnitudes; an instruction set may do better than [`ByTable`].
+pub(crate) trait Signs: Copy {
+    /// Writes 32 biased codes: of `magnitudes` + [`BIAS`], those negative whose bit is set.
+    fn put(self, magnitudes: [u64; 4], signs: u32, out: &mut [u8; 32]);
+}
+
+/// Eight at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct ByTable;
+
+impl Signs for ByTable {
+    #[inline(always)]
+    fn put(self, magnitudes: [u64; 4], signs: u32, out: &mut [u8; 32]) {
+        let out = out.as_chunks_mut::<8>().0.iter_mut();
+        for ((out, eight), signs) in out.zip(magnitudes).zip(signs.to_le_bytes()) {
+            let mask = NEGATIVE[usize::from(signs)];
+            // 255 − (64 + q) − 127 = 64 − q: no byte borrows from its neighbour.
+            *out = ((eight ^ mask) - (mask & (0x7f * ONES))).to_le_bytes();
+        }
+    }
+}
+
 /// Writes each code, + [`BIAS`], and the scale of each 16 weights.
 #[inline(always)]
-fn rewrite<F: Rewritten>(block: &F::Block, codes: &mut [u8; LEN], scales: &mut [i16; LEN / 16]) {
-    let parts = codes.as_chunks_mut::<8>().0.as_chunks_mut::<4>().0;
-    for (s, part) in parts.iter_mut().enumerate() {
-        for (l, eight) in part.iter_mut().enumerate() {
-            *eight = F::eight(block, s, l).to_le_bytes();
+fn rewrite<F: Rewritten>(
+    block: &F::Block,
+    put: impl Signs,
+    codes: &mut [u8; LEN],
+    scales: &mut [i16; LEN / 16],
+) {
+    for (s, out) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        // A loop, not a closure, which is not always inlined.
+        let mut eights = [0; 4];
+        for (l, eight) in eights.iter_mut().enumerate() {
+            *eight = F::eight(block, s, l);
+        }
+        if F::HAS_SIGNS {
+            put.put(eights, F::signs(block, s), out);
+        } else {
+            for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+                *out = eight.to_le_bytes();
+            }
         }
     }
     for (i, scale) in scales.iter_mut().enumerate() {
@@ -92,10 +139,10 @@ fn rewrite<F: Rewritten>(block: &F::Block, codes: &mut [u8; LEN], scales: &mut [
 
 /// The same block, `Wide`.
 #[inline(always)]
-pub(crate) fn write<F: Rewritten>(block: &F::Block, out: &mut WideBlock) {
+pub(crate) fn write<F: Rewritten>(block: &F::Block, put: impl Signs, out: &mut WideBlock) {
     let (head, codes) = out.split_at_mut(CODES);
     let mut scales = [0; LEN / 16];
-    rewrite::<F>(block, array_mut(codes), &mut scales);
+    rewrite::<F>(block, put, array_mut(codes), &mut scales);
     let (d, rest) = head.split_at_mut(4);
     d.copy_from_slice(&F::scales(block).d.to_le_bytes());
     for (place, scale) in rest.as_chunks_mut().0.iter_mut().zip(scales) {
@@ -107,7 +154,7 @@ pub(crate) fn write<F: Rewritten>(block: &F::Block, out: &mut WideBlock) {
 #[inline(always)]
 pub(super) fn unpack<F: Rewritten>(block: &F::Block, out: Codes<'_>) {
     let mut codes = [0; LEN];
-    rewrite::<F>(block, &mut codes, array_mut(out.scale));
+    rewrite::<F>(block, ByTable, &mut codes, array_mut(out.scale));
     let q: &mut [i8; LEN] = array_mut(out.q);
     for (q, code) in q.iter_mut().zip(codes) {
         *q = code.wrapping_sub(BIAS) as i8;
@@ -161,7 +208,7 @@ impl BlockFormat for Wide {
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// For each sign byte, 0xff in the bytes whose bit is set.
-static SIGNS: [u64; 256] = {
+static NEGATIVE: [u64; 256] = {
     let (mut masks, mut signs) = ([0; 256], 0);
     while signs < 256 {
         let mut bit = 0;
@@ -176,40 +223,20 @@ static SIGNS: [u64; 256] = {
     masks
 };
 
-/// [`SIGNS`] of seven bits and an eighth that makes the number of signs even.
-static EVEN_SIGNS: [u64; 128] = {
-    let (mut masks, mut signs) = ([0; 128], 0);
-    while signs < 128 {
-        let eighth = (signs as u8).count_ones() as usize % 2;
-        masks[signs] = SIGNS[signs | eighth << 7];
-        signs += 1;
-    }
-    masks
-};
-
-/// Negates the biased codes, 1 to 63 without the bias, where `mask` is 0xff.
+/// Bytes of seven signs, each with an eighth that makes their number even.
 #[inline(always)]
-fn negated(eight: u64, mask: u64) -> u64 {
-    // 255 − (64 + q) − 127 = 64 − q: no byte borrows from its neighbour.
-    (eight ^ mask) - (mask & (0x7f * ONES))
+pub(super) fn even_signs(sevens: u32) -> u32 {
+    // Bit 0 of each byte: the parity of its eight bits, of which the highest is 0. What
+    // shifts across bytes reaches other bits only.
+    let four = sevens ^ sevens >> 4;
+    let two = four ^ four >> 2;
+    sevens | ((two ^ two >> 1) & 0x0101_0101) << 7
 }
 
-/// Eight biased codes with the signs of the bits of `signs`.
+/// Four times seven signs, as bits in a row: in bytes, for [`even_signs`].
 #[inline(always)]
-pub(super) fn with_signs(eight: u64, signs: u8) -> u64 {
-    negated(eight, SIGNS[usize::from(signs)])
-}
-
-/// Eight biased codes with the signs of seven bits of `signs` and the eighth.
-#[inline(always)]
-pub(super) fn with_even_signs(eight: u64, signs: u32) -> u64 {
-    negated(eight, EVEN_SIGNS[(signs & 127) as usize])
-}
-
-/// Two points of a grid of fours.
-#[inline(always)]
-pub(super) fn two(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << 32
+pub(super) fn sevens(word: u32) -> u32 {
+    word & 0x7f | word << 1 & 0x7f00 | word << 2 & 0x7f_0000 | word << 3 & 0x7f00_0000
 }
 
 /// Eight biased codes plus 1, or minus 1.

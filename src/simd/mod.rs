@@ -21,6 +21,7 @@ mod peak;
 mod portable;
 
 use crate::error::{Error, Result};
+use crate::quant::wide::{ByTable, Signs};
 #[cfg(target_arch = "x86_64")]
 use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -127,6 +128,18 @@ impl Isa {
             Tier::NeonDotProd(_) => "neon-dotprod",
             #[cfg(target_arch = "aarch64")]
             Tier::NeonI8mm(_) => "neon-i8mm",
+        }
+    }
+
+    /// The tier for loops of look-ups in tables: AVX2 where there is AVX-512, for which LLVM
+    /// makes gathers of them, on Zen 5 up to half as slow again.
+    pub(crate) fn for_tables(self) -> Isa {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) | Tier::Amx(_) => {
+                Avx2::new().map_or(self, |avx2| Isa(Tier::Avx2(avx2)))
+            }
+            _ => self,
         }
     }
 
@@ -262,6 +275,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_mins(self, min: &[i16], sums: &[i16]) -> i32 {
         let products = min.iter().zip(sums).map(|(&m, &s)| i32::from(m) * i32::from(s));
         products.sum()
+    }
+
+    /// Writes the bytes of `magnitudes`, 64 to 127, and 128 less those whose bit of `signs`
+    /// is set: codes with their signs, + 64.
+    #[inline(always)]
+    fn put_signs(self, magnitudes: [u64; 4], signs: u32, out: &mut [u8; 32]) {
+        ByTable.put(magnitudes, signs, out);
     }
 
     /// Multiplies int8 codes in registers for about `rounds` · 1,000

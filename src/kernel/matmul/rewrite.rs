@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use super::row_panel::RowPanel;
 use crate::quant::aligned::Aligned;
-use crate::quant::wide::{self, Rewritten, WideBlock};
+use crate::quant::wide::{self, Rewritten, Signs, WideBlock};
 use crate::quant::with_rewritten_format;
 use crate::simd::{Isa, Simd, Task};
 
@@ -26,10 +26,21 @@ impl WideRows {
         let out = self.0.as_chunks_mut().0;
         with_rewritten_format!(
             weights.format,
-            F => isa.run(Rewrite::<F> { bytes: weights.bytes, out, format: PhantomData }),
+            F => isa.for_tables().run(Rewrite::<F> { bytes: weights.bytes, out, format: PhantomData }),
             else => debug_assert!(false, "{} has kernels", weights.format)
         );
         RowPanel { bytes: &self.0, ..*weights }
+    }
+}
+
+/// Signs by the instructions of a tier.
+#[derive(Clone, Copy)]
+struct Tier<S>(S);
+
+impl<S: Simd> Signs for Tier<S> {
+    #[inline(always)]
+    fn put(self, magnitudes: [u64; 4], signs: u32, out: &mut [u8; 32]) {
+        self.0.put_signs(magnitudes, signs, out);
     }
 }
 
@@ -50,7 +61,7 @@ impl<F: Rewritten> Task for Rewrite<'_, F> {
             for line in (0..size_of::<F::Block>()).step_by(64) {
                 simd.prefetch(ahead.wrapping_add(line));
             }
-            wide::write::<F>(block, out);
+            wide::write::<F>(block, Tier(simd), out);
         }
     }
 }

@@ -230,6 +230,27 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn put_signs(self, magnitudes: [u64; 4], signs: u32, out: &mut [u8; 32]) {
+        // Byte k gets byte k / 8 of the signs, of which bit k % 8 is compared.
+        const BYTE: i64 = 0x0101_0101_0101_0101;
+        let [a, b, c, d] = magnitudes;
+        // SAFETY: `self` proves the features; 32 bytes can be written to `out`.
+        unsafe {
+            let bytes = _mm256_set_epi64x(3 * BYTE, 2 * BYTE, BYTE, 0);
+            let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+            let signs = _mm256_shuffle_epi8(_mm256_set1_epi32(signs.cast_signed()), bytes);
+            let negative = _mm256_cmpeq_epi8(_mm256_and_si256(signs, bits), bits);
+            // x ^ 255 − 127 = 128 − x
+            let x = _mm256_xor_si256(
+                _mm256_set_epi64x(d as i64, c as i64, b as i64, a as i64),
+                negative,
+            );
+            let x = _mm256_sub_epi8(x, _mm256_and_si256(negative, _mm256_set1_epi8(127)));
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), x);
+        }
+    }
+
+    #[inline(always)]
     fn splat_pair(self, pair: &[i16; 2]) -> I16x32 {
         // SAFETY: `self` proves the features; 4 bytes can be read from `pair`.
         let x = unsafe { _mm256_set1_epi32(pair.as_ptr().cast::<i32>().read_unaligned()) };
