@@ -3,6 +3,8 @@
 use minijinja::value::{ObjectRepr, Value};
 use minijinja::{Error, ErrorKind, State};
 
+use super::generator::Generator;
+
 /// Bytes of one value: its text, and [`NODE`] for each item.
 const MAX_VALUE: usize = 16 << 20;
 const NODE: usize = 32;
@@ -68,6 +70,12 @@ impl Scale {
                 }
             }
             ObjectRepr::Seq | ObjectRepr::Iterable => {
+                if let Some(generator) = value.downcast_object_ref::<Generator>() {
+                    for item in generator.left() {
+                        self.weigh(&item, depth - 1)?;
+                    }
+                    return Ok(());
+                }
                 for item in object.try_iter().into_iter().flatten() {
                     self.weigh(&item, depth - 1)?;
                 }
@@ -86,9 +94,19 @@ impl Scale {
     }
 }
 
-fn is_namespace(value: &Value) -> bool {
+/// Whether the value is a namespace.
+pub(super) fn is_namespace(value: &Value) -> bool {
     // The engine's type is private; this is all that tells it from a map.
     value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
+}
+
+/// Whether the value is what Python calls a dictionary.
+pub(super) fn is_dict(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| {
+        let name = object.type_name();
+        object.repr() == ObjectRepr::Map
+            && !["Namespace", "Loop"].iter().any(|own| name.ends_with(own))
+    })
 }
 
 /// `value`, if it is within bounds. Lazy sequences become lists: a slice of
@@ -108,7 +126,8 @@ fn weighed(state: &State, value: &Value, namespaces: bool, rate: usize) -> Resul
     let weighed = scale.weigh(value, MAX_DEPTH);
     state.consume_fuel((scale.items / rate) as u64)?;
     weighed?;
-    if object.repr() == ObjectRepr::Iterable {
+    let is_generator = value.downcast_object_ref::<Generator>().is_some();
+    if object.repr() == ObjectRepr::Iterable && !is_generator {
         return Ok(value.try_iter()?.collect());
     }
     Ok(value.clone())

@@ -1,10 +1,11 @@
-//! `strftime_now(format)`: the time in UTC, in Python's `strftime` directives.
+//! `strftime_now(format)`: the time in UTC, in the directives of Python's `strftime` and
+//! of glibc, which it calls.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::Error;
 
-use super::bounds::{Text, refuse};
+use super::bounds::Text;
 
 const WEEKDAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -92,6 +93,21 @@ impl Moment {
         }
     }
 
+    /// Year and week of ISO 8601: weeks start on Monday, and the first of a year is that
+    /// of its first Thursday.
+    fn iso_week(&self) -> (i64, u64) {
+        let weekday = (self.weekday + 6) % 7;
+        // The day of the year of this week's Thursday, 1 and more in the same year.
+        let thursday = self.day_of_year as i64 + 3 - weekday as i64;
+        let length = |year| if is_leap(year) { 366 } else { 365 };
+        let (year, day) = match thursday {
+            ..=0 => (self.year - 1, thursday + length(self.year - 1)),
+            day if day > length(self.year) => (self.year + 1, day - length(self.year)),
+            day => (self.year, day),
+        };
+        (year, (day as u64 + 6) / 7)
+    }
+
     fn directive(&self, directive: char) -> Option<String> {
         let weekday = WEEKDAYS[self.weekday as usize];
         let month = MONTHS[self.month as usize - 1];
@@ -117,6 +133,23 @@ impl Moment {
             'p' => if hour < 12 { "AM" } else { "PM" }.to_owned(),
             'R' => format!("{hour:02}:{minute:02}"),
             's' => self.unix.to_string(),
+            'c' => format!(
+                "{} {} {:2} {hour:02}:{minute:02}:{second:02} {year}",
+                &weekday[..3],
+                &month[..3],
+                self.day
+            ),
+            'k' => format!("{hour:2}"),
+            'l' => format!("{hour12:2}"),
+            'U' => format!("{:02}", (self.day_of_year + 6 - self.weekday) / 7),
+            'W' => format!("{:02}", (self.day_of_year + 6 - (self.weekday + 6) % 7) / 7),
+            'V' => format!("{:02}", self.iso_week().1),
+            'G' => self.iso_week().0.to_string(),
+            'g' => format!("{:02}", self.iso_week().0 % 100),
+            'r' => format!(
+                "{hour12:02}:{minute:02}:{second:02} {}",
+                if hour < 12 { "AM" } else { "PM" }
+            ),
             'S' => format!("{second:02}"),
             't' => "\t".to_owned(),
             'T' | 'X' => format!("{hour:02}:{minute:02}:{second:02}"),
@@ -148,9 +181,13 @@ pub(super) fn strftime(unix: u64, format: &str) -> Result<String, Error> {
         if unpadded {
             directive = letters.next();
         }
-        let text = directive
-            .and_then(|directive| moment.directive(directive))
-            .ok_or_else(|| refuse("strftime_now: unknown directive in the format"))?;
+        // What is no directive stays, as in glibc.
+        let text = match directive {
+            Some(directive) => moment
+                .directive(directive)
+                .unwrap_or_else(|| format!("%{}{directive}", if unpadded { "-" } else { "" })),
+            None => "%".to_owned(),
+        };
         let trimmed = text.trim_start_matches(['0', ' ']);
         match (unpadded, trimmed) {
             (false, _) => out.push(&text)?,

@@ -9,10 +9,12 @@
 //! `in`, `~` and a subscript's key, is charged for it. The filters named here
 //! do both (see [`super::bounds`]); values within bounds pass through unchanged.
 //!
-//! The same pass maps `{% generation %}`, which transformers uses to mark the
-//! text of the assistant for training, to `{% with %}`: no effect but a scope.
+//! The same pass makes the edits of [`super::translate`].
+
+use std::borrow::Cow;
 
 use super::scan::{Kind, Tag, Token};
+use super::translate;
 
 /// Passes a value through if it is within the bounds of values.
 pub(super) const GUARD: &str = "_bounded";
@@ -22,12 +24,16 @@ pub(super) const GUARD_MEMBER: &str = "_bounded_member";
 pub(super) const GUARD_VISITED: &str = "_visited";
 /// Passes anything but lists: `list * n` has no bound.
 pub(super) const GUARD_FACTOR: &str = "_factor";
+/// The text of an operand of `~`.
+pub(super) const GUARD_SHOWN: &str = "_shown";
 /// What `for` runs over: not none, which the engine takes for empty.
 pub(super) const GUARD_ITEMS: &str = "_items";
 
 const AFTER_LITERAL: &str = "|_bounded)";
 const AFTER_TERM: &str = "|_bounded";
 const AFTER_VISITED: &str = "|_visited";
+const AFTER_SHOWN: &str = "|_shown";
+const AFTER_SHOWN_TERM: &str = ")|_shown";
 const AFTER_FACTOR: &str = "|_factor";
 const AFTER_SET: &str = ")|_bounded";
 const AFTER_ITEMS: &str = ")|_items";
@@ -35,12 +41,29 @@ const AFTER_KEY: &str = ")|_visited";
 const AFTER_SET_MEMBER: &str = ")|_bounded_member";
 
 /// Text to put at a byte offset of the source, replacing `removed` bytes.
-struct Edit {
-    at: usize,
-    /// Order of edits at one offset: inner closings come first.
-    rank: u8,
-    removed: usize,
-    text: &'static str,
+pub(super) struct Edit {
+    pub at: usize,
+    pub rank: Rank,
+    pub removed: usize,
+    pub text: Cow<'static, str>,
+}
+
+/// Order of edits at one offset: inner closings come first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Behind a literal.
+    Literal,
+    /// Behind an operand.
+    Operand,
+    /// Behind what [`super::translate`] puts in parentheses.
+    Translated,
+    /// Behind an operand of `~`.
+    Term,
+    /// Behind a whole expression.
+    Expression,
+    Open,
+    /// Takes the place of what stands there.
+    Replace,
 }
 
 /// `source` with guards, given its tags.
@@ -55,12 +78,12 @@ pub(super) fn guarded(source: &str, tags: &[Tag<'_>]) -> String {
     let mut last = (usize::MAX, "");
     for edit in &edits {
         // `a + b + c` asks for the guard of `b` twice.
-        if edit.rank == 1 && last == (edit.at, edit.text) {
+        if edit.rank == Rank::Operand && last == (edit.at, &edit.text) {
             continue;
         }
-        last = (edit.at, edit.text);
+        last = (edit.at, &edit.text);
         result.push_str(&source[done..edit.at]);
-        result.push_str(edit.text);
+        result.push_str(&edit.text);
         done = edit.at + edit.removed;
     }
     result.push_str(&source[done..]);
@@ -69,16 +92,11 @@ pub(super) fn guarded(source: &str, tags: &[Tag<'_>]) -> String {
 
 fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
     let tokens = &tag.tokens;
-    let replacement = match tag.statement() {
-        "generation" => Some("with"),
-        "endgeneration" => Some("endwith"),
-        _ => None,
-    };
-    if let (Some(text), [token]) = (replacement, tokens.as_slice()) {
-        edits.push(Edit { at: token.start, rank: 0, removed: token.text.len(), text });
+    if translate::statement(tag, edits) {
         return;
     }
     let targets = target_end(tag);
+    translate::expressions(tag, targets, edits);
     for (index, token) in tokens.iter().enumerate() {
         if token.kind == Kind::Name && token.text == "in" && index >= targets {
             guard_in(tag, index, edits);
@@ -93,7 +111,8 @@ fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
             }
             "[" if !is_slice(tokens, index) => guard_group(tokens, index, edits),
             "+" if ends_operand(tag, index) => operands(tokens, index, AFTER_TERM, edits),
-            "~" | "==" | "!=" | "<" | ">" | "<=" | ">=" if ends_operand(tag, index) => {
+            "~" if ends_operand(tag, index) => shown_operands(tag, index, edits),
+            "==" | "!=" | "<" | ">" | "<=" | ">=" if ends_operand(tag, index) => {
                 operands(tokens, index, AFTER_VISITED, edits);
             }
             "*" if ends_operand(tag, index) => operands(tokens, index, AFTER_FACTOR, edits),
@@ -107,13 +126,13 @@ fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
     }
 }
 
-fn insert(at: usize, rank: u8, text: &'static str, edits: &mut Vec<Edit>) {
-    edits.push(Edit { at, rank, removed: 0, text });
+pub(super) fn insert(at: usize, rank: Rank, text: &'static str, edits: &mut Vec<Edit>) {
+    edits.push(Edit { at, rank, removed: 0, text: Cow::Borrowed(text) });
 }
 
 fn wrap(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
-    insert(tokens[open].start, 3, "(", edits);
-    insert(tokens[tokens[open].partner].end(), 0, AFTER_LITERAL, edits);
+    insert(tokens[open].start, Rank::Open, "(", edits);
+    insert(tokens[tokens[open].partner].end(), Rank::Literal, AFTER_LITERAL, edits);
 }
 
 /// `a in b` and `a not in b`, but not the test of `a is in b`.
@@ -130,8 +149,8 @@ fn guard_in(tag: &Tag<'_>, index: usize, edits: &mut Vec<Edit>) {
 fn guard_group(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
     let (first, last) = (open + 1, tokens[open].partner - 1);
     if first < last || tokens[first].kind == Kind::Name {
-        insert(tokens[first].start, 3, "(", edits);
-        insert(tokens[last].end(), 2, AFTER_KEY, edits);
+        insert(tokens[first].start, Rank::Open, "(", edits);
+        insert(tokens[last].end(), Rank::Expression, AFTER_KEY, edits);
     }
 }
 
@@ -142,7 +161,7 @@ fn is_slice(tokens: &[Token<'_>], open: usize) -> bool {
 
 /// Whether the token before `index` ends an operand, so that the one at
 /// `index` is a binary operator, a call or a subscript.
-fn ends_operand(tag: &Tag<'_>, index: usize) -> bool {
+pub(super) fn ends_operand(tag: &Tag<'_>, index: usize) -> bool {
     let Some(previous) = index.checked_sub(1).map(|before| tag.tokens[before]) else {
         return false;
     };
@@ -188,28 +207,57 @@ fn operands(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut
 
 fn left_operand(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut Vec<Edit>) {
     let before = &tokens[index - 1];
-    if !matches!(before.kind, Kind::Text | Kind::Number) {
-        insert(before.end(), 1, guard, edits);
+    if !is_plain(before) {
+        insert(before.end(), Rank::Operand, guard, edits);
     }
 }
 
 fn right_operand(tokens: &[Token<'_>], index: usize, guard: &'static str, edits: &mut Vec<Edit>) {
-    if let Some(last) = operand_end(tokens, index + 1) {
-        insert(tokens[last].end(), 1, guard, edits);
+    if let Some((last, false)) = operand_end(tokens, index + 1) {
+        insert(tokens[last].end(), Rank::Operand, guard, edits);
     }
 }
 
-/// The last token of the operand that starts at `index`, filters included;
-/// `None` for a plain literal, which needs no guard.
-fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
+/// Whether the token is a text or an integer, which need no guard.
+fn is_plain(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::Number => !token.text.contains(['.', 'e', 'E']) || token.text.starts_with("0x"),
+        kind => kind == Kind::Text,
+    }
+}
+
+/// Shows both operands of the `~` at `index`, which binds less than `*` and its like.
+fn shown_operands(tag: &Tag<'_>, index: usize, edits: &mut Vec<Edit>) {
+    let tokens = &tag.tokens;
+    let left = (translate::term_start(tag, index - 1), index - 1);
+    let right = translate::term_end(tokens, index + 1).map(|last| (index + 1, last));
+    for (first, last) in [Some(left), right].into_iter().flatten() {
+        let end = tokens[last].end();
+        let is_test = tokens.get(last + 1).is_some_and(|next| next.text == "is");
+        if (first == last && is_plain(&tokens[first])) || is_test {
+            continue;
+        }
+        if translate::has_product(tag, first, last) {
+            insert(tokens[first].start, Rank::Open, "(", edits);
+            insert(end, Rank::Term, AFTER_SHOWN_TERM, edits);
+        } else {
+            insert(end, Rank::Term, AFTER_SHOWN, edits);
+        }
+    }
+}
+
+/// The last token of the operand that starts at `index`, filters included, and whether
+/// it is a plain literal, which needs no guard; `None` if there is no operand.
+pub(super) fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<(usize, bool)> {
     let mut at = index;
     while tokens.get(at).is_some_and(|token| token.is("-") || token.is("+")) {
         at += 1;
     }
     let first = tokens.get(at)?;
-    let mut plain = matches!(first.kind, Kind::Text | Kind::Number);
+    let mut plain = is_plain(first);
     let mut last = first.partner;
-    while tokens[last].kind == Kind::Text && tokens.get(last + 1)?.kind == Kind::Text {
+    let is_text = |at| tokens.get(at).is_some_and(|token: &Token<'_>| token.kind == Kind::Text);
+    while is_text(last) && is_text(last + 1) {
         last += 1;
     }
     while let Some(next) = tokens.get(last + 1) {
@@ -221,7 +269,7 @@ fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
         };
         plain = false;
     }
-    (!plain).then_some(last)
+    Some((last, plain))
 }
 
 /// `{% set x = … %}` becomes `{% set x = (…)|_bounded %}`.
@@ -234,8 +282,8 @@ fn guard_assignment(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
         return;
     }
     let member = tag.tokens[..targets].iter().any(|token| token.is("."));
-    insert(first.start, 3, "(", edits);
-    insert(last.end(), 2, if member { AFTER_SET_MEMBER } else { AFTER_SET }, edits);
+    insert(first.start, Rank::Open, "(", edits);
+    insert(last.end(), Rank::Expression, if member { AFTER_SET_MEMBER } else { AFTER_SET }, edits);
 }
 
 /// `{% for x in … if … %}` becomes `{% for x in (…)|_items if … %}`.
@@ -251,6 +299,6 @@ fn guard_items(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) {
     if targets == 0 || end == targets || end > tokens.len() {
         return;
     }
-    insert(tokens[targets].start, 3, "(", edits);
-    insert(tokens[end - 1].end(), 2, AFTER_ITEMS, edits);
+    insert(tokens[targets].start, Rank::Open, "(", edits);
+    insert(tokens[end - 1].end(), Rank::Expression, AFTER_ITEMS, edits);
 }

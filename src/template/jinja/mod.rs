@@ -1,13 +1,22 @@
 //! The template engine: jinja2's language, as far as Python's templates use it.
 
+mod arguments;
 mod bounds;
 mod clock;
 mod environment;
+mod generator;
 mod guard;
 mod input;
+mod members;
 mod methods;
+mod numbers;
+mod percent;
 mod python;
 mod scan;
+mod sequences;
+mod strings;
+mod texts;
+mod translate;
 
 use std::io::{self, Write};
 
@@ -34,7 +43,9 @@ pub(super) struct Jinja(Environment<'static>);
 impl Jinja {
     pub fn new(source: &str) -> Result<Self> {
         scan::check("bytes of a chat template", source.len(), MAX_SOURCE)?;
-        let guarded = guard::guarded(source, &scan::scan(source)?);
+        // As in jinja2, all line breaks are alike.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let guarded = guard::guarded(&source, &scan::scan(&source)?);
         let mut env = environment::environment();
         on_large_stack(|| env.add_template_owned(NAME, guarded).map_err(|e| template_error(&e)))?;
         Ok(Jinja(env))

@@ -8,6 +8,7 @@ use minijinja::value::{ObjectRepr, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
 use super::bounds::{Text, refuse};
+use super::generator::Generator;
 use crate::template::marks::PLAIN_TEXT_MARK;
 
 /// Levels of lists and maps in one value.
@@ -22,11 +23,13 @@ pub(super) fn write_str(out: &mut Text, value: &Value) -> Result<(), Error> {
     }
 }
 
-fn write_repr(out: &mut Text, value: &Value, depth: usize) -> Result<(), Error> {
+/// `repr(value)`.
+pub(super) fn write_repr(out: &mut Text, value: &Value, depth: usize) -> Result<(), Error> {
     if let Some(text) = value.as_str() {
         return write_quoted(out, text);
     }
     match value.kind() {
+        _ if value.downcast_object_ref::<Generator>().is_some() => out.push("<generator object>"),
         ValueKind::Undefined => out.push("Undefined"),
         ValueKind::None => out.push("None"),
         ValueKind::Number if !value.is_integer() => {
@@ -105,7 +108,7 @@ fn write_quoted(out: &mut Text, text: &str) -> Result<(), Error> {
 
 /// Python's `str.isprintable`, but unassigned code points count as printable:
 /// which ones are assigned depends on the version of Unicode.
-fn is_printable(letter: char) -> bool {
+pub(super) fn is_printable(letter: char) -> bool {
     if letter == PLAIN_TEXT_MARK {
         return true;
     }
@@ -171,7 +174,9 @@ impl Json {
                     self.write(out, &item, depth + 1)
                 })
             }
-            ValueKind::Seq | ValueKind::Iterable => {
+            ValueKind::Seq | ValueKind::Iterable
+                if value.downcast_object_ref::<Generator>().is_none() =>
+            {
                 self.write_items(out, ('[', ']'), depth, value.try_iter()?, |out, item| {
                     self.write(out, &item, depth + 1)
                 })

@@ -47,7 +47,10 @@ pub(super) struct Tag<'a> {
     /// `{% … %}`.
     pub is_block: bool,
     pub tokens: Vec<Token<'a>>,
-    end: usize,
+    /// Byte offset behind the closing delimiter.
+    pub end: usize,
+    /// Whether a sign stands before that delimiter: `-%}`.
+    pub signed: bool,
 }
 
 impl Tag<'_> {
@@ -144,10 +147,11 @@ fn scan_tag(source: &str, open: usize) -> Result<Tag<'_>> {
         if brackets.is_empty() {
             let sign = usize::from(first == '-' || first == '+');
             if rest[sign..].starts_with(closer) {
-                return Ok(Tag { is_block, tokens, end: at + sign + 2 });
+                return Ok(Tag { is_block, tokens, end: at + sign + 2, signed: sign > 0 });
             }
         }
-        let (kind, length) = token_length(rest, first).ok_or_else(|| unclosed(open))?;
+        let member = tokens.last().is_some_and(|token| token.is("."));
+        let (kind, length) = token_length(rest, first, member).ok_or_else(|| unclosed(open))?;
         let text = &rest[..length];
         let index = tokens.len();
         tokens.push(Token { kind, text, start: at, partner: index });
@@ -161,8 +165,8 @@ fn scan_tag(source: &str, open: usize) -> Result<Tag<'_>> {
 }
 
 /// The kind and the bytes of the token at the start of `rest`; `None` for a
-/// string without an end.
-fn token_length(rest: &str, first: char) -> Option<(Kind, usize)> {
+/// string without an end. `member`: it follows a dot, so that `list.0.1` has no float.
+fn token_length(rest: &str, first: char, member: bool) -> Option<(Kind, usize)> {
     if first == '"' || first == '\'' {
         let mut escaped = false;
         for (index, letter) in rest.char_indices().skip(1) {
@@ -182,8 +186,8 @@ fn token_length(rest: &str, first: char) -> Option<(Kind, usize)> {
             Kind::Number,
             match prefixed {
                 true => run(|c| c.is_ascii_alphanumeric() || c == '_'),
-                // An exponent scans as a name and a number, which does no harm.
-                false => run(|c| c.is_ascii_digit() || c == '_'),
+                false if member => run(is_digit),
+                false => decimal_length(rest),
             },
         ));
     }
@@ -192,6 +196,27 @@ fn token_length(rest: &str, first: char) -> Option<(Kind, usize)> {
     }
     let two = ["**", "//", "==", "!=", "<=", ">="].iter().any(|o| rest.starts_with(o));
     Some((Kind::Operator, if two { 2 } else { first.len_utf8() }))
+}
+
+fn is_digit(letter: char) -> bool {
+    letter.is_ascii_digit() || letter == '_'
+}
+
+/// Bytes of the number at the start of `rest`, with fraction and exponent.
+fn decimal_length(rest: &str) -> usize {
+    let digits = |from: usize| rest[from..].find(|c| !is_digit(c)).unwrap_or(rest.len() - from);
+    let mut length = digits(0);
+    if rest[length..].starts_with('.') && digits(length + 1) > 0 {
+        length += 1 + digits(length + 1);
+    }
+    if rest[length..].starts_with(['e', 'E']) {
+        let sign = usize::from(rest[length + 1..].starts_with(['-', '+']));
+        match digits(length + 1 + sign) {
+            0 => {}
+            exponent => length += 1 + sign + exponent,
+        }
+    }
+    length
 }
 
 fn match_bracket(tokens: &mut [Token<'_>], open: &mut Vec<usize>, index: usize) -> Result<()> {
