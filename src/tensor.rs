@@ -85,6 +85,11 @@ impl Tensor {
         &self.name
     }
 
+    /// The same tensor under another name.
+    pub(crate) fn renamed(&self, name: &str) -> Self {
+        Tensor { name: name.into(), ..self.clone() }
+    }
+
     /// Sizes, innermost first (ggml's order): 1 to 4 of them.
     pub fn dims(&self) -> &[u64] {
         &self.dims[..self.n_dims.into()]
@@ -106,9 +111,10 @@ impl Tensor {
     }
 
     /// Whether it belongs to a part of a model that this crate does not run and ignores:
-    /// vision (`v.`, `mm.`), audio (`a.`), multi-token prediction (`mtp.`, `nextn`).
+    /// vision (`v.`, `mm.`, `model.vision_tower.`), audio (`a.`), multi-token prediction
+    /// (`mtp.`, `nextn`).
     pub fn is_of_another_part(&self) -> bool {
-        let prefixes = ["v.", "mm.", "a.", "mtp.", "nextn."];
+        let prefixes = ["v.", "mm.", "model.vision_tower.", "a.", "mtp.", "nextn."];
         let name = self.name();
         prefixes.iter().any(|prefix| name.starts_with(prefix)) || name.contains(".nextn.")
     }

@@ -115,6 +115,11 @@ impl Gguf {
         &self.tensors
     }
 
+    /// The same file with other keys and tensors.
+    pub(crate) fn with(&self, metadata: Metadata, tensors: Vec<Tensor>) -> Self {
+        Gguf { metadata, tensors, ..*self }
+    }
+
     /// The tensor called `name`. Looks through all of them.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.tensors.iter().find(|tensor| tensor.name() == name)

@@ -121,7 +121,7 @@ impl Model {
     fn build(file: Gguf, options: &ModelOptions, start: Instant) -> Result<Self> {
         let transformer = Transformer::new(&file, options)?;
         let metadata = file.metadata();
-        let tokenizer = Tokenizer::from_gguf(metadata)?;
+        let tokenizer = Tokenizer::from_gguf(arch::ollama::vocabulary(&file)?.as_ref())?;
         let (tokens, rows) = (tokenizer.n_vocab(), transformer.plan.n_vocab());
         if tokens > rows {
             let problem = format!("names {tokens} tokens, but the embedding has {rows} rows");

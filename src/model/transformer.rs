@@ -10,7 +10,7 @@ use crate::kv_cache::{KvBudget, KvCache, KvShape, KvType};
 use crate::simd::Isa;
 
 use super::ModelOptions;
-use super::arch::{self, Network};
+use super::arch::{Network, ollama};
 use super::plan::Plan;
 
 /// A network ready to run: shapes checked, nothing copied but norms and biases.
@@ -35,7 +35,7 @@ impl Transformer {
 
     /// What the file and the options say of the network.
     pub fn read(file: &Gguf, options: &ModelOptions) -> Result<Network> {
-        let mut network = arch::read(file)?;
+        let mut network = ollama::read(file)?;
         if let Some(window) = options.sliding_window {
             network.plan.set_window(window)?;
         }

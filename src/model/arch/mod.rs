@@ -8,6 +8,7 @@
 //! | `tensors.rs` | tensors by name, shapes checked; all must be claimed |
 //! | `rope.rs` | rotary frequencies and their scalings |
 //! | `decoder.rs` | the parts that most decoders have in common |
+//! | `ollama/` | files of Ollama's own converter |
 //! | one per family | what is particular to it |
 //!
 //! What each key means is described in the GGUF specification.
@@ -28,6 +29,7 @@ mod llama;
 mod mamba;
 mod mistral;
 mod nemotron;
+pub(crate) mod ollama;
 mod olmo;
 mod phi;
 mod qwen;
