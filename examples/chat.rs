@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tramontane::{
-    Chat, ContextFull, FinishReason, GenerateOptions, Message, Model, SamplerOptions, Session,
-    SessionOptions, Timings,
+    Chat, ContextFull, FinishReason, GenerateOptions, Message, Model, Session, SessionOptions,
+    Timings,
 };
 
 const HELP: &str = "\
@@ -36,9 +36,9 @@ struct Args {
     /// Context length. Default: 4096, or what the model was trained for if less
     #[arg(short, long, value_name = "POSITIONS")]
     ctx: Option<usize>,
-    /// 0 gives the same answer every time
-    #[arg(long, default_value_t = 0.8, allow_negative_numbers = true)]
-    temperature: f32,
+    /// 0 gives the same answer every time. Default: what the file recommends, else 0.8
+    #[arg(long, allow_negative_numbers = true)]
+    temperature: Option<f32>,
     /// Repeats a lively answer exactly
     #[arg(long)]
     seed: Option<u64>,
@@ -59,7 +59,10 @@ struct Conversation {
 fn run(args: Args) -> common::Result {
     let model = args.model.open()?;
     model.chat_template()?;
-    let sampler = SamplerOptions::default().with_temperature(args.temperature).with_seed(args.seed);
+    let mut sampler = model.sampler_options().clone().with_seed(args.seed);
+    if let Some(temperature) = args.temperature {
+        sampler.temperature = temperature;
+    }
     let options = GenerateOptions::default()
         .with_sampler(sampler)
         .with_context_full(ContextFull::Shift { num_keep: 4 });

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tramontane::{FinishReason, GenerateOptions, SamplerOptions, SessionOptions};
+use tramontane::{FinishReason, GenerateOptions, SessionOptions};
 
 /// Continues a text with a GGUF model on the CPU.
 #[derive(Parser)]
@@ -56,7 +56,7 @@ fn run(args: Args) -> common::Result {
     };
     let options = GenerateOptions::default()
         .with_sampler(
-            SamplerOptions::default().with_temperature(args.temperature).with_seed(args.seed),
+            model.sampler_options().clone().with_temperature(args.temperature).with_seed(args.seed),
         )
         .with_num_predict(args.num_predict)
         .with_stop(args.stop);

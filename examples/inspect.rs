@@ -1,4 +1,5 @@
-//! Shows what is in a GGUF file: keys, tensors, totals. Reads no weights.
+//! Shows what is in a GGUF file: keys, tensors, totals, and whether it would run. Reads no
+//! weights but those of norms.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "examples talk to people")]
 
 mod common;
@@ -12,13 +13,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use tramontane::gguf::{Array, Gguf, Value};
 use tramontane::tensor::Tensor;
+use tramontane::{Model, ModelOptions};
 
-/// Shows the keys and tensors of a GGUF file.
+/// Shows the keys and tensors of a GGUF file, and says whether it would run.
 #[derive(Parser)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Exit status: 0 if the file would run, 1 if it would not or cannot be read; the last
+line says why.
+
+Examples:
   cargo run --release --example inspect -- models/storyteller-q4_k_m.gguf
   cargo run --release --example inspect -- model.gguf --tensors --filter blk.0.
-  cargo run --release --example inspect -- model.gguf --metadata --filter chat_template --full")]
+  cargo run --release --example inspect -- model.gguf --metadata --filter chat_template --full"
+)]
 struct Args {
     /// The file; of a split model the first (…-00001-of-0000N.gguf)
     file: PathBuf,
@@ -57,11 +64,36 @@ fn run(args: Args) -> common::Result {
     table(&mut text, ["name", "format", "shape", "bytes"], tensors.iter().map(row), &[3])?;
     totals(&mut text, &tensors)?;
     other_parts(&mut text, &tensors)?;
+    let model = runs(&mut text, file.clone())?;
     match std::io::stdout().write_all(text.as_bytes()) {
         // `inspect … | head` is no mistake.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
+    model.map_err(|error| format!("{} would not run: {error}", args.file.display()).into())
+}
+
+/// Whether a model can be made of the file, and what is odd about it; the error otherwise is
+/// that of `Model::open`.
+fn runs(text: &mut String, file: Gguf) -> common::Result<tramontane::Result<()>> {
+    // No thread is needed to find out.
+    let options = ModelOptions::default().with_threads(1);
+    let model = match Model::from_gguf(file, &options) {
+        Ok(model) => model,
+        Err(error) => return Ok(Err(error)),
+    };
+    text.push('\n');
+    for warning in model.warnings() {
+        writeln!(text, "warning: {warning}")?;
+    }
+    let (positions, tokens) = (model.context_length(), model.tokenizer().n_vocab());
+    writeln!(
+        text,
+        "would run: {} positions, {} tokens",
+        digits(positions as u64),
+        digits(tokens as u64)
+    )?;
+    Ok(Ok(()))
 }
 
 /// Columns as wide as their widest cell; those in `right` are flush right.

@@ -7,11 +7,12 @@ mod support;
 
 use serde_json::{Value, json};
 use support::data;
+use tramontane::gguf::{Array, Metadata, Strings, Value as GgufValue};
 use tramontane::template::{Chat, ChatTemplate, Ending, Fold, Message, Tool, ToolCall};
-use tramontane::{Engine, Error, GenerateOptions, Model};
+use tramontane::{Engine, Error, GenerateOptions, Model, Tokenizer};
 
-/// Sources by name, with the texts of BOS and EOS.
-fn templates() -> Vec<(String, ChatTemplate)> {
+/// Sources by name, with what has the texts of BOS and EOS.
+fn sources() -> Vec<(String, Value, Value)> {
     let packed = std::fs::File::open(data("templates/more.json.xz")).unwrap();
     let more = lzma_rust2::XzReader::new(packed, false);
     let more: Value = serde_json::from_reader(more).unwrap();
@@ -28,6 +29,10 @@ fn templates() -> Vec<(String, ChatTemplate)> {
             found.push((name, one["template"].clone(), family.clone()));
         }
     }
+    found
+}
+
+fn templates() -> Vec<(String, ChatTemplate)> {
     let compile = |(name, source, tokens): (String, Value, Value)| {
         let (bos, eos) = (tokens["bos_token"].as_str(), tokens["eos_token"].as_str());
         let pieces = ["<s>", "</s>", "<|im_end|>", "<|eot_id|>", "[INST]", "[/INST]"];
@@ -35,7 +40,7 @@ fn templates() -> Vec<(String, ChatTemplate)> {
         let template = ChatTemplate::with_pieces(source.as_str().unwrap(), bos, eos, pieces);
         (name, template.unwrap().with_time(1_736_944_496))
     };
-    found.into_iter().map(compile).collect()
+    sources().into_iter().map(compile).collect()
 }
 
 fn family_of(name: &str) -> Value {
@@ -45,6 +50,45 @@ fn family_of(name: &str) -> Value {
 
 fn template(name: &str) -> ChatTemplate {
     templates().into_iter().find(|(known, _)| known == name).unwrap().1
+}
+
+/// Many templates print the token that begins a sequence, and vocabularies ask for it: there
+/// is one. What a user writes never becomes one.
+#[test]
+fn a_prompt_begins_once() {
+    let mut printed = 0;
+    for (name, source, tokens) in sources() {
+        let Some(bos) = tokens["bos_token"].as_str().filter(|bos| !bos.is_empty()) else {
+            continue;
+        };
+        let source = source.as_str().unwrap();
+        let mut metadata = Metadata::new();
+        let pieces: Strings = ["<unk>", bos, "\u{2581}", "a"].into_iter().collect();
+        for (key, value) in [
+            ("model", GgufValue::String("llama".into())),
+            ("tokens", GgufValue::Array(Array::String(pieces))),
+            ("scores", GgufValue::Array(Array::F32(vec![0.0; 4]))),
+            ("token_type", GgufValue::Array(Array::I32(vec![2, 3, 1, 1]))),
+            ("bos_token_id", GgufValue::U32(1)),
+            ("add_bos_token", GgufValue::Bool(true)),
+        ] {
+            metadata.push(format!("tokenizer.ggml.{key}"), value).unwrap();
+        }
+        let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
+        let template = ChatTemplate::new(source, &tokenizer).unwrap().with_time(1_736_944_496);
+        let chat = Chat::new(vec![Message::user(format!("a{bos}a"))]);
+        let prompt = template.fold(&chat).unwrap().prompt;
+        printed += usize::from(prompt.marked().starts_with(bos));
+        let ids = tokenizer.encode_chat(&prompt);
+        let places: Vec<usize> = (0..ids.len()).filter(|&place| ids[place] == 1).collect();
+        // Granite's is the end of every turn as well.
+        if name.starts_with("granite") {
+            assert!(places[0] == 0 && !places.contains(&1), "{name}: {places:?}");
+        } else {
+            assert_eq!(places, [0], "{name}");
+        }
+    }
+    assert!(printed > 10, "{printed} templates print it");
 }
 
 /// Histories by name. Words are numbered, so that no template has them of its own.

@@ -8,7 +8,8 @@ mod support;
 use support::{Way, bits, data};
 use tramontane::gguf::{Array, Metadata, TensorSpec, Value, Writer};
 use tramontane::{
-    Error, FinishReason, Format, GenerateOptions, Gguf, Model, Piece, Result, SessionOptions,
+    Engine, EngineOptions, Error, FinishReason, Format, GenerateOptions, Gguf, Model, Piece,
+    Request, Result, SessionOptions,
 };
 
 /// A small model of random weights, with other keys.
@@ -427,14 +428,42 @@ fn every_end_that_is_declared_ends_the_answer() {
     }
 }
 
+/// Whatever the options make of it, in a session and in an engine, guessing or not.
 #[test]
 fn a_suppressed_token_is_never_generated() {
     let suppressed = Value::Array(Array::I32(vec![FORCED as i32]));
     let model = control("[x]", |metadata| {
         set(metadata, "tokenizer.ggml.suppress_tokens", suppressed);
     });
-    let (pieces, ..) = generate(&model, &forced());
-    assert!(pieces.iter().all(|piece| piece.token != FORCED));
+    let draft = control("[x]", |_| {});
+    let mut lively = forced().with_num_predict(30);
+    lively.sampler.seed = Some(3);
+    // All others are as likely.
+    lively.sampler.temperature = 1e36;
+    lively.sampler.logit_bias = vec![(FORCED, f32::MAX)];
+    (lively.sampler.top_k, lively.sampler.top_p) = (0, 1.0);
+    let mut penalties = forced().with_num_predict(30);
+    (penalties.sampler.presence_penalty, penalties.sampler.repeat_penalty) = (-2.0, 0.5);
+    for options in [forced(), lively, penalties] {
+        let (pieces, ..) = generate(&model, &options);
+        let tokens: Vec<u32> = pieces.iter().map(|piece| piece.token).collect();
+        assert!(!tokens.is_empty() && !tokens.contains(&FORCED));
+        let engine = EngineOptions::default().with_num_ctx(256);
+        for speculate in [false, true] {
+            let engine = engine.clone().with_speculate(speculate);
+            let engines = [
+                Engine::new(&model, &engine).unwrap(),
+                Engine::with_draft(&model, &draft, &engine).unwrap(),
+            ];
+            for engine in engines {
+                let mut reply =
+                    engine.submit(Request::new(TOKENS.to_vec(), options.clone())).unwrap();
+                let pieces = reply.blocking_iter().map(Result::unwrap);
+                let found: Vec<u32> = pieces.map(|piece| piece.token).collect();
+                assert_eq!(found, tokens, "speculate: {speculate}");
+            }
+        }
+    }
 }
 
 /// The rare file of mixed formats with tensors `extra` of one float each, and the bytes of its

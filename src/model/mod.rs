@@ -5,6 +5,7 @@ mod digest;
 pub(crate) mod forward;
 mod layer;
 pub(crate) mod plan;
+mod sampling;
 mod state;
 pub(crate) mod transformer;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Warning};
 use crate::gguf::{Gguf, Metadata};
+use crate::sampler::SamplerOptions;
 use crate::simd::Isa;
 use crate::template::{Chat, ChatTemplate, Fold, Folded, mark};
 use crate::tokenizer::Tokenizer;
@@ -80,6 +82,8 @@ pub(crate) struct Parts {
     tokenizer: Tokenizer,
     /// A template that does not compile is no reason not to open the model.
     template: Option<Result<ChatTemplate>>,
+    /// What the file recommends.
+    sampler_options: SamplerOptions,
     /// For [`Model::mark`].
     control_pieces: OnceLock<Vec<String>>,
     file: Gguf,
@@ -128,7 +132,8 @@ impl Model {
             return Err(Error::key("tokenizer.ggml.tokens", problem));
         }
         let template = ChatTemplate::from_gguf(metadata, &tokenizer).transpose();
-        let warnings = warnings(metadata, &transformer, &tokenizer, &template);
+        let mut warnings = warnings(metadata, &transformer, &tokenizer, &template);
+        let sampler_options = sampling::options(metadata, &mut warnings);
         let load_time = start.elapsed();
         let digest = OnceLock::new();
         let control_pieces = OnceLock::new();
@@ -136,6 +141,7 @@ impl Model {
             transformer,
             tokenizer,
             template,
+            sampler_options,
             control_pieces,
             file,
             warnings,
@@ -173,6 +179,21 @@ impl Model {
                 "this model has none; use plain generation, or a model made for chat".into(),
             )),
         }
+    }
+
+    /// The options of the sampler that the file recommends (keys `general.sampling.temp`,
+    /// `top_k`, `top_p`, `min_p`, `penalty_repeat`, `penalty_last_n`), over the
+    /// [defaults](SamplerOptions::default). Nothing uses them unasked:
+    ///
+    /// ```
+    /// use tramontane::{GenerateOptions, Model};
+    /// let model = Model::open("models/storyteller-q4_k_m.gguf")?;
+    /// let sampler = model.sampler_options().clone().with_seed(7);
+    /// let options = GenerateOptions::default().with_sampler(sampler);
+    /// # Ok::<(), tramontane::Error>(())
+    /// ```
+    pub fn sampler_options(&self) -> &SamplerOptions {
+        &self.0.sampler_options
     }
 
     /// The tokens of a conversation, as the model's template puts it. Control

@@ -82,9 +82,11 @@ pub struct Sampler {
     seed: u64,
     random: Random,
     penalties: Penalties,
-    /// The logits after bias and penalties; `[n_vocab]` once either was used.
+    /// The logits after bias and penalties; `[n_vocab]` once anything changed some.
     adjusted: Vec<f32>,
     candidates: Candidates,
+    /// Tokens that are never chosen.
+    never: Vec<u32>,
 }
 
 impl Sampler {
@@ -104,8 +106,15 @@ impl Sampler {
             penalties: Penalties::new(&options),
             adjusted: Vec::new(),
             candidates: Candidates::default(),
+            never: Vec::new(),
             options,
         })
+    }
+
+    /// Never chooses one of `tokens`, whatever the options say.
+    pub(crate) fn without(mut self, tokens: &[u32]) -> Self {
+        self.never = tokens.to_vec();
+        self
     }
 
     /// Adds a token of the prompt or of the answer to the history that the
@@ -133,8 +142,8 @@ impl Sampler {
                 logits.len()
             )));
         }
-        let Self { options, penalties, adjusted, candidates, random, .. } = self;
-        let scores = adjust(options, penalties, adjusted, logits);
+        let Self { options, penalties, adjusted, candidates, random, never, .. } = self;
+        let scores = adjust(options, penalties, never, adjusted, logits);
         let best = scan::highest(scores)?;
         let token = if options.temperature <= 0.0 {
             best.token
@@ -183,14 +192,16 @@ impl Sampler {
     }
 }
 
-/// The logits after bias and penalties: in `adjusted` if anything changed.
+/// The logits after bias and penalties, and without those of `never`: in `adjusted` if
+/// anything changed.
 fn adjust<'a>(
     options: &SamplerOptions,
     penalties: &Penalties,
+    never: &[u32],
     adjusted: &'a mut Vec<f32>,
     logits: &'a [f32],
 ) -> &'a [f32] {
-    if options.logit_bias.is_empty() && penalties.is_empty() {
+    if options.logit_bias.is_empty() && penalties.is_empty() && never.is_empty() {
         return logits;
     }
     adjusted.clear();
@@ -199,6 +210,14 @@ fn adjust<'a>(
         change(adjusted, token, |logit| logit + bias);
     }
     penalties.apply(adjusted);
+    for &token in never {
+        // NaN stays, as above.
+        if let Some(logit) = adjusted.get_mut(token as usize)
+            && !logit.is_nan()
+        {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
     adjusted
 }
 

@@ -95,7 +95,7 @@ impl SamplerOptions {
     }
 
     /// Refuses the first option that is out of its range.
-    pub(super) fn validate(&self, n_vocab: usize) -> Result<()> {
+    pub(crate) fn validate(&self, n_vocab: usize) -> Result<()> {
         // Token ids are u32.
         if n_vocab == 0 || u32::try_from(n_vocab - 1).is_err() {
             return Err(Error::misuse(format!(

@@ -8,9 +8,6 @@ use crate::tokenizer::DecodeStream;
 use super::stop::StopGate;
 use super::{FinishReason, GenerateOptions, Logprob, Piece};
 
-/// Added to the logit of a token that is never wanted.
-const NEVER: f32 = f32::MIN;
-
 /// A text being generated: everything about it but the network.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -32,10 +29,8 @@ impl Answer {
         decoder: DecodeStream,
         options: &GenerateOptions,
     ) -> Result<Self> {
-        let mut sampling = options.sampler.clone();
-        let suppressed = model.tokenizer().suppressed().iter();
-        sampling.logit_bias.extend(suppressed.map(|&token| (token, NEVER)));
-        let sampler = Sampler::new(sampling, model.n_vocab())?;
+        let sampler = Sampler::new(options.sampler.clone(), model.n_vocab())?;
+        let sampler = sampler.without(model.tokenizer().suppressed());
         let decoder = if options.special { decoder.with_special() } else { decoder };
         let (stop, options) = (StopGate::new(&options.stop), options.clone());
         let mut answer = Answer { sampler, decoder, stop, options, generated: 0 };

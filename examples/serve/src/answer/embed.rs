@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use tramontane::{EmbedOptions, Embedding, EncodeOptions, Model, Pending};
+use tramontane::{EmbedOptions, Embedding, EncodeOptions, Model, Pending, SamplerOptions};
 
 use crate::app::Shared;
 use crate::record::Record;
@@ -62,7 +62,7 @@ pub async fn embed(app: &Shared, embed: Embed) -> Result<Embedded> {
         ..Asked::of(embed.model.clone())
     };
     let (model, settings) = submit::open(app, &asked).await?;
-    let num_ctx = Options::new(&settings.params, &asked)?.num_ctx;
+    let num_ctx = Options::new(&settings.params, &asked, &SamplerOptions::default())?.num_ctx;
     let lease = submit::acquire(app, &model, num_ctx, asked.keep_alive).await?;
     let load = arrived.elapsed();
     let (loaded, inputs) = (lease.model().clone(), embed.inputs);

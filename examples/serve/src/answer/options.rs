@@ -9,7 +9,8 @@ use crate::wire::{ApiError, Result, number_in};
 
 use super::Asked;
 
-/// Options of one request: its own, else the model's, else Ollama's defaults.
+/// Options of one request: its own, else the model's, else those that its file recommends,
+/// else Ollama's defaults.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Positions of the conversation, if somebody says.
@@ -32,14 +33,18 @@ const IGNORED: [&str; 7] = [
 ];
 
 impl Options {
-    /// Reads `params` of the model and then those of the request.
+    /// Reads `params` of the model and then those of the request, over what its file
+    /// `recommends`.
     ///
     /// # Errors
     /// 400 for a value of the wrong type.
-    pub fn new(params: &Map<String, Value>, asked: &Asked) -> Result<Self> {
-        let sampler = SamplerOptions::default()
-            .with_logprobs(asked.logprobs)
-            .with_top_logprobs(asked.top_logprobs);
+    pub fn new(
+        params: &Map<String, Value>,
+        asked: &Asked,
+        recommends: &SamplerOptions,
+    ) -> Result<Self> {
+        let sampler =
+            recommends.clone().with_logprobs(asked.logprobs).with_top_logprobs(asked.top_logprobs);
         let generate = GenerateOptions::default().with_sampler(sampler);
         let mut options = Options { num_ctx: None, num_keep: 4, shift: asked.shift, generate };
         for (name, value) in params.iter().chain(&asked.options) {

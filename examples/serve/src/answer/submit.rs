@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use serde_json::json;
-use tramontane::{Engine, Request};
+use tramontane::{Engine, Request, SamplerOptions};
 
 use crate::app::Shared;
 use crate::catalog::{self, LocalModel, Settings};
@@ -57,8 +57,10 @@ pub(super) async fn ready(
     asked: &Asked,
     arrived: Instant,
 ) -> Result<Ready> {
-    let options = Options::new(&settings.params, asked)?;
-    let lease = acquire(app, model, options.num_ctx, asked.keep_alive).await?;
+    // What cannot be used is refused before a model is loaded for it.
+    let early = Options::new(&settings.params, asked, &SamplerOptions::default())?;
+    let lease = acquire(app, model, early.num_ctx, asked.keep_alive).await?;
+    let options = Options::new(&settings.params, asked, lease.model().sampler_options())?;
     Ok(Ready { lease, options, arrived })
 }
 

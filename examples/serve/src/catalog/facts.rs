@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
-use tramontane::Gguf;
 use tramontane::gguf::{Array, Metadata, Value};
+use tramontane::{Gguf, Model, ModelOptions};
 
 use crate::schedule::Source;
 use crate::wire::{ApiError, Result};
@@ -48,6 +48,20 @@ impl Facts {
             Source::Builtin => crate::builtin::file(),
         };
         opened.map(Facts).map_err(|error| ApiError::internal(error.to_string()))
+    }
+
+    /// Whether this version runs what the file says it is. A file that is damaged passes:
+    /// it is refused when it is loaded.
+    ///
+    /// # Errors
+    /// That of [`Model::open`].
+    pub fn check_supported(&self) -> tramontane::Result<()> {
+        // No thread is needed to find out.
+        let options = ModelOptions::default().with_threads(1);
+        match Model::from_gguf(self.0.clone(), &options) {
+            Err(error @ tramontane::Error::Unsupported { .. }) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn metadata(&self) -> &Metadata {

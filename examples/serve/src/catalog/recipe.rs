@@ -156,6 +156,7 @@ impl Making<'_> {
             let reason = error.message.split_once(": ").map_or("", |(_, reason)| reason);
             ApiError::bad_request(format!("supplied file was not in GGUF format: {reason}"))
         })?;
+        facts.check_supported().map_err(|error| ApiError::bad_request(error.to_string()))?;
         let layer = Layer { media_type: media::MODEL.into(), digest, size, from: None, name: None };
         self.layers.push(layer);
         let details = facts.details();

@@ -21,6 +21,8 @@ mod prompt_limits_tests;
 mod prompt_tests;
 mod registry_tests;
 mod router_tests;
+mod sampling_tests;
 mod schedule_tests;
 mod store_tests;
 mod stream_tests;
+mod unsupported_tests;

@@ -5,6 +5,8 @@ use std::io::Write;
 
 use serde_json::json;
 
+use tramontane::Gguf;
+use tramontane::gguf::{TensorSpec, Value, Writer};
 use tramontane_serve::name::ModelName;
 use tramontane_serve::store::{Digest, Store};
 
@@ -49,4 +51,19 @@ pub fn blobs(store: &Store) -> Vec<String> {
 pub fn assert_clean(store: &Store) {
     let report = store.verify(&mut |_, _| {}).unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
+}
+
+/// The file of the built-in model with another value of a key.
+pub fn model_with(key: &str, value: Value) -> Vec<u8> {
+    let file = Gguf::from_bytes(tramontane_serve::builtin::BYTES).unwrap();
+    let mut metadata = file.metadata().clone();
+    metadata.set(key, value).unwrap();
+    let specs: Vec<TensorSpec> = file.tensors().iter().map(TensorSpec::from).collect();
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &metadata, &specs).unwrap();
+    for tensor in file.tensors() {
+        writer.write(tensor.bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    bytes
 }

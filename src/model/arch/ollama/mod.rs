@@ -137,10 +137,10 @@ fn keys(row: &Translation, file: &Gguf) -> Result<Metadata> {
             keys.set(key, value.clone())?;
             continue;
         };
-        if row.unread.iter().any(|unread| name.starts_with(unread)) {
+        let renamed = row.keys.iter().find(|(from, _)| *from == name);
+        if renamed.is_none() && row.unread.iter().any(|unread| name.starts_with(unread)) {
             continue;
         }
-        let renamed = row.keys.iter().find(|(from, _)| *from == name);
         let name = renamed.map_or(name, |(_, to)| to);
         keys.set(format!("{}.{name}", row.to), value.clone())?;
     }
