@@ -105,7 +105,7 @@ impl Moment {
             day if day > length(self.year) => (self.year + 1, day - length(self.year)),
             day => (self.year, day),
         };
-        (year, (day as u64 + 6) / 7)
+        (year, (day as u64).div_ceil(7))
     }
 
     fn directive(&self, directive: char) -> Option<String> {

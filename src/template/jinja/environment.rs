@@ -8,17 +8,13 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, State, UndefinedBehavior, functions, tests};
 
 use super::arguments::{Arguments, bound, text};
-use super::bounds::{Text, bounded, factor, is_namespace, refuse, visited};
+use super::bounds::{bounded, factor, is_namespace, refuse, visited};
 use super::generator::Generator;
-use super::{
-    FUEL, MAX_OUTPUT, clock, guard, members, methods, percent, python, sequences, texts, translate,
-};
+use super::python::shown;
+use super::{FUEL, clock, guard, members, methods, percent, sequences, texts, translate};
 
 /// Levels of calls: a macro costs the engine's 4, a block within it 1 each.
 const RECURSION_LIMIT: usize = 160;
-/// Bytes of output that one unit of fuel pays for where a value is shown.
-pub(super) const BYTES_PER_FUEL: usize = 8;
-
 /// An environment without templates.
 pub(super) fn environment() -> Environment<'static> {
     let mut env = Environment::new();
@@ -142,15 +138,4 @@ fn add_tests(env: &mut Environment<'_>) {
         env.remove_test(name);
     }
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
-}
-
-/// `str(value)`.
-pub(super) fn shown(state: &State, value: &Value) -> Result<Value, Error> {
-    if value.as_str().is_some() {
-        return Ok(value.clone());
-    }
-    let mut out = Text::new(MAX_OUTPUT);
-    python::write_str(&mut out, value)?;
-    state.consume_fuel((out.text.len() / BYTES_PER_FUEL) as u64)?;
-    Ok(Value::from(out.text))
 }

@@ -11,8 +11,8 @@
 //!
 //! The same pass makes the edits of [`super::translate`].
 
-use std::borrow::Cow;
-
+use super::edit::{Edit, Rank, apply, insert};
+use super::operands::{ends_operand, has_product, is_plain, operand_end, term_end, term_start};
 use super::scan::{Kind, Tag, Token};
 use super::translate;
 
@@ -40,54 +40,13 @@ const AFTER_ITEMS: &str = ")|_items";
 const AFTER_KEY: &str = ")|_visited";
 const AFTER_SET_MEMBER: &str = ")|_bounded_member";
 
-/// Text to put at a byte offset of the source, replacing `removed` bytes.
-pub(super) struct Edit {
-    pub at: usize,
-    pub rank: Rank,
-    pub removed: usize,
-    pub text: Cow<'static, str>,
-}
-
-/// Order of edits at one offset: inner closings come first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    /// Behind a literal.
-    Literal,
-    /// Behind an operand.
-    Operand,
-    /// Behind what [`super::translate`] puts in parentheses.
-    Translated,
-    /// Behind an operand of `~`.
-    Term,
-    /// Behind a whole expression.
-    Expression,
-    Open,
-    /// Takes the place of what stands there.
-    Replace,
-}
-
 /// `source` with guards, given its tags.
 pub(super) fn guarded(source: &str, tags: &[Tag<'_>]) -> String {
     let mut edits = Vec::new();
     for tag in tags {
         edit_tag(tag, &mut edits);
     }
-    edits.sort_by_key(|edit: &Edit| (edit.at, edit.rank));
-    let mut result = String::with_capacity(source.len() + edits.len() * 12);
-    let mut done = 0;
-    let mut last = (usize::MAX, "");
-    for edit in &edits {
-        // `a + b + c` asks for the guard of `b` twice.
-        if edit.rank == Rank::Operand && last == (edit.at, &edit.text) {
-            continue;
-        }
-        last = (edit.at, &edit.text);
-        result.push_str(&source[done..edit.at]);
-        result.push_str(&edit.text);
-        done = edit.at + edit.removed;
-    }
-    result.push_str(&source[done..]);
-    result
+    apply(source, edits)
 }
 
 fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
@@ -126,10 +85,6 @@ fn edit_tag(tag: &Tag<'_>, edits: &mut Vec<Edit>) {
     }
 }
 
-pub(super) fn insert(at: usize, rank: Rank, text: &'static str, edits: &mut Vec<Edit>) {
-    edits.push(Edit { at, rank, removed: 0, text: Cow::Borrowed(text) });
-}
-
 fn wrap(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
     insert(tokens[open].start, Rank::Open, "(", edits);
     insert(tokens[tokens[open].partner].end(), Rank::Literal, AFTER_LITERAL, edits);
@@ -157,20 +112,6 @@ fn guard_group(tokens: &[Token<'_>], open: usize, edits: &mut Vec<Edit>) {
 /// Whether the brackets have a colon of their own: `list[1:]`.
 fn is_slice(tokens: &[Token<'_>], open: usize) -> bool {
     has(tokens, ":", open + 1, tokens[open].partner)
-}
-
-/// Whether the token before `index` ends an operand, so that the one at
-/// `index` is a binary operator, a call or a subscript.
-pub(super) fn ends_operand(tag: &Tag<'_>, index: usize) -> bool {
-    let Some(previous) = index.checked_sub(1).map(|before| tag.tokens[before]) else {
-        return false;
-    };
-    match previous.kind {
-        Kind::Number | Kind::Text => true,
-        Kind::Name if tag.is_block && index == 1 => previous.text == "call",
-        Kind::Name => !matches!(previous.text, "and" | "or" | "not" | "in" | "is" | "if" | "else"),
-        Kind::Operator => matches!(previous.text, ")" | "]" | "}"),
-    }
 }
 
 fn is_tuple(tokens: &[Token<'_>], open: usize) -> bool {
@@ -218,58 +159,24 @@ fn right_operand(tokens: &[Token<'_>], index: usize, guard: &'static str, edits:
     }
 }
 
-/// Whether the token is a text or an integer, which need no guard.
-fn is_plain(token: &Token<'_>) -> bool {
-    match token.kind {
-        Kind::Number => !token.text.contains(['.', 'e', 'E']) || token.text.starts_with("0x"),
-        kind => kind == Kind::Text,
-    }
-}
-
 /// Shows both operands of the `~` at `index`, which binds less than `*` and its like.
 fn shown_operands(tag: &Tag<'_>, index: usize, edits: &mut Vec<Edit>) {
     let tokens = &tag.tokens;
-    let left = (translate::term_start(tag, index - 1), index - 1);
-    let right = translate::term_end(tokens, index + 1).map(|last| (index + 1, last));
+    let left = (term_start(tag, index - 1), index - 1);
+    let right = term_end(tokens, index + 1).map(|last| (index + 1, last));
     for (first, last) in [Some(left), right].into_iter().flatten() {
         let end = tokens[last].end();
         let is_test = tokens.get(last + 1).is_some_and(|next| next.text == "is");
         if (first == last && is_plain(&tokens[first])) || is_test {
             continue;
         }
-        if translate::has_product(tag, first, last) {
+        if has_product(tag, first, last) {
             insert(tokens[first].start, Rank::Open, "(", edits);
             insert(end, Rank::Term, AFTER_SHOWN_TERM, edits);
         } else {
             insert(end, Rank::Term, AFTER_SHOWN, edits);
         }
     }
-}
-
-/// The last token of the operand that starts at `index`, filters included, and whether
-/// it is a plain literal, which needs no guard; `None` if there is no operand.
-pub(super) fn operand_end(tokens: &[Token<'_>], index: usize) -> Option<(usize, bool)> {
-    let mut at = index;
-    while tokens.get(at).is_some_and(|token| token.is("-") || token.is("+")) {
-        at += 1;
-    }
-    let first = tokens.get(at)?;
-    let mut plain = is_plain(first);
-    let mut last = first.partner;
-    let is_text = |at| tokens.get(at).is_some_and(|token: &Token<'_>| token.kind == Kind::Text);
-    while is_text(last) && is_text(last + 1) {
-        last += 1;
-    }
-    while let Some(next) = tokens.get(last + 1) {
-        last = match next.text {
-            _ if next.kind != Kind::Operator => break,
-            "." | "|" if tokens.get(last + 2).is_some() => last + 2,
-            "(" | "[" => next.partner,
-            _ => break,
-        };
-        plain = false;
-    }
-    Some((last, plain))
 }
 
 /// `{% set x = … %}` becomes `{% set x = (…)|_bounded %}`.

@@ -3,6 +3,7 @@
 mod arguments;
 mod bounds;
 mod clock;
+mod edit;
 mod environment;
 mod generator;
 mod guard;
@@ -10,6 +11,7 @@ mod input;
 mod members;
 mod methods;
 mod numbers;
+mod operands;
 mod percent;
 mod python;
 mod scan;

@@ -9,9 +9,8 @@ use minijinja::{Error, State};
 
 use super::MAX_OUTPUT;
 use super::bounds::{Text, refuse};
-use super::environment::shown;
 use super::numbers::number;
-use super::python;
+use super::python::{self, shown};
 
 /// The largest width or precision.
 const MAX_WIDTH: i64 = 999;

@@ -5,14 +5,29 @@
 //! Hugging Face transformers, which is `json.dumps` without HTML escapes.
 
 use minijinja::value::{ObjectRepr, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
 
+use super::MAX_OUTPUT;
 use super::bounds::{Text, refuse};
 use super::generator::Generator;
 use crate::template::marks::PLAIN_TEXT_MARK;
 
 /// Levels of lists and maps in one value.
 const MAX_DEPTH: usize = 256;
+
+/// Bytes of output that one unit of fuel pays for where a value is shown.
+pub(super) const BYTES_PER_FUEL: usize = 8;
+
+/// `str(value)`.
+pub(super) fn shown(state: &State, value: &Value) -> Result<Value, Error> {
+    if value.as_str().is_some() {
+        return Ok(value.clone());
+    }
+    let mut out = Text::new(MAX_OUTPUT);
+    write_str(&mut out, value)?;
+    state.consume_fuel((out.text.len() / BYTES_PER_FUEL) as u64)?;
+    Ok(Value::from(out.text))
+}
 
 /// `str(value)`; undefined is empty, as jinja2 prints it.
 pub(super) fn write_str(out: &mut Text, value: &Value) -> Result<(), Error> {

@@ -9,6 +9,8 @@ use super::arguments::{Arguments, bound, by_name, integer};
 use super::bounds::{bounded, is_dict, refuse, visited};
 use super::generator::Generator;
 
+type Extreme = fn(&State, Value, Kwargs) -> Result<Value, Error>;
+
 pub(super) fn add(env: &mut Environment<'_>) {
     add_choosing(env);
     add_ordering(env);
@@ -92,9 +94,7 @@ fn add_ordering(env: &mut Environment<'_>) {
         let named = by_name(&given.into_values(), ["case_sensitive", "attribute"])?;
         generator(state, &filters::unique(state, visited(state, value)?, named)?)
     });
-    let extremes: [(_, fn(&State, Value, Kwargs) -> Result<Value, Error>); 2] =
-        [("min", filters::min), ("max", filters::max)];
-    for (name, filter) in extremes {
+    for (name, filter) in [("min", filters::min as Extreme), ("max", filters::max)] {
         env.add_filter(name, move |state: &State, value: &Value, given: Arguments| {
             let named = by_name(&given.into_values(), ["case_sensitive", "attribute"])?;
             filter(state, visited(state, value)?, named)

@@ -9,8 +9,7 @@ use minijinja::{Environment, Error, State};
 use super::MAX_OUTPUT;
 use super::arguments::{Arguments, bound, integer, is_true, text as text_of};
 use super::bounds::{Text, refuse};
-use super::environment::{BYTES_PER_FUEL, shown};
-use super::python::Json;
+use super::python::{BYTES_PER_FUEL, Json, shown};
 use super::{numbers, percent, strings};
 
 /// Spaces that `indent` and `tojson` put before a line.

@@ -9,10 +9,9 @@
 //! | `{% generation %}` | `{% with %}` | transformers' mark of what to train on; only a scope here |
 //! | `{% raw %}` | `{% raw +%}` | jinja2 trims no line break behind it |
 
-use std::borrow::Cow;
-
-use super::guard::{Edit, Rank, ends_operand, insert, operand_end};
-use super::scan::{Kind, Tag, Token};
+use super::edit::{Edit, Rank, insert, replace};
+use super::operands::{ends_operand, power_end, primary_start, term_start};
+use super::scan::{Kind, Tag};
 
 /// The left value modulo the right one, or a text with values put in.
 pub(super) const REMAINDER: &str = "_remainder";
@@ -67,52 +66,12 @@ pub(super) fn expressions(tag: &Tag<'_>, targets: usize, edits: &mut Vec<Edit>) 
     }
 }
 
-fn replace(from: usize, to: usize, text: impl Into<Cow<'static, str>>, edits: &mut Vec<Edit>) {
-    edits.push(Edit { at: from, rank: Rank::Replace, removed: to - from, text: text.into() });
-}
-
 fn remainder(tag: &Tag<'_>, index: usize, edits: &mut Vec<Edit>) {
     let tokens = &tag.tokens;
     let Some(last) = power_end(tokens, index + 1) else { return };
     insert(tokens[term_start(tag, index - 1)].start, Rank::Open, "(", edits);
     replace(tokens[index].start, tokens[index].end(), ")|_remainder(", edits);
     insert(tokens[last].end(), Rank::Translated, ")", edits);
-}
-
-/// The last token of `a` or `a ** b` where `a` starts at `index`.
-fn power_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
-    let (mut last, _) = operand_end(tokens, index)?;
-    while tokens.get(last + 1).is_some_and(|token| token.is("**")) {
-        (last, _) = operand_end(tokens, last + 2)?;
-    }
-    Some(last)
-}
-
-/// The last token of the product that starts at `index`.
-pub(super) fn term_end(tokens: &[Token<'_>], index: usize) -> Option<usize> {
-    let mut last = power_end(tokens, index)?;
-    while tokens.get(last + 1).is_some_and(is_product) {
-        last = power_end(tokens, last + 2)?;
-    }
-    Some(last)
-}
-
-/// The first token of the product whose last is `last`.
-pub(super) fn term_start(tag: &Tag<'_>, last: usize) -> usize {
-    let mut start = operand_start(tag, last);
-    while start > 1 && is_product(&tag.tokens[start - 1]) {
-        start = operand_start(tag, start - 2);
-    }
-    start
-}
-
-/// Whether tokens `first..=last` are a product, not one operand.
-pub(super) fn has_product(tag: &Tag<'_>, first: usize, last: usize) -> bool {
-    operand_start(tag, last) > first
-}
-
-fn is_product(token: &Token<'_>) -> bool {
-    ["*", "/", "//", "%", "**"].iter().any(|sign| token.is(sign))
 }
 
 /// Edits the member access of tokens `from..=to`, if `name` is that of a dictionary's method.
@@ -135,36 +94,4 @@ fn member(
     insert(tokens[primary_start(tag, from - 1)].start, Rank::Open, "(", edits);
     let text = format!("|{filter}('{name}'))");
     replace(tokens[from].start, tokens[to].end(), text, edits);
-}
-
-/// The first token of the operand whose last is `last`, signs included.
-fn operand_start(tag: &Tag<'_>, last: usize) -> usize {
-    let mut start = primary_start(tag, last);
-    while start > 0
-        && (tag.tokens[start - 1].is("-") || tag.tokens[start - 1].is("+"))
-        && !ends_operand(tag, start - 1)
-    {
-        start -= 1;
-    }
-    start
-}
-
-/// The first token of the name, literal, call, subscript or filter whose last is `last`.
-fn primary_start(tag: &Tag<'_>, last: usize) -> usize {
-    let tokens: &[Token<'_>] = &tag.tokens;
-    let mut at = last;
-    loop {
-        let is_group = tokens[at].kind == Kind::Operator;
-        at = tokens[at].partner.min(at);
-        let Some(before) = at.checked_sub(1) else { return at };
-        let joined = tokens[at].kind == Kind::Text && tokens[before].kind == Kind::Text;
-        at = match tokens[before].text {
-            // The member's object, or what the filter is applied to.
-            "." | "|" if before > 0 && tokens[before].kind == Kind::Operator => before - 1,
-            // What is called or subscripted.
-            _ if is_group && ends_operand(tag, at) => before,
-            _ if joined => before,
-            _ => return at,
-        };
-    }
 }

@@ -4,8 +4,11 @@ use super::*;
 use crate::gguf::{Array, Strings, TensorSpec, Writer};
 use crate::quant::Format;
 
+type Keys<'a> = [(&'a str, Value)];
+type Tensors<'a> = [(&'a str, &'a [u64])];
+
 /// A file with these keys and tensors of zeros.
-fn file(keys: &[(&str, Value)], tensors: &[(&str, &[u64])]) -> Gguf {
+fn file(keys: &Keys, tensors: &Tensors) -> Gguf {
     let mut metadata = Metadata::new();
     for (key, value) in keys {
         metadata.push(*key, value.clone()).unwrap();
@@ -47,12 +50,7 @@ fn seen(file: &Gguf, from: &str) -> (Vec<(String, Value)>, Vec<String>) {
 }
 
 #[track_caller]
-fn becomes(
-    ollama: (&[(&str, Value)], &[(&str, &[u64])]),
-    from: &str,
-    keys: &[(&str, Value)],
-    tensors: &[&str],
-) {
+fn becomes(ollama: (&Keys, &Tensors), from: &str, keys: &[(&str, Value)], tensors: &[&str]) {
     let (found, names) = seen(&file(ollama.0, ollama.1), from);
     let mut expected: Vec<(String, Value)> =
         keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
