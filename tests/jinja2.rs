@@ -210,3 +210,71 @@ fn equals_jinja2() {
     let listed: usize = DELIBERATE.iter().map(|(_, cases)| cases.len()).sum();
     assert_eq!(differing, listed, "each of the listed cases is in the vectors, and differs");
 }
+
+/// Tags of random tokens compile or are refused; nothing panics.
+#[test]
+fn random_tags_are_no_trouble() {
+    const TOKENS: [&str; 40] = [
+        "a",
+        "b",
+        "items",
+        "1",
+        "1.5",
+        "2e3",
+        "'x'",
+        "'items'",
+        ".",
+        ".items",
+        "['items']",
+        "[",
+        "]",
+        "(",
+        ")",
+        "{",
+        "}",
+        ",",
+        ":",
+        "|",
+        "|upper",
+        "~",
+        "%",
+        "*",
+        "**",
+        "+",
+        "-",
+        "//",
+        "==",
+        "in",
+        "is",
+        "not",
+        "and",
+        "if",
+        "else",
+        "for",
+        "set",
+        "=",
+        " ",
+        "\n",
+    ];
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut compiled, mut refused) = (0, 0);
+    for _ in 0..6000 {
+        let tokens: Vec<&str> = (0..1 + random(9)).map(|_| TOKENS[random(TOKENS.len())]).collect();
+        let (open, close) =
+            [("{{", "}}"), ("{% set a =", "%}"), ("{% if", "%}x{% endif %}")][random(3)];
+        let source = format!("{open} {} {close}", tokens.join(["", " "][random(2)]));
+        match ChatTemplate::with_pieces(&source, None, None, Vec::new()) {
+            Ok(_) => compiled += 1,
+            Err(error) => {
+                assert!(!error.to_string().contains("engine failed"), "{source}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(compiled > 100 && refused > 1000, "{compiled} compiled, {refused} refused");
+}

@@ -239,3 +239,38 @@ fn gemma3() {
     }
     other.open().unwrap_err();
 }
+
+/// The delta rule's bias has no ending, heads are counted per layer, drafting layers have
+/// names of their own.
+#[test]
+fn qwen35_and_qwen3next() {
+    for name in ["qwen35", "qwen3next"] {
+        let llama_cpp = Parts::of(&format!("arch/{name}/mini-f32.gguf"));
+        let mut ollama = llama_cpp.clone();
+        let mut renamed = 0;
+        for (spec, _) in &mut ollama.tensors {
+            if let Some(start) = spec.name.strip_suffix(".ssm_dt.bias") {
+                spec.name = format!("{start}.ssm_dt");
+                renamed += 1;
+            }
+        }
+        assert!(renamed > 0);
+        let number = |key: &str| llama_cpp.metadata.u32(&format!("{name}.{key}")).unwrap();
+        let (layers, heads) = (number("block_count"), number("attention.head_count_kv"));
+        let has = |name: &str| llama_cpp.tensors.iter().any(|(spec, _)| spec.name == name);
+        let attends = |layer| has(&format!("blk.{layer}.attn_k.weight"));
+        let heads = (0..layers).map(|layer| if attends(layer) { heads } else { 0 });
+        let heads = Value::Array(Array::U32(heads.collect()));
+        ollama.set(&format!("{name}.attention.head_count_kv"), heads);
+        if name == "qwen35" {
+            ollama.set("qwen35.ssm.v_head_reordered", Value::Bool(true));
+            ollama.set("qwen35.rope.mrope_interleaved", Value::Bool(true));
+            ollama.set("qwen35.vision.block_count", count(27));
+            let sections = Value::Array(Array::I32(vec![11, 11, 10]));
+            ollama.set("qwen35.rope.dimension_sections", sections);
+            ollama.tensor("v.patch_embed.weight", &[4, 4]);
+        }
+        ollama.tensor("mtp.fc.weight", &[4, 4]);
+        same(&llama_cpp, &ollama);
+    }
+}

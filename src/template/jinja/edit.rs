@@ -54,11 +54,13 @@ pub(super) fn apply(source: &str, mut edits: Vec<Edit>) -> String {
         if edit.rank == Rank::Operand && last == (edit.at, &edit.text) {
             continue;
         }
+        // Within what was replaced; it has a syntax error then.
+        let Some(before) = source.get(done..edit.at) else { continue };
         last = (edit.at, &edit.text);
-        result.push_str(&source[done..edit.at]);
+        result.push_str(before);
         result.push_str(&edit.text);
         done = edit.at + edit.removed;
     }
-    result.push_str(&source[done..]);
+    result.push_str(source.get(done..).unwrap_or_default());
     result
 }

@@ -15,6 +15,7 @@ use super::{FUEL, clock, guard, members, methods, percent, sequences, texts, tra
 
 /// Levels of calls: a macro costs the engine's 4, a block within it 1 each.
 const RECURSION_LIMIT: usize = 160;
+
 /// An environment without templates.
 pub(super) fn environment() -> Environment<'static> {
     let mut env = Environment::new();

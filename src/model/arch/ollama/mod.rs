@@ -155,7 +155,7 @@ fn keys(row: &Translation, file: &Gguf) -> Result<Metadata> {
                 keys.get(&key).is_none() && length >= *context
             }
         };
-        if let Some(value) = if wanted { given.value(row.from, name, file)? } else { None } {
+        if let Some(value) = if wanted { given.value(row.from, file)? } else { None } {
             keys.set(key, value)?;
         }
     }
@@ -164,7 +164,7 @@ fn keys(row: &Translation, file: &Gguf) -> Result<Metadata> {
 
 impl Given {
     /// The value, from what the file says; `None` where it does not say it.
-    fn value(self, arch: &str, own: &str, file: &Gguf) -> Result<Option<Value>> {
+    fn value(self, arch: &str, file: &Gguf) -> Result<Option<Value>> {
         let metadata = file.metadata();
         let number = |name: &str| metadata.opt_u32(&format!("{arch}.{name}"));
         Ok(match self {
@@ -179,11 +179,6 @@ impl Given {
             Given::Dim(tensor, index) => {
                 let size = file.tensor(tensor).and_then(|tensor| tensor.dims().get(index));
                 size.and_then(|&size| u32::try_from(size).ok()).map(Value::U32)
-            }
-            Given::Greatest => {
-                let all = metadata.opt_integers(&format!("{arch}.{own}"))?.unwrap_or_default();
-                let greatest = all.into_iter().max().and_then(|size| u32::try_from(size).ok());
-                greatest.filter(|&size| size > 0).map(Value::U32)
             }
         })
     }

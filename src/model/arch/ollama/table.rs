@@ -63,8 +63,6 @@ pub(super) enum Given {
     Sum(&'static str, &'static str),
     /// A dimension of a tensor.
     Dim(&'static str, usize),
-    /// The greatest of its own elements.
-    Greatest,
 }
 
 /// A change of the vocabulary's keys.
@@ -95,7 +93,8 @@ const NONE: Translation = Translation {
     vocabulary: &[],
 };
 
-/// Marks, keys and tensors of Qwen 3.5, with experts and without.
+/// Marks, keys and tensors of Qwen 3.5, with experts and without. The heads of keys and
+/// values are an array in these files, with 0 for layers without; that is read as it is.
 const QWEN35: Translation = Translation {
     marks: &[
         Mark::Key("vision.block_count"),
@@ -117,8 +116,6 @@ const QWEN35: Translation = Translation {
         "rope.mrope_interleaved",
         "mtp",
     ],
-    // One number for each layer, 0 for those without keys and values.
-    given: &[("attention.head_count_kv", When::Always, Given::Greatest)],
     tensors: &[(".ssm_dt", ".ssm_dt.bias")],
     ..NONE
 };
@@ -302,7 +299,6 @@ pub(super) const TABLE: &[Translation] = &[
         from: "qwen3next",
         to: "qwen3next",
         marks: &[Mark::TensorEnd(".ssm_dt")],
-        given: &[("attention.head_count_kv", When::Always, Given::Greatest)],
         tensors: &[(".ssm_dt", ".ssm_dt.bias")],
         ..NONE
     },
