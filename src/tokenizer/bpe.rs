@@ -68,13 +68,13 @@ impl Bpe {
 }
 
 /// The id of `piece` if it is not a control token: no text may turn into one.
-fn text_id(vocab: &Vocab, piece: &str) -> Option<u32> {
+pub(super) fn text_id(vocab: &Vocab, piece: &str) -> Option<u32> {
     vocab.id(piece).filter(|&id| vocab.is_text(id))
 }
 
 /// The merges, ranked by their place in the list. Each must be two pieces
 /// whose joined text is a piece.
-fn merges(
+pub(super) fn merges(
     metadata: &Metadata,
     vocab: &Vocab,
     warnings: &mut Vec<Warning>,
@@ -163,6 +163,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::vocab::Unsaid;
     use super::*;
     use crate::gguf::{Array, Value};
 
@@ -205,7 +206,7 @@ mod tests {
             metadata.set("tokenizer.ggml.pre", Value::String("gpt-2".into())).unwrap();
             metadata.set(MERGES, strings(&lines)).unwrap();
             let none = &mut Vec::new();
-            let vocab = Vocab::parse(&metadata, false, false, none).unwrap();
+            let vocab = Vocab::parse(&metadata, Unsaid::NOTHING, none).unwrap();
             let family = Family::of(&metadata, none).unwrap();
             let bpe = Bpe::parse(&metadata, &vocab, family, none).unwrap();
             let mut ids = Vec::new();

@@ -1,10 +1,19 @@
 //! Text to tokens and back, from the metadata of a GGUF file alone.
 //!
-//! Two algorithms: SentencePiece BPE (`tokenizer.ggml.model` "llama") and
-//! byte-level BPE ("gpt2"). Both find user-defined tokens first, and control
-//! tokens only where the caller asks: what a user writes stays text.
+//! | `tokenizer.ggml.model` | algorithm | file |
+//! |---|---|---|
+//! | "llama" | SentencePiece BPE | `spm.rs` |
+//! | "gpt2" | byte-level BPE | `bpe.rs` |
+//! | "gemma4" | BPE over characters | `text_bpe.rs` |
+//! | "bert" | WordPiece | `wordpiece.rs` |
+//! | "t5" | SentencePiece unigram | `unigram.rs` |
+//!
+//! All find user-defined tokens first, and control tokens only where the caller asks: what
+//! a user writes stays text.
 
+mod algorithm;
 mod bpe;
+mod charsmap;
 mod class;
 mod ends;
 mod merge;
@@ -14,21 +23,20 @@ mod rule;
 mod special;
 mod spm;
 mod stream;
+mod text_bpe;
+mod unigram;
 mod unknown;
 mod vocab;
+mod wordpiece;
 
-use crate::error::{Error, Place, Result, Warning};
+use crate::error::{Result, Warning};
 use crate::gguf::Metadata;
 
-use bpe::Bpe;
-use pre::Family;
+use algorithm::Algorithm;
 pub use prompt::Prompt;
 use special::{Fragment, Specials};
-use spm::{SPACE, Spm};
 pub use stream::DecodeStream;
-use vocab::{Kind, Vocab, byte_of};
-
-const MODEL: &str = "tokenizer.ggml.model";
+use vocab::{Kind, Vocab};
 
 /// In a prompt for [`Tokenizer::encode_chat`]: no special token is found
 /// across it, and it is not itself text. A noncharacter, so no text needs it.
@@ -40,12 +48,6 @@ pub struct Tokenizer {
     specials: Specials,
     algorithm: Algorithm,
     warnings: Vec<Warning>,
-}
-
-#[allow(clippy::large_enum_variant, reason = "there is one per model")]
-enum Algorithm {
-    Spm(Spm),
-    Bpe(Bpe),
 }
 
 /// How [`Tokenizer::encode`] treats what is not plain text.
@@ -82,27 +84,8 @@ impl Tokenizer {
     /// contradict each other, or name an algorithm that is not supported.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         let mut warnings = Vec::new();
-        let (vocab, algorithm) = match metadata.str(MODEL)? {
-            "llama" => {
-                let vocab = Vocab::parse(metadata, true, true, &mut warnings)?;
-                let spm = Spm::parse(metadata, &vocab, &mut warnings)?;
-                (vocab, Algorithm::Spm(spm))
-            }
-            "gpt2" => {
-                let family = Family::of(metadata, &mut warnings)?;
-                let vocab = Vocab::parse(metadata, false, family.add_bos, &mut warnings)?;
-                let bpe = Bpe::parse(metadata, &vocab, family, &mut warnings)?;
-                (vocab, Algorithm::Bpe(bpe))
-            }
-            other => {
-                let name: String = other.chars().take(80).collect();
-                let problem = format!(
-                    "is {name:?}; supported are \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE)"
-                );
-                return Err(Error::unsupported(Place::Key(MODEL.to_owned()), problem));
-            }
-        };
-        unknown::warn(metadata, &mut warnings);
+        let (vocab, algorithm) = Algorithm::parse(metadata, &mut warnings)?;
+        unknown::warn(metadata, algorithm.reads(), &mut warnings);
         Ok(Tokenizer { specials: Specials::new(&vocab, metadata)?, vocab, algorithm, warnings })
     }
 
@@ -159,12 +142,29 @@ impl Tokenizer {
     }
 
     fn encode_plain(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) {
-        match &self.algorithm {
-            Algorithm::Spm(spm) => {
-                spm.encode(&self.vocab, text, prefix && spm.add_space_prefix, ids);
-            }
-            Algorithm::Bpe(bpe) => bpe.encode(&self.vocab, text, ids),
-        }
+        self.algorithm.encode(&self.vocab, text, prefix, ids);
+    }
+
+    /// The tokens of two texts that a classifier reads together, each without control
+    /// tokens: `[CLS] first [SEP] second [SEP]` of BERT, `<s> first </s></s> second </s>` of
+    /// XLM-RoBERTa, as the vocabulary encloses texts. Also where the second text begins.
+    pub fn encode_pair(&self, first: &str, second: &str) -> (Vec<u32>, usize) {
+        let mut ids = Vec::with_capacity((first.len() + second.len()) / 4 + 4);
+        let end = self.eos().or(self.sep());
+        ids.extend(self.bos().filter(|_| self.adds_bos()));
+        self.encode_into(first, &mut ids);
+        ids.extend(end);
+        ids.extend(self.sep().filter(|_| self.vocab.add_sep));
+        let start = ids.len();
+        self.encode_into(second, &mut ids);
+        ids.extend(end);
+        (ids, start)
+    }
+
+    /// Appends the tokens of plain text that begins a sequence.
+    fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
+        let fragments = self.specials.split(&self.vocab, text, false);
+        self.encode_fragments(&fragments, true, ids);
     }
 
     /// The tokens of a rendered chat template: the texts of control tokens
@@ -271,21 +271,12 @@ impl Tokenizer {
 
     fn append_bytes(&self, id: u32, special: bool, bytes: &mut Vec<u8>) {
         let (Some(piece), Some(kind)) = (self.piece(id), self.vocab.kind(id)) else { return };
-        match (kind, &self.algorithm) {
-            (Kind::Control | Kind::Unknown, _) if !special => {}
-            (Kind::Control | Kind::Unknown | Kind::UserDefined, _) => {
+        match kind {
+            Kind::Control | Kind::Unknown if !special => {}
+            Kind::Control | Kind::Unknown | Kind::UserDefined => {
                 bytes.extend_from_slice(piece.as_bytes());
             }
-            (_, Algorithm::Bpe(_)) => bpe::append_bytes(piece, bytes),
-            (Kind::Byte, Algorithm::Spm(_)) => bytes.extend(byte_of(piece)),
-            (_, Algorithm::Spm(_)) => {
-                for part in piece.split_inclusive(SPACE) {
-                    match part.strip_suffix(SPACE) {
-                        Some(text) => bytes.extend(text.bytes().chain([b' '])),
-                        None => bytes.extend_from_slice(part.as_bytes()),
-                    }
-                }
-            }
+            _ => self.algorithm.append_bytes(piece, kind, bytes),
         }
     }
 
@@ -323,6 +314,16 @@ impl Tokenizer {
     /// The token that ends a message which waits for a tool's answer.
     pub fn eom(&self) -> Option<u32> {
         self.vocab.ends.eom
+    }
+
+    /// The token between two texts that are read together.
+    pub fn sep(&self) -> Option<u32> {
+        self.vocab.sep
+    }
+
+    /// The token that fills up what is too short. Nothing here needs it.
+    pub fn pad(&self) -> Option<u32> {
+        self.vocab.pad
     }
 
     /// The token for what the vocabulary cannot spell.
@@ -368,18 +369,14 @@ impl Tokenizer {
 
     /// Whether a space goes in front of a text.
     fn adds_space_prefix(&self) -> bool {
-        matches!(&self.algorithm, Algorithm::Spm(spm) if spm.add_space_prefix)
+        self.algorithm.adds_space_prefix()
     }
 }
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let model = match self.algorithm {
-            Algorithm::Spm(_) => "llama",
-            Algorithm::Bpe(_) => "gpt2",
-        };
         f.debug_struct("Tokenizer")
-            .field("model", &model)
+            .field("model", &self.algorithm.name())
             .field("n_vocab", &self.n_vocab())
             .finish_non_exhaustive()
     }

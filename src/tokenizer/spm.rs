@@ -25,8 +25,7 @@ pub(super) const SPACE: char = '\u{2581}';
 pub(super) struct Spm {
     /// Of each token: 0 for the highest score, the same for equal scores.
     ranks: Vec<u32>,
-    /// The token of each byte, for what has no piece.
-    bytes: [Option<u32>; 256],
+    bytes: ByteTokens,
     /// Bytes in the longest piece.
     longest: usize,
     /// Whether a space goes in front of text.
@@ -50,15 +49,9 @@ impl Spm {
                 vec![0; vocab.len()]
             }
         };
-        let mut bytes = [None; 256];
-        for (id, piece, kind) in vocab.iter() {
-            if let (Kind::Byte, Some(byte)) = (kind, byte_of(piece)) {
-                bytes[usize::from(byte)].get_or_insert(id);
-            }
-        }
         Ok(Spm {
             ranks,
-            bytes,
+            bytes: ByteTokens::of(vocab),
             longest: vocab.iter().map(|(_, piece, _)| piece.len()).max().unwrap_or(0),
             add_space_prefix: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
         })
@@ -100,9 +93,30 @@ impl Spm {
             ids.push(id);
             return;
         }
+        self.bytes.spell(vocab, symbol, ids);
+    }
+}
+
+/// The token of each byte, for what has no piece.
+pub(super) struct ByteTokens([Option<u32>; 256]);
+
+impl ByteTokens {
+    pub fn of(vocab: &Vocab) -> Self {
+        let mut bytes = [None; 256];
+        for (id, piece, kind) in vocab.iter() {
+            if let (Kind::Byte, Some(byte)) = (kind, byte_of(piece)) {
+                bytes[usize::from(byte)].get_or_insert(id);
+            }
+        }
+        ByteTokens(bytes)
+    }
+
+    /// Appends the tokens of the bytes of `text`. One byte without a token makes all of it
+    /// unknown.
+    pub fn spell(&self, vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
         let start = ids.len();
-        for byte in symbol.bytes() {
-            let Some(id) = self.bytes[usize::from(byte)] else {
+        for byte in text.bytes() {
+            let Some(id) = self.0[usize::from(byte)] else {
                 ids.truncate(start);
                 ids.extend(vocab.unknown);
                 return;
@@ -138,6 +152,7 @@ fn plain(vocab: &Vocab, piece: &str) -> Option<u32> {
 mod tests {
     use std::ops::Range;
 
+    use super::super::vocab::Unsaid;
     use super::*;
     use crate::gguf::{Array, Value};
     use proptest::prelude::*;
@@ -148,7 +163,7 @@ mod tests {
         let scores = pieces.iter().map(|&(_, score)| score).collect();
         metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts))).unwrap();
         metadata.set(SCORES, Value::Array(Array::F32(scores))).unwrap();
-        let vocab = Vocab::parse(&metadata, true, true, &mut Vec::new()).unwrap();
+        let vocab = Vocab::parse(&metadata, Unsaid::SENTENCEPIECE, &mut Vec::new()).unwrap();
         let spm = Spm::parse(&metadata, &vocab, &mut Vec::new()).unwrap();
         (vocab, spm)
     }

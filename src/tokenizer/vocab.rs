@@ -42,25 +42,68 @@ pub(super) struct Vocab {
     ids: HashMap<Box<str>, u32, RandomState>,
     pub bos: Option<u32>,
     pub unknown: Option<u32>,
+    pub sep: Option<u32>,
+    pub pad: Option<u32>,
     pub ends: Ends,
     /// Tokens that the file never wants generated.
     pub suppressed: Vec<u32>,
     pub add_bos: bool,
     pub add_eos: bool,
+    /// Whether the separator comes between two texts, beside the end of the first.
+    pub add_sep: bool,
+}
+
+/// What files of a kind of vocabulary leave unsaid.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unsaid {
+    /// Whether texts alone tell which tokens are control tokens and bytes.
+    pub sentencepiece: bool,
+    /// The texts of the standard tokens; empty: there are none.
+    pub bos: &'static str,
+    pub eos: &'static str,
+    pub unknown: &'static str,
+    /// What missing `add_bos_token`, `add_eos_token` and `add_sep_token` mean.
+    pub add_bos: bool,
+    pub add_eos: bool,
+    pub add_sep: bool,
+}
+
+impl Unsaid {
+    pub const NOTHING: Unsaid = Unsaid {
+        sentencepiece: false,
+        bos: "",
+        eos: "",
+        unknown: "",
+        add_bos: false,
+        add_eos: false,
+        add_sep: false,
+    };
+    pub const SENTENCEPIECE: Unsaid = Unsaid {
+        sentencepiece: true,
+        bos: "<s>",
+        eos: "</s>",
+        unknown: "<unk>",
+        add_bos: true,
+        ..Unsaid::NOTHING
+    };
+    pub const UNIGRAM: Unsaid =
+        Unsaid { add_bos: false, add_eos: true, add_sep: true, ..Unsaid::SENTENCEPIECE };
+    pub const BERT: Unsaid = Unsaid {
+        bos: "[CLS]",
+        eos: "[SEP]",
+        unknown: "[UNK]",
+        add_bos: true,
+        add_eos: true,
+        ..Unsaid::NOTHING
+    };
 }
 
 impl Vocab {
-    /// Reads and checks the keys. `sentencepiece` tells which model's defaults
-    /// apply, `add_bos` what a missing `add_bos_token` means.
-    pub fn parse(
-        metadata: &Metadata,
-        sentencepiece: bool,
-        add_bos: bool,
-        warnings: &mut Vec<Warning>,
-    ) -> Result<Self> {
+    /// Reads and checks the keys.
+    pub fn parse(metadata: &Metadata, unsaid: Unsaid, warnings: &mut Vec<Warning>) -> Result<Self> {
         let pieces = metadata.strings(TOKENS)?.clone();
         check_pieces(&pieces)?;
-        let mut kinds = kinds(metadata, &pieces, sentencepiece)?;
+        let mut kinds = kinds(metadata, &pieces, unsaid.sentencepiece)?;
         let mut ids = HashMap::with_capacity_and_hasher(pieces.len(), RandomState::default());
         for (id, piece) in (0u32..).zip(pieces.iter()) {
             if !piece.is_empty() {
@@ -70,40 +113,42 @@ impl Vocab {
         for id in ends::texts(|text| ids.get(text).copied()) {
             kinds[id as usize] = Kind::Control;
         }
+        let flag = |name: &str| metadata.opt_bool(&format!("tokenizer.ggml.{name}"));
         let mut vocab = Vocab {
             pieces,
             kinds,
             ids,
             bos: None,
             unknown: None,
+            sep: None,
+            pad: None,
             ends: Ends::default(),
             suppressed: Vec::new(),
-            add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
-            add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            add_bos: flag("add_bos_token")?.unwrap_or(unsaid.add_bos),
+            add_eos: flag("add_eos_token")?.unwrap_or(unsaid.add_eos),
+            add_sep: flag("add_sep_token")?.unwrap_or(unsaid.add_sep),
         };
-        vocab.find_specials(metadata, sentencepiece, warnings);
+        vocab.find_specials(metadata, unsaid, warnings);
         Ok(vocab)
     }
 
     /// Fills in the special ids and what ends an answer.
-    fn find_specials(
-        &mut self,
-        metadata: &Metadata,
-        sentencepiece: bool,
-        warnings: &mut Vec<Warning>,
-    ) {
-        // SentencePiece files may leave their three standard tokens unnamed.
-        let standard = |text: &str| match self.id(text) {
-            Some(id) if sentencepiece && !self.is_text(id) => Some(id),
-            _ => None,
-        };
+    fn find_specials(&mut self, metadata: &Metadata, unsaid: Unsaid, warnings: &mut Vec<Warning>) {
+        // Files may leave the standard tokens of their kind unnamed.
+        let standard = |text: &str| self.id(text).filter(|&id| !self.is_text(id));
         let mut named =
             |name: &str| self.named(metadata, &format!("tokenizer.ggml.{name}"), warnings);
-        let bos = named("bos_token_id").first().copied().or(standard("<s>"));
-        let unknown = named("unknown_token_id").first().copied().or(standard("<unk>"));
+        let mut first =
+            |names: &[&str]| names.iter().find_map(|&name| named(name).first().copied());
+        let bos = first(&["bos_token_id", "cls_token_id"]).or(standard(unsaid.bos));
+        let unknown = first(&["unknown_token_id"]).or(standard(unsaid.unknown));
+        // The first is how converters spell it.
+        let sep = first(&["seperator_token_id", "separator_token_id"]);
+        let pad = first(&["padding_token_id"]);
         let suppressed = named("suppress_tokens");
-        let ends = Ends::find(named, |text| self.id(text), standard("</s>"));
-        (self.bos, self.unknown, self.suppressed, self.ends) = (bos, unknown, suppressed, ends);
+        let ends = Ends::find(named, |text| self.id(text), sep.or(standard(unsaid.eos)));
+        (self.bos, self.unknown, self.suppressed) = (bos, unknown, suppressed);
+        (self.sep, self.pad, self.ends) = (sep, pad, ends);
     }
 
     /// The token ids at `key`, one or several. Writers say "none" with −1, which is the
