@@ -2,6 +2,7 @@
 //! the interface and may change in any release.
 
 pub use crate::bench::{Attention, Heads, Multiplication, synthesize};
+pub use crate::engine::hidden_states;
 pub use crate::session::feed_together;
 
 /// What this machine can do at best.

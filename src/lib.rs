@@ -99,6 +99,7 @@ mod bench;
 #[doc(hidden)]
 pub mod internal;
 
+pub use engine::Score;
 pub use engine::{EmbedOptions, Embedding, Pooling, PromptProgress};
 pub use engine::{Engine, EngineOptions, EngineStats, MemoryEstimate, Pending, Reply, Request};
 pub use error::{Bounded, Error, Place, Result, Warning};

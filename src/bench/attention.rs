@@ -118,6 +118,7 @@ fn of_layer(isa: Isa, layer: usize, heads: &Heads) -> attention::Attention<'stat
     attention::Attention {
         isa,
         layer,
+        sight: attention::Sight::Before,
         queries: as_is,
         keys: as_is,
         values: as_is,

@@ -19,8 +19,9 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmbedOptions {
-    /// Which hidden states make the vector. Default: what the model file says, else
-    /// the last token's.
+    /// Which hidden states make the vector. Default: what the model file says; else the mean
+    /// of an encoder's, and of other models the last token's, as Ollama's own engine
+    /// answered.
     pub pooling: Option<Pooling>,
     /// Whether vectors get length 1, so that a product of two is their cosine.
     /// Default: true.
@@ -31,7 +32,8 @@ pub struct EmbedOptions {
     pub truncate: bool,
     /// Tokens per input at most. Default: as for a session.
     pub num_ctx: Option<usize>,
-    /// Tokens per forward pass. Default: 512. The result does not depend on it.
+    /// Tokens per forward pass. Default: 512; more for a longer text where all of it must be
+    /// in one pass (encoders). The result does not depend on it.
     pub num_batch: Option<usize>,
     /// How keys and values are stored. Default: [`KvType::I16`].
     pub kv_type: KvType,
@@ -62,7 +64,11 @@ impl EmbedOptions {
 
     /// The pooling that was asked for, or the file's.
     pub(super) fn pooling_of(&self, model: &Model) -> Result<Pooling> {
-        self.pooling.map_or_else(|| Pooling::of(model.metadata()), Ok)
+        let default = match model.transformer().plan.is_encoder() {
+            true => Pooling::Mean,
+            false => Pooling::Last,
+        };
+        self.pooling.map_or_else(|| Pooling::of(model.metadata(), default), Ok)
     }
 }
 
@@ -70,10 +76,18 @@ impl EmbedOptions {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Embedding {
-    /// `[width of the network]`
+    /// `[width of the network]`, or as wide as its last matrix behind pooling.
     pub vector: Vec<f32>,
     /// Tokens of the input that were used: fewer than given if it was cut.
     pub tokens: usize,
+}
+
+/// The tokens of a text, or of two that are read together.
+#[derive(Debug, Clone)]
+pub(super) struct Tokens<'a> {
+    pub all: Cow<'a, [u32]>,
+    /// Where the second text begins.
+    pub second: Option<usize>,
 }
 
 /// An input on its way through the network.
@@ -85,6 +99,7 @@ struct Running<'a> {
     rest: &'a [u32],
     /// How many of them are in this pass.
     share: usize,
+    second: Option<usize>,
 }
 
 impl Model {
@@ -93,6 +108,9 @@ impl Model {
     /// [`eos`](crate::EncodeOptions::eos)), in their order. The hidden states are
     /// those behind the final norm, which the output matrix would see. A vector does
     /// not depend on what else is computed with it.
+    ///
+    /// Many models want a prefix before a text, others for what is searched than for what is
+    /// found, such as `search_query: ` and `search_document: `: see `docs/embeddings.md`.
     ///
     /// ```
     /// use tramontane::EncodeOptions;
@@ -117,39 +135,73 @@ impl Model {
         options: &EmbedOptions,
     ) -> Result<Vec<Embedding>> {
         let pooling = options.pooling_of(self)?;
-        let (num_ctx, num_batch) = (self.num_ctx(options.num_ctx)?, num_batch(options.num_batch)?);
-        let inputs = inputs
-            .iter()
-            .enumerate()
-            .map(|(i, input)| self.fitting(i, input.as_ref(), num_ctx, options.truncate))
-            .collect::<Result<Vec<_>>>()?;
-        let mut waiting = inputs.iter();
+        let num_ctx = self.embed_ctx(options.num_ctx)?;
+        let mut all = Vec::with_capacity(inputs.len());
+        for (i, input) in inputs.iter().enumerate() {
+            let fitting = self.fitting(i, input.as_ref(), num_ctx, options.truncate)?;
+            all.push(Tokens { all: fitting, second: None });
+        }
+        let mut embeddings = Vec::with_capacity(inputs.len());
+        self.pool_each(&all, pooling, options, |pool, tokens| {
+            let vector = pool.vector(self.transformer(), options.normalize)?;
+            embeddings.push(Embedding { vector, tokens });
+            Ok(())
+        })?;
+        Ok(embeddings)
+    }
+
+    /// Positions of a text: what was asked for or the default, but no more than an encoder
+    /// has learned.
+    pub(super) fn embed_ctx(&self, asked: Option<usize>) -> Result<usize> {
+        let num_ctx = self.num_ctx(asked)?;
+        let positions = self.transformer().plan.embed.positions.as_ref();
+        Ok(positions.map_or(num_ctx, |table| num_ctx.min(table.0.rows())))
+    }
+
+    /// Computes `inputs` and calls `each` with the pooled states of each and the number of
+    /// its tokens, in their order.
+    pub(super) fn pool_each(
+        &self,
+        inputs: &[Tokens<'_>],
+        pooling: Pooling,
+        options: &EmbedOptions,
+        mut each: impl FnMut(Pool, usize) -> Result<()>,
+    ) -> Result<()> {
+        let num_batch = num_batch(options.num_batch)?;
+        let transformer = self.transformer();
+        let whole = transformer.plan.is_encoder();
+        let mut waiting = inputs.iter().peekable();
         let mut state = State::default();
         // A pass is full of the oldest inputs, so they end in their order.
         let mut running: Vec<Running<'_>> = Vec::new();
-        let mut embeddings = Vec::with_capacity(inputs.len());
-        while embeddings.len() < inputs.len() {
+        while !running.is_empty() || waiting.peek().is_some() {
             let mut rows: usize = running.iter().map(|input| input.rest.len()).sum();
-            while rows < num_batch
-                && running.len() < AT_ONCE
-                && let Some(tokens) = waiting.next()
+            // An encoder reads whole texts: a pass grows to a long one.
+            let fits = |rows: usize, len: usize| match whole {
+                true => rows == 0 || rows + len <= num_batch,
+                false => rows < num_batch,
+            };
+            while running.len() < AT_ONCE
+                && let Some(Tokens { all, second }) =
+                    waiting.next_if(|tokens| fits(rows, tokens.all.len()))
             {
-                rows += tokens.len();
+                rows += all.len();
                 running.push(Running {
-                    cache: self.transformer().cache(tokens.len(), options.kv_type),
-                    pool: Pool::new(pooling, self.transformer().plan.dim()),
-                    tokens: tokens.len(),
-                    rest: tokens,
+                    cache: transformer.cache(all.len(), options.kv_type),
+                    pool: Pool::new(pooling, transformer.plan.dim()),
+                    tokens: all.len(),
+                    rest: all,
                     share: 0,
+                    second: *second,
                 });
             }
-            self.pass(&mut state, &mut running, num_batch)?;
+            self.pass(&mut state, &mut running, if whole { rows } else { num_batch })?;
             let ended = running.iter().take_while(|input| input.rest.is_empty()).count();
             for Running { pool, tokens, .. } in running.drain(..ended) {
-                embeddings.push(Embedding { vector: pool.finish(options.normalize)?, tokens });
+                each(pool, tokens)?;
             }
         }
-        Ok(embeddings)
+        Ok(())
     }
 
     /// The tokens of input number `index` to be used, checked.
@@ -176,12 +228,13 @@ impl Model {
     fn pass(&self, state: &mut State, running: &mut [Running<'_>], num_batch: usize) -> Result<()> {
         let mut room = num_batch;
         let mut feeds = Vec::with_capacity(running.len());
-        for Running { cache, rest, share, .. } in running.iter_mut() {
+        for Running { cache, rest, share, second, .. } in running.iter_mut() {
             *share = rest.len().min(room);
             room -= *share;
             let tokens;
             (tokens, *rest) = rest.split_at(*share);
-            feeds.push(Feed { cache, tokens, wanted: Wanted::Hidden });
+            let wanted = second.map_or(Wanted::Hidden, Wanted::HiddenOfPair);
+            feeds.push(Feed { cache, tokens, wanted });
         }
         self.transformer().forward(state, &mut feeds, &AtomicBool::new(false))?;
         let mut hidden = &*state.hidden;
@@ -192,6 +245,19 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// The hidden state of every token behind the final norm, `[tokens, dim]`.
+///
+/// # Errors
+/// As [`Model::embed`].
+pub fn hidden_states(model: &Model, tokens: &[u32], kv_type: KvType) -> Result<Vec<f32>> {
+    let transformer = model.transformer();
+    let mut cache = transformer.cache(tokens.len(), kv_type);
+    let mut state = State::default();
+    let feed = Feed { cache: &mut cache, tokens, wanted: Wanted::Hidden };
+    transformer.forward(&mut state, &mut [feed], &AtomicBool::new(false))?;
+    Ok(state.hidden)
 }
 
 /// The first `most` of `tokens`; where they end with `added_eos`, the cut ones do too.

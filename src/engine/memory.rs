@@ -68,6 +68,8 @@ impl MemoryEstimate {
         threads: usize,
         options: &EngineOptions,
     ) -> Self {
+        // An encoder reads a text in one pass, however long it is.
+        let rows = if plan.is_encoder() { rows.max(positions) } else { rows };
         let kv_per_conversation = kv_bytes(plan, positions, options.kv_type, rows);
         MemoryEstimate {
             weights: file.tensors().iter().map(|tensor| tensor.bytes().len()).sum(),

@@ -24,6 +24,7 @@ mod progress;
 mod queue;
 mod reply;
 mod request;
+mod rerank;
 mod sequence;
 mod stats;
 mod stream;
@@ -38,12 +39,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+#[doc(hidden)]
+pub use embed::hidden_states;
 pub use embed::{EmbedOptions, Embedding};
 pub use memory::MemoryEstimate;
 pub use pooling::Pooling;
 pub use progress::PromptProgress;
 pub use reply::{BlockingIter, Pending, Reply, WholeReply};
 pub use request::Request;
+pub use rerank::Score;
 pub use stats::EngineStats;
 
 use crate::error::{Bounded, Error, Result};
@@ -190,6 +194,7 @@ impl Engine {
 
     fn start(model: &Model, draft: Option<&Model>, options: &EngineOptions) -> Result<Self> {
         let num_ctx = model.num_ctx(options.num_ctx)?;
+        draft.map_or(Ok(()), Model::check_generates)?;
         let parts = Parts {
             kv_type: options.kv_type,
             num_batch: num_batch(options.num_batch)?,
@@ -272,6 +277,29 @@ impl Engine {
         let stream = self.hand_in(Job::Embed(Box::new(input)))?;
         Ok(Pending::new(stream, |outcome| match outcome {
             Outcome::Embedding(embedding) => Some(embedding),
+            _ => None,
+        }))
+    }
+
+    /// Asks for the relevance of `document` to `query`, of a reranker. Of `options` the batch
+    /// and the KV type are the engine's own.
+    ///
+    /// # Errors
+    /// As [`Model::rerank`], and [`Error::QueueFull`].
+    pub fn rerank(
+        &self,
+        query: &str,
+        document: &str,
+        options: &EmbedOptions,
+    ) -> Result<Pending<Score>> {
+        let model = self.model();
+        let num_ctx = model.embed_ctx(Some(options.num_ctx.unwrap_or(self.0.num_ctx)))?;
+        let pair = model.pair(query, document, num_ctx, options.truncate)?;
+        let input = Input::pair(model, pair)?;
+        self.check_memory(input.tokens.len())?;
+        let stream = self.hand_in(Job::Embed(Box::new(input)))?;
+        Ok(Pending::new(stream, |outcome| match outcome {
+            Outcome::Score(score, tokens) => Some(Score { score, tokens }),
             _ => None,
         }))
     }

@@ -8,7 +8,7 @@ use crate::model::forward::{Feed, Wanted};
 
 use super::draft_costs::MAX_DRAFT;
 use super::memory::AHEAD;
-use super::request::Outcome;
+use super::request::{Goal, Outcome};
 use super::sequence::{Draft, Next, Sequence, Task};
 use super::stats::EngineStats;
 use super::worker::Worker;
@@ -63,6 +63,9 @@ impl Worker {
         let streams = plan.len();
         self.draft(&mut plan);
         let most = if self.given_up { SHORT } else { self.options.num_batch };
+        if self.model.transformer().plan.is_encoder() {
+            return self.plan_whole(most);
+        }
         let mut room = self.prefill.slice(streams, most);
         for (index, sequence) in self.sequences.iter().enumerate() {
             // Beside streams no more than is made ready, however much the clock allows.
@@ -72,6 +75,21 @@ impl Worker {
             if room > 0 && !sequence.decodes() && ready {
                 room -= rows;
                 plan.push(Share { sequence: index, rows, draft: Draft::default() });
+            }
+        }
+        plan
+    }
+
+    /// Whole texts, as an encoder reads them: as many as fit, the oldest first, and one in
+    /// any case. There are no streams beside them.
+    fn plan_whole(&self, most: usize) -> Vec<Share> {
+        let mut plan = Vec::new();
+        let mut rows = 0;
+        for (index, sequence) in self.sequences.iter().enumerate() {
+            let due = sequence.due();
+            if sequence.is_ready() && (rows == 0 || rows + due <= most) {
+                rows += due;
+                plan.push(Share { sequence: index, rows: due, draft: Draft::default() });
             }
         }
         plan
@@ -163,6 +181,9 @@ impl Worker {
             let Some(sequence) = caches[share.sequence].take() else { continue };
             let last = share.rows == sequence.due();
             let wanted = match sequence.task {
+                Task::Embed { goal: Goal::Score { second: Some(second) }, .. } => {
+                    Wanted::HiddenOfPair(second)
+                }
                 Task::Embed { .. } => Wanted::Hidden,
                 Task::Generate(_) if !last => Wanted::None,
                 Task::Generate(_) if share.draft.tokens.is_empty() => Wanted::Last,
@@ -188,7 +209,7 @@ impl Worker {
             let next = if sequence.is_embedding() {
                 (own, hidden) = hidden.split_at(share.rows * dim);
                 counts.prompt_tokens += share.rows as u64;
-                sequence.take_hidden(own)
+                sequence.take_hidden(&self.model, own)
             } else {
                 if !sequence.is_stream() {
                     counts.prompt_tokens += share.rows as u64;

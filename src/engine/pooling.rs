@@ -2,35 +2,27 @@
 
 use crate::error::{Error, Place, Result};
 use crate::gguf::Metadata;
+use crate::model::transformer::Transformer;
 
-/// Which hidden states make the vector of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Pooling {
-    /// The mean over all tokens.
-    Mean,
-    /// The first token's (for networks in which it sees the whole text).
-    Cls,
-    /// The last token's: in a causal network the only one that saw the whole text.
-    Last,
-}
+pub use crate::model::plan::Pooling;
 
 impl Pooling {
-    /// What the file's `{architecture}.pooling_type` says. Without that key, or with
-    /// 0 there, the last token's state: what Ollama's own engine answered for such
-    /// models.
+    /// What the file's `{architecture}.pooling_type` says, `default` without that key, or
+    /// with 0 there.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for 4 (ranking), [`Error::File`] for an unknown number.
-    pub(crate) fn of(metadata: &Metadata) -> Result<Pooling> {
+    pub(crate) fn of(metadata: &Metadata, default: Pooling) -> Result<Pooling> {
         let key = format!("{}.pooling_type", metadata.str("general.architecture")?);
         match metadata.opt_u32(&key)? {
-            None | Some(0 | 3) => Ok(Pooling::Last),
+            None | Some(0) => Ok(default),
+            Some(3) => Ok(Pooling::Last),
             Some(1) => Ok(Pooling::Mean),
             Some(2) => Ok(Pooling::Cls),
             Some(4) => Err(Error::unsupported(
                 Place::Key(key),
-                "is 4 (ranking), which gives no vector; mean (1), cls (2) and last (3) do",
+                "is 4 (ranking), which gives scores and no vector: ask for those; mean (1), cls (2) \
+                 and last (3) give vectors",
             )),
             Some(other) => Err(Error::key(&key, format!("is {other}; 0 to 4 is possible"))),
         }
@@ -68,7 +60,22 @@ impl Pool {
         }
     }
 
-    /// The vector; with `normalize` of length 1. A vector of zeros stays zero.
+    /// The vector; with `normalize` of length 1. A vector of zeros stays zero. `model` has
+    /// the last matrices.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if a value is NaN or infinite.
+    pub fn vector(self, model: &Transformer, normalize: bool) -> Result<Vec<f32>> {
+        if model.plan.pooled.dense.is_empty() {
+            return self.finish(normalize);
+        }
+        let vector = model.project(self.finish(false)?);
+        let mut whole = Pool::new(Pooling::Last, vector.len());
+        whole.add(&vector);
+        whole.finish(normalize)
+    }
+
+    /// The pooled state; with `normalize` of length 1. A vector of zeros stays zero.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a value is NaN or infinite.
@@ -153,11 +160,11 @@ mod tests {
             if let Some(number) = number {
                 metadata.push("any.pooling_type", Value::U32(number)).unwrap();
             }
-            Pooling::of(&metadata)
+            Pooling::of(&metadata, Pooling::Mean)
         };
         for (number, pooling) in [
-            (None, Pooling::Last),
-            (Some(0), Pooling::Last),
+            (None, Pooling::Mean),
+            (Some(0), Pooling::Mean),
             (Some(1), Pooling::Mean),
             (Some(2), Pooling::Cls),
             (Some(3), Pooling::Last),

@@ -129,7 +129,7 @@ impl Reply {
                 None
             }
             Item::End(Outcome::Failed(error)) => Some(Err(error)),
-            Item::End(Outcome::Embedding(_) | Outcome::Prefix(_)) => None,
+            Item::End(Outcome::Embedding(_) | Outcome::Score(..) | Outcome::Prefix(_)) => None,
         }
     }
 }

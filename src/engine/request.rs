@@ -12,6 +12,7 @@ use crate::tokenizer::DecodeStream;
 use super::embed::{EmbedOptions, Embedding};
 use super::pooling::Pool;
 use super::progress::Progress;
+use super::rerank::Pair;
 use super::stream::End;
 
 /// A text to generate.
@@ -54,6 +55,8 @@ pub(super) enum Outcome {
     Done(Summary),
     /// The vector of a text.
     Embedding(Embedding),
+    /// The score of a pair of texts, and its tokens.
+    Score(f32, usize),
     /// A prefix of so many tokens was saved, or restored.
     Prefix(usize),
     /// It could not be done, or not to its end.
@@ -102,12 +105,24 @@ pub(super) struct Text {
     pub submitted: Instant,
 }
 
-/// A text to make a vector of.
+/// A text to make a vector of, or two to make a score of.
 #[derive(Debug)]
 pub(super) struct Input {
     pub tokens: Vec<u32>,
     pub pool: Pool,
-    pub normalize: bool,
+    pub goal: Goal,
+}
+
+/// What pooled states are for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal {
+    Vector {
+        normalize: bool,
+    },
+    /// Of two texts, the second from this token on, if the model tells them apart.
+    Score {
+        second: Option<usize>,
+    },
 }
 
 impl Input {
@@ -122,9 +137,20 @@ impl Input {
         default_num_ctx: usize,
     ) -> Result<Self> {
         let pool = Pool::new(options.pooling_of(model)?, model.transformer().plan.dim());
-        let num_ctx = model.num_ctx(Some(options.num_ctx.unwrap_or(default_num_ctx)))?;
+        let num_ctx = model.embed_ctx(Some(options.num_ctx.unwrap_or(default_num_ctx)))?;
         let tokens = model.fitting(0, tokens, num_ctx, options.truncate)?.into_owned();
-        Ok(Input { tokens, pool, normalize: options.normalize })
+        Ok(Input { tokens, pool, goal: Goal::Vector { normalize: options.normalize } })
+    }
+
+    /// Two texts, as tokens already.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a model without a classifier.
+    pub fn pair(model: &Model, pair: Pair) -> Result<Self> {
+        let transformer = model.transformer();
+        let pool = Pool::new(transformer.classifier()?.pooling, transformer.plan.dim());
+        let Pair { tokens, second } = pair;
+        Ok(Input { tokens, pool, goal: Goal::Score { second } })
     }
 }
 
@@ -135,6 +161,7 @@ impl Text {
     /// [`Error::Misuse`] for an empty prompt, tokens outside the vocabulary, impossible
     /// options; [`Error::Limit`] for a prompt longer than its context.
     pub fn new(model: &Model, request: Request, default_num_ctx: usize) -> Result<Self> {
+        model.check_generates()?;
         let Request { prompt, options, num_ctx, own_text, speculate } = request;
         let num_ctx = model.num_ctx(Some(num_ctx.unwrap_or(default_num_ctx)))?;
         if prompt.is_empty() {

@@ -19,7 +19,7 @@ use super::embed::Embedding;
 use super::pooling::Pool;
 use super::prefix::Kept;
 use super::progress::Progress;
-use super::request::{Input, Outcome, Text, no_room};
+use super::request::{Goal, Input, Outcome, Text, no_room};
 use super::stream::Sink;
 
 /// Tokens of a draft model at a time at most: each costs a pass of it.
@@ -47,7 +47,7 @@ pub(super) struct Sequence {
 /// What for.
 pub(super) enum Task {
     Generate(Box<Generating>),
-    Embed { pool: Pool, normalize: bool },
+    Embed { pool: Pool, goal: Goal },
 }
 
 /// A text on its way.
@@ -104,8 +104,8 @@ impl Generating {
 
 impl Task {
     pub fn embed(input: Input) -> (Vec<u32>, Self) {
-        let Input { tokens, pool, normalize } = input;
-        (tokens, Task::Embed { pool, normalize })
+        let Input { tokens, pool, goal } = input;
+        (tokens, Task::Embed { pool, goal })
     }
 }
 
@@ -270,17 +270,24 @@ impl Sequence {
     }
 
     /// Takes the hidden states of the tokens that a pass computed.
-    pub fn take_hidden(&mut self, hidden: &[f32]) -> Next {
-        let Task::Embed { pool, normalize } = &mut self.task else { return Next::More };
+    pub fn take_hidden(&mut self, model: &Model, hidden: &[f32]) -> Next {
+        let Task::Embed { pool, goal } = &mut self.task else { return Next::More };
         pool.add(hidden);
         if self.cache.len() < self.tokens.len() {
             return Next::More;
         }
         let tokens = self.tokens.len();
-        Next::Done(match pool.clone().finish(*normalize) {
-            Ok(vector) => Outcome::Embedding(Embedding { vector, tokens }),
-            Err(error) => Outcome::Failed(error),
-        })
+        let (pool, model) = (pool.clone(), model.transformer());
+        let outcome = match *goal {
+            Goal::Vector { normalize } => pool
+                .vector(model, normalize)
+                .map(|vector| Outcome::Embedding(Embedding { vector, tokens })),
+            Goal::Score { .. } => pool
+                .finish(false)
+                .and_then(|state| model.classify(state))
+                .map(|score| Outcome::Score(score, tokens)),
+        };
+        Next::Done(outcome.unwrap_or_else(Outcome::Failed))
     }
 
     /// Whether it has begun to generate.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Bounded, Error, Result};
 use crate::kernel::math::{map, soft_cap};
 use crate::kernel::matmul::Product;
 use crate::kernel::pool::Team;
@@ -15,8 +15,8 @@ use crate::kernel::rope::{Place, RotaryTable};
 use crate::quant;
 use crate::simd::{Simd, Task};
 
-use super::layer::{BranchEnd, Pass, multiply_one, norm_rows};
-use super::plan::{Ffn, LayerPlan, Mixer};
+use super::layer::{BranchEnd, NormRow, Pass, multiply_one, norm_rows};
+use super::plan::{Embed, Ffn, LayerPlan, Mixer};
 pub(crate) use super::state::{Feed, State, Wanted};
 use super::transformer::Transformer;
 
@@ -45,6 +45,7 @@ impl Transformer {
         let mut wanted_rows = WantedRows::default();
         for Feed { cache, tokens, wanted } in feeds.iter_mut() {
             self.check_tokens(tokens)?;
+            self.check_positions(cache.len(), tokens.len())?;
             cache.allocate(tokens.len())?;
             let rows = places.len()..places.len() + tokens.len();
             wanted_rows.add(*wanted, rows.clone());
@@ -55,7 +56,7 @@ impl Transformer {
         }
         state.prepare(self, &places);
         self.pool.region(|team| -> Result<()> {
-            self.embed(team, feeds, &mut state.x)?;
+            self.embed(team, feeds, &places, &mut state.x)?;
             let end = BranchEnd { norm: None, scale: 1.0 };
             let mut pass = Pass { team, isa: self.isa, state: &mut *state, feeds, spans, end };
             if let Some(inputs) = &self.plan.embed.layer_inputs {
@@ -67,8 +68,7 @@ impl Transformer {
                 }
                 run_layer(&mut pass, layer);
             }
-            self.head(team, pass.state, &wanted_rows);
-            Ok(())
+            self.head(team, pass.state, &wanted_rows)
         })?;
         for feed in feeds {
             feed.cache.commit(feed.tokens.len());
@@ -87,35 +87,91 @@ impl Transformer {
         }
     }
 
-    fn embed(&self, team: &Team<'_>, feeds: &[Feed<'_>], x: &mut [f32]) -> Result<()> {
-        let (table, scale) = (&self.plan.embed.table.0, self.plan.embed.scale);
-        let tokens: Vec<u32> = feeds.iter().flat_map(|feed| feed.tokens).copied().collect();
+    /// All rows of a text that is seen from both sides must be in one pass, and every
+    /// position must have its row where positions are learned.
+    fn check_positions(&self, held: usize, more: usize) -> Result<()> {
+        if held > 0 && self.plan.is_encoder() {
+            return Err(Error::misuse("an encoder reads a text in one pass, not in parts"));
+        }
+        match &self.plan.embed.positions {
+            Some(table) if held + more > table.0.rows() => {
+                Err(Error::limit(Bounded::Context, held + more, table.0.rows()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn embed(
+        &self,
+        team: &Team<'_>,
+        feeds: &[Feed<'_>],
+        places: &[Place],
+        x: &mut [f32],
+    ) -> Result<()> {
+        let mut of_rows = Vec::with_capacity(places.len());
+        for Feed { tokens, wanted, .. } in feeds {
+            let second = match wanted {
+                Wanted::HiddenOfPair(second) => *second,
+                _ => usize::MAX,
+            };
+            of_rows.extend(tokens.iter().enumerate().map(|(row, &token)| (token, row >= second)));
+        }
         let mut rows: Vec<_> =
             x.chunks_exact_mut(self.plan.dim()).map(|row| (row, Ok(()))).collect();
         team.for_each(&mut rows, |r, (row, result)| {
-            *result = quant::dequantize(table.format(), table.row(tokens[r] as usize), row);
-            if scale != 1.0 {
-                row.iter_mut().for_each(|x| *x *= scale);
-            }
+            let (token, second) = of_rows[r];
+            *result = self.embed_row(token, places[r].position, second, row);
         });
         rows.into_iter().try_for_each(|(_, result)| result)
     }
 
+    /// The row of `token`; of a position and of a text, where the model adds such.
+    fn embed_row(&self, token: u32, position: usize, second: bool, x: &mut [f32]) -> Result<()> {
+        let Embed { table, scale, types, positions, norm, .. } = &self.plan.embed;
+        quant::dequantize(table.0.format(), table.0.row(token as usize), x)?;
+        if *scale != 1.0 {
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
+        if let Some(types) = types {
+            // Models of one kind have one row for all.
+            let of_second = types.get(x.len()..2 * x.len()).filter(|_| second);
+            let kind = of_second.unwrap_or(&types[..x.len()]);
+            x.iter_mut().zip(kind).for_each(|(x, kind)| *x += kind);
+        }
+        if let Some(positions) = positions {
+            let mut at = vec![0.0; x.len()];
+            quant::dequantize(positions.0.format(), positions.0.row(position), &mut at)?;
+            x.iter_mut().zip(at).for_each(|(x, at)| *x += at);
+        }
+        if let Some(norm) = norm {
+            let whole = x.to_vec();
+            self.isa.run(NormRow { norm, x: &whole, out: x });
+        }
+        Ok(())
+    }
+
     /// Final norm and output matrix, for the wanted rows only.
-    fn head(&self, team: &Team<'_>, state: &mut State, wanted: &WantedRows) {
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for logits of a model without an output matrix.
+    fn head(&self, team: &Team<'_>, state: &mut State, wanted: &WantedRows) -> Result<()> {
         let (dim, n_vocab, head) = (self.plan.dim(), self.plan.n_vocab(), &self.plan.head);
         let State { x, input, logits, hidden, .. } = state;
         let row = |&row: &usize| &x[row * dim..][..dim];
         hidden.resize(wanted.hidden.len() * dim, 0.0);
         if !wanted.hidden.is_empty() {
-            norm_rows(team, self.isa, &head.norm, wanted.hidden.iter().map(row), hidden);
+            let rows = wanted.hidden.iter().map(row);
+            norm_rows(team, self.isa, head.norm.as_ref(), rows, hidden);
         }
         logits.resize(wanted.logits.len() * n_vocab, 0.0);
         if !wanted.logits.is_empty() {
+            let Some(output) = &head.output else {
+                return Err(Error::misuse("this model is an encoder; it has no logits"));
+            };
             input.reset(wanted.logits.len(), dim);
             let rows = wanted.logits.iter().map(row);
-            norm_rows(team, self.isa, &head.norm, rows, &mut input.values);
-            multiply_one(team, self.isa, input, &mut [Product::Store(&head.output, logits)]);
+            norm_rows(team, self.isa, head.norm.as_ref(), rows, &mut input.values);
+            multiply_one(team, self.isa, input, &mut [Product::Store(output, logits)]);
             if head.scale != 1.0 || head.soft_cap.is_some() {
                 let mut rows: Vec<&mut [f32]> = logits.chunks_exact_mut(n_vocab).collect();
                 let (scale, soft_cap) = (head.scale, head.soft_cap);
@@ -124,6 +180,7 @@ impl Transformer {
                 });
             }
         }
+        Ok(())
     }
 }
 
@@ -181,6 +238,8 @@ fn run_branches<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
         let State { same, input, .. } = &mut *pass.state;
         let dim = same.len() / pass.spans.last().map_or(1, |span| span.end);
         input.replace(same, dim);
+    } else if let Some(norm) = &norms.mixer_sum {
+        pass.norm_residual(norm);
     } else {
         pass.norm(norms.before_ffn.as_ref());
     }
@@ -189,6 +248,9 @@ fn run_branches<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
         Ffn::Dense(dense) => dense.run(pass),
         Ffn::Experts(experts) => experts.run(pass),
         Ffn::Beside(both) => both.run(pass),
+    }
+    if let Some(norm) = &norms.ffn_sum {
+        pass.norm_residual(norm);
     }
 }
 
@@ -199,7 +261,7 @@ impl WantedRows {
             Wanted::None => {}
             Wanted::Last => self.logits.extend(rows.last()),
             Wanted::All => self.logits.extend(rows),
-            Wanted::Hidden => self.hidden.extend(rows),
+            Wanted::Hidden | Wanted::HiddenOfPair(_) => self.hidden.extend(rows),
         }
     }
 }
@@ -245,7 +307,7 @@ mod tests {
         input.reset(tokens.len(), dim);
         input.values.copy_from_slice(first);
         let mut logits = vec![0.0; tokens.len() * n_vocab];
-        let output = &transformer.plan.head.output;
+        let output = transformer.plan.head.output.as_ref().unwrap();
         transformer.pool.region(|team| {
             let products = &mut [Product::Store(output, &mut logits)];
             multiply_one(team, transformer.isa, &mut input, products);

@@ -5,6 +5,7 @@ mod digest;
 pub(crate) mod forward;
 mod layer;
 pub(crate) mod plan;
+mod pooled;
 mod sampling;
 mod state;
 pub(crate) mod transformer;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result, Warning};
+use crate::error::{Error, Place, Result, Warning};
 use crate::gguf::{Gguf, Metadata};
 use crate::sampler::SamplerOptions;
 use crate::simd::Isa;
@@ -227,6 +228,25 @@ impl Model {
     pub fn mark<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let pieces = || self.tokenizer().control_pieces().map(str::to_owned).collect();
         mark(text, self.0.control_pieces.get_or_init(pieces))
+    }
+
+    /// Whether it can continue texts. Encoders cannot: they make vectors or scores of whole
+    /// texts.
+    pub fn generates(&self) -> bool {
+        self.0.transformer.plan.head.output.is_some()
+    }
+
+    /// # Errors
+    /// [`Error::Unsupported`] for a model that does not generate text.
+    pub(crate) fn check_generates(&self) -> Result<()> {
+        if self.generates() {
+            return Ok(());
+        }
+        let key = "general.architecture";
+        let name = self.metadata().opt_str(key).ok().flatten().unwrap_or_default();
+        let problem =
+            format!("{name} is an encoder, which makes vectors of texts and generates none");
+        Err(Error::unsupported(Place::Key(key.into()), problem))
     }
 
     /// The file's metadata.

@@ -23,6 +23,8 @@ pub(crate) enum Wanted {
     /// The hidden state of every token after the final norm: what the output
     /// matrix would multiply.
     Hidden,
+    /// The same of two texts that are read together; the second begins at this row.
+    HiddenOfPair(usize),
 }
 
 /// Buffers of the forward pass, reused from call to call. The layers size those that

@@ -78,6 +78,7 @@ impl Model {
     /// # Errors
     /// [`Error::Misuse`] for a context or batch length of 0.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
+        self.check_generates()?;
         let num_ctx = self.num_ctx(options.num_ctx)?;
         let num_batch = num_batch(options.num_batch)?;
         Ok(Session {

@@ -40,14 +40,14 @@ impl Task for Float<'_, '_> {
             for head in query.chunks_exact_mut(head_dim) {
                 block.prepare.head(simd, row, head);
             }
-            attend(simd, block, &query, block.position + i, out);
+            attend(simd, block, &query, block.seen_by(i), out);
         }
     }
 }
 
 /// One row: `query` and `out` are `[group, head_dim]`.
 #[inline(always)]
-fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], position: usize, out: &mut [f32]) {
+fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], seen: Range<usize>, out: &mut [f32]) {
     let head_dim = block.head_dim();
     let group = query.len() / head_dim;
     let mut running = vec![Running { max: f32::NEG_INFINITY, sum: 0.0 }; group];
@@ -59,7 +59,6 @@ fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], position: usize, o
     let mut partial = vec![0.0; group * head_dim]; // [group, head_dim]
     let scale = 1.0 / block.divisor;
     out.fill(0.0);
-    let seen = block.cache.seen(block.layer, position);
     for number in seen.start / PAGE..seen.end.div_ceil(PAGE) {
         let slots = seen.start.saturating_sub(number * PAGE)..(seen.end - number * PAGE).min(PAGE);
         let head = block.cache.head(block.layer, number, block.kv_head);

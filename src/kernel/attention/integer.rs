@@ -26,6 +26,7 @@ use crate::kernel::math::exp2;
 use crate::kv_cache::{Codes, Head, HeadShape, KvCache, Line, PAGE, max_code};
 use crate::simd::{Simd, Task};
 
+use super::Sight;
 use super::ahead::Ahead;
 use super::fixed::quantize;
 use super::prepare::Prepare;
@@ -43,6 +44,9 @@ pub(super) const TILE: usize = 4;
 pub(super) struct Block<'a> {
     pub cache: &'a KvCache,
     pub layer: usize,
+    pub sight: Sight,
+    /// Positions of the text so far, with those of the pass.
+    pub end: usize,
     pub kv_head: usize,
     /// `[batch, q_dim]`, not prepared.
     pub q: &'a [f32],
@@ -81,10 +85,22 @@ impl Block<'_> {
         self.sinks.map(|sinks| &sinks[self.kv_head * group..(self.kv_head + 1) * group])
     }
 
+    /// Positions that row number `row` of the block sees.
+    pub fn seen_by(&self, row: usize) -> Range<usize> {
+        let position = self.position + row;
+        match self.sight {
+            Sight::Before => self.cache.seen(self.layer, position),
+            Sight::Around { reach } => {
+                let last = position.saturating_add(reach).saturating_add(1);
+                position.saturating_sub(reach)..last.min(self.end)
+            }
+        }
+    }
+
     /// Positions that any row sees.
     pub fn seen(&self) -> Range<usize> {
-        let first = self.cache.seen(self.layer, self.position).start;
-        first..self.position + self.rows.len()
+        let last = self.rows.len().saturating_sub(1);
+        self.seen_by(0).start..self.seen_by(last).end
     }
 
     /// The chunks that any row sees.
@@ -246,7 +262,7 @@ impl Queries {
                 block.prepare.head(simd, row, &mut query[..head_dim]);
                 let n = i * group + h;
                 self.scales[n] = quantize(simd, &query, max_code(head_dim), &mut codes) * unit;
-                self.seen[n] = block.cache.seen(block.layer, block.position + i);
+                self.seen[n] = block.seen_by(i);
                 let tile = &mut self.codes[n / TILE * self.steps..][..self.steps];
                 for (tile, pair) in tile.iter_mut().zip(codes.as_chunks::<2>().0) {
                     tile[n % TILE] = *pair;

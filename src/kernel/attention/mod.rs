@@ -44,12 +44,22 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Which positions of its text a row sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Itself and those before it, as far as the window of the cache's layer reaches.
+    Before,
+    /// Those up to `reach` away on either side. All of a text must be in the pass.
+    Around { reach: usize },
+}
+
 /// What the parts of one step of attention have in common.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attention<'a> {
     pub isa: Isa,
     /// Which of the cache's layers.
     pub layer: usize,
+    pub sight: Sight,
     pub queries: Prepare<'a>,
     pub keys: Prepare<'a>,
     pub values: Prepare<'a>,
@@ -139,6 +149,8 @@ impl Attention<'_> {
                     let block = Block {
                         cache,
                         layer: self.layer,
+                        sight: self.sight,
+                        end: cache.len() + batch.len(),
                         kv_head,
                         q,
                         q_dim,
@@ -225,6 +237,7 @@ mod tests {
         window: Option<usize>,
         /// `[heads]`
         sinks: Option<Vec<f32>>,
+        sight: Sight,
         positions: usize,
         /// `[positions, heads · head_dim]`, `[positions, kv_heads · head_dim]` twice
         q: Vec<f32>,
@@ -248,8 +261,8 @@ mod tests {
                 numbers(1 << 20, kv_heads),
                 numbers(1 << 21, kv_heads),
             );
-            let (window, sinks) = (None, None);
-            Case { group, kv_heads, head_dim, window, sinks, positions, q, k, v }
+            let (window, sight, sinks) = (None, Sight::Before, None);
+            Case { group, kv_heads, head_dim, window, sight, sinks, positions, q, k, v }
         }
 
         /// Attention of all positions, fed in chunks of `chunk`.
@@ -265,6 +278,7 @@ mod tests {
             let attention = Attention {
                 isa,
                 layer: 0,
+                sight: self.sight,
                 queries: as_is,
                 keys: as_is,
                 values: as_is,
@@ -292,7 +306,14 @@ mod tests {
         fn exact(&self, position: usize, head: usize) -> Vec<f64> {
             let (dim, kv_head) = (self.head_dim, head / self.group);
             let query = &self.q[(position * self.group * self.kv_heads + head) * dim..][..dim];
-            let start = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
+            let before = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
+            let (start, last) = match self.sight {
+                Sight::Before => (before, position),
+                Sight::Around { reach } => {
+                    let last = position.saturating_add(reach).min(self.positions - 1);
+                    (position.saturating_sub(reach), last)
+                }
+            };
             let part =
                 |all: &[f32], p: usize| all[(p * self.kv_heads + kv_head) * dim..][..dim].to_vec();
             let score = |p: usize| -> f64 {
@@ -300,7 +321,7 @@ mod tests {
                 let products = query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(b));
                 products.sum::<f64>() / (dim as f64).sqrt()
             };
-            let scores: Vec<f64> = (start..=position).map(score).collect();
+            let scores: Vec<f64> = (start..=last).map(score).collect();
             let sink = self.sinks.as_ref().map(|sinks| f64::from(sinks[head]));
             let all = || scores.iter().copied().chain(sink);
             let max = all().fold(f64::NEG_INFINITY, f64::max);
@@ -381,6 +402,32 @@ mod tests {
                         let out = case.run(kv_type, isa, 2, chunk);
                         assert_eq!(bits(&out), bits(&first), "{kv_type:?} {isa} {window:?}");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_sides_equal_the_definition_on_every_set() {
+        for kv_type in TYPES {
+            for reach in [0, 1, 16, 64, 70, usize::MAX] {
+                let case = Case { sight: Sight::Around { reach }, ..Case::new(3, 2, 24, 200) };
+                let first = case.run(kv_type, Isa::detect(), 1, 200);
+                let error = case.error(&first);
+                assert!(error < tolerance(kv_type), "{kv_type:?} {reach}: {error}");
+                for isa in Isa::available() {
+                    let out = case.run(kv_type, isa, 2, 200);
+                    assert_eq!(bits(&out), bits(&first), "{kv_type:?} {isa} {reach}");
+                }
+            }
+            // Divided among threads as well.
+            for reach in [500, usize::MAX] {
+                let case = Case { sight: Sight::Around { reach }, ..Case::new(4, 1, 16, 1100) };
+                let first = case.run(kv_type, Isa::detect(), 1, 1100);
+                assert!(case.error(&first) < tolerance(kv_type), "{kv_type:?} {reach}");
+                for threads in [3, 5, 7] {
+                    let out = case.run(kv_type, Isa::detect(), threads, 1100);
+                    assert_eq!(bits(&out), bits(&first), "{kv_type:?} {reach} {threads}");
                 }
             }
         }

@@ -4,10 +4,11 @@
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Value};
 use crate::kernel::act::Activation;
+use crate::kernel::attention::Sight;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::rope::{Pairing, Rope};
 use crate::model::plan::{
-    Attention, Dense, Embed, Ffn, Head, HeadNorm, LayerPlan, Mixer, Norm, Norms, Plan,
+    Attention, Dense, Embed, Ffn, Head, HeadNorm, LayerPlan, Mixer, Norm, Norms, Plan, Pooled,
 };
 
 use super::Source;
@@ -209,9 +210,25 @@ impl Source<'_> {
         default: Option<usize>,
         period: usize,
     ) -> Result<Vec<Option<usize>>> {
+        self.windows_from(layers, default, period, 1)
+    }
+
+    /// The window of each layer, where the first of every `period` sees everything.
+    pub fn windows_from_second(&self, layers: usize, period: usize) -> Result<Vec<Option<usize>>> {
+        self.windows_from(layers, None, period, 0)
+    }
+
+    /// `shift`: 1 if the last of every `period` layers sees everything, 0 if the first does.
+    fn windows_from(
+        &self,
+        layers: usize,
+        default: Option<usize>,
+        period: usize,
+        shift: usize,
+    ) -> Result<Vec<Option<usize>>> {
         let window = self.window_size(default)?;
         let every = |period: usize| -> Vec<bool> {
-            (0..layers).map(|i| period == 0 || (i + 1) % period != 0).collect()
+            (0..layers).map(|i| period == 0 || (i + shift) % period != 0).collect()
         };
         let key = self.keys.name(PATTERN);
         let wrong = || {
@@ -264,9 +281,16 @@ impl Source<'_> {
             false => Matrix::from(table.0.clone()),
         };
         let layers = (0..sizes.layers).map(|index| layer(self, index)).collect::<Result<_>>()?;
-        let embed = Embed { table, scale: 1.0, layer_inputs: None };
-        let head = Head { norm, output, scale: 1.0, soft_cap: None };
-        Ok(Plan { embed, layers, head, ropes })
+        let embed = Embed {
+            table,
+            scale: 1.0,
+            layer_inputs: None,
+            types: None,
+            positions: None,
+            norm: None,
+        };
+        let head = Head { norm: Some(norm), output: Some(output), scale: 1.0, soft_cap: None };
+        Ok(Plan { embed, layers, head, pooled: Pooled::default(), ropes })
     }
 
     /// A layer that normalizes before attention and before a gated network.
@@ -393,6 +417,7 @@ impl Source<'_> {
             norm_last: false,
             rope: Some(0),
             window: None,
+            sight: Sight::Before,
             divisor: (head_dim as f32).sqrt(),
             soft_cap: None,
             sinks: None,

@@ -1,4 +1,4 @@
-//! Gemma 2 and 3: norms before and after each branch (their weights include the 1 that the
+//! Gemma 2 and 3, and EmbeddingGemma: norms before and after each branch (their weights include the 1 that the
 //! models add), GELU, embeddings times √width, layers with a window between those without.
 
 use crate::error::Result;
@@ -8,6 +8,10 @@ use crate::model::plan::{Attention, Dense, Ffn, LayerPlan, Mixer, Norms, Plan};
 
 use super::Source;
 use super::decoder::{Sizes, blk};
+use super::encoder::{EmbedParts, around};
+
+/// Rotary base of layers with a window.
+const BASE_OF_WINDOWS: f32 = 10_000.0;
 
 /// Scores and logits with a soft cap, no norms of heads.
 pub(super) fn gemma2(source: &mut Source<'_>) -> Result<Plan> {
@@ -31,7 +35,6 @@ pub(super) fn gemma2(source: &mut Source<'_>) -> Result<Plan> {
 /// Norms of heads; layers with a window have a rotary base of their own.
 pub(super) fn gemma3(source: &mut Source<'_>) -> Result<Plan> {
     const LARGEST: usize = 62;
-    const BASE_OF_WINDOWS: f32 = 10_000.0;
     let keys = source.keys;
     let sizes = Sizes::read(&keys)?;
     let divisor = divisor(&sizes, LARGEST);
@@ -49,6 +52,28 @@ pub(super) fn gemma3(source: &mut Source<'_>) -> Result<Plan> {
     })?;
     let soft_cap = keys.finite("final_logit_softcapping", 0.0)?;
     plan.head.soft_cap = (soft_cap > 0.0).then_some(soft_cap);
+    Ok(with_scaled_embedding(plan))
+}
+
+/// The layers of Gemma 3 without its output matrix, seen from both sides; two more matrices
+/// behind the mean.
+pub(super) fn embedding(source: &mut Source<'_>) -> Result<Plan> {
+    let keys = source.keys;
+    let sizes = Sizes::read(&keys)?;
+    let windows = source.windows(sizes.layers, None, 6)?;
+    let n_rot = keys.n_rot(sizes.head_dim)?;
+    let ropes = vec![
+        keys.rope(Pairing::Halves, n_rot, None)?,
+        keys.window_rope(Pairing::Halves, n_rot, BASE_OF_WINDOWS)?,
+    ];
+    let mut plan = source.encoder(&sizes, ropes, EmbedParts::default(), |source, index| {
+        let rope = Some(usize::from(windows[index].is_some()));
+        let attention = source.normed_attention(&sizes, index)?;
+        let attention = around(Attention { rope, ..attention }, windows[index]);
+        layer(source, &sizes, index, attention)
+    })?;
+    plan.head.norm = Some(source.norm("output_norm", &sizes)?);
+    plan.pooled.dense = source.dense(sizes.dim)?;
     Ok(with_scaled_embedding(plan))
 }
 

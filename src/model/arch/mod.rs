@@ -9,13 +9,16 @@
 //! | `rope.rs` | rotary frequencies and their scalings |
 //! | `decoder.rs` | the parts that most decoders have in common |
 //! | `ollama/` | files of Ollama's own converter |
+//! | `encoder.rs` | the same of encoders |
 //! | one per family | what is particular to it |
 //!
 //! What each key means is described in the GGUF specification.
 
+mod bert;
 mod cohere;
 mod decoder;
 mod deepseek;
+mod encoder;
 mod exaone;
 mod experts;
 mod gemma;
@@ -75,6 +78,7 @@ const ARCHITECTURES: &[Architecture] = &{
     const CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
     const GEMMA4: [&str; 3] = ["rope.freq_base_swa", "final_logit_softcapping", "expert_count"];
     [
+        of("bert", bert::bert, &["attention.causal"]),
         of("cohere2", cohere::cohere2, &["logit_scale"]),
         of("deepseek2", deepseek::deepseek2, &["expert_count"]),
         of("ernie4_5", llama::plan, &[]),
@@ -83,6 +87,7 @@ const ARCHITECTURES: &[Architecture] = &{
         of("gemma3", gemma::gemma3, &["rope.freq_base_swa", "final_logit_softcapping"]),
         of("gemma4", gemma4::gemma4, &GEMMA4),
         of("gpt-oss", gpt_oss::gpt_oss, &["expert_count"]),
+        of("gemma-embedding", gemma::embedding, &["attention.causal", "rope.freq_base_swa"]),
         of("granite", granite::granite, &GRANITE),
         of("granitemoe", granite::granite, &GRANITE),
         of("granitehybrid", granite::hybrid, &GRANITE),
@@ -91,8 +96,14 @@ const ARCHITECTURES: &[Architecture] = &{
         of("lfm2moe", lfm::lfm2, &["expert_count"]),
         of("llama", llama::plan, &["expert_count"]),
         of("mistral3", mistral::mistral3, &["attention.temperature_scale"]),
+        of(
+            "modern-bert",
+            bert::modern_bert,
+            &["attention.causal", "rope.freq_base_swa", "hidden_activation"],
+        ),
         of("nemotron_h", nemotron::nemotron_h, &[]),
         of("nemotron_h_moe", nemotron::nemotron_h, &["expert_count"]),
+        of("nomic-bert", bert::nomic_bert, &["attention.causal"]),
         of("olmo2", olmo::olmo2, &["rope.freq_base_swa"]),
         of("olmoe", olmo::olmoe, &["expert_count"]),
         of("phi3", phi::phi3, &[]),

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::kernel::rope::Pairing;
-use crate::model::plan::{Attention, Mixer, Plan};
+use crate::model::plan::{Attention, Classifier, ClassifierActivation, Mixer, Plan, Pooling};
 
 use super::Source;
 use super::decoder::Sizes;
@@ -15,8 +15,15 @@ pub(super) fn qwen2(source: &mut Source<'_>) -> Result<Plan> {
     of_attention(source, Source::attention, None)
 }
 
+/// Rerankers have two rows of the output matrix as a classifier: "yes" and "no".
 pub(super) fn qwen3(source: &mut Source<'_>) -> Result<Plan> {
-    of_attention(source, Source::normed_attention, None)
+    let sizes = Sizes::read(&source.keys)?;
+    let activation = ClassifierActivation::Tanh;
+    let classifier = source.classifier(&sizes, Pooling::Last, activation)?;
+    let mut plan = of_attention(source, Source::normed_attention, None)?;
+    plan.pooled.classifier =
+        classifier.map(|classifier| Classifier { softmax: true, ..classifier });
+    Ok(plan)
 }
 
 /// The weights of the chosen experts do not add up to 1; one more network has a gate.

@@ -34,13 +34,6 @@ impl<'a> Tensors<'a> {
         if self.has(name) { Ok(()) } else { Err(missing(name)) }
     }
 
-    /// A table `[rows, cols]` whose rows are read one by one.
-    pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<TokenTable> {
-        let tensor = self.required(name)?;
-        expect_shape(tensor, rows, cols)?;
-        Ok(TokenTable(tensor.clone()))
-    }
-
     /// Claims a tensor that a file may have and that nothing needs.
     pub fn ignore(&mut self, name: &str) {
         self.left.remove(name);
@@ -55,6 +48,47 @@ impl<'a> Tensors<'a> {
         }
         expect_shape(tensor, rows, dim)?;
         Ok(TokenTable(tensor.clone()))
+    }
+
+    /// A table `[rows, dim]` whose rows are read one by one.
+    pub fn table(&mut self, name: &str, rows: usize, dim: usize) -> Result<TokenTable> {
+        let tensor = self.required(name)?;
+        expect_shape(tensor, rows, dim)?;
+        Ok(TokenTable(tensor.clone()))
+    }
+
+    /// A few rows of `dim` floats, at least one.
+    pub fn few_rows(&mut self, name: &str, dim: usize) -> Result<Vector> {
+        const MOST: usize = 64;
+        let tensor = self.required(name)?;
+        // One row may come without its second dimension.
+        let rows = tensor.rows();
+        if tensor.cols() != dim || !(1..=MOST).contains(&rows) || tensor.dims().len() > 2 {
+            let problem = format!("has shape {:?}; expected [{dim}, 1] or more", tensor.dims());
+            return Err(Error::tensor(name, problem));
+        }
+        Ok(Vector { name: name.into(), values: finite(tensor)? })
+    }
+
+    /// The rows of a tensor that is there.
+    pub fn rows_of(&self, name: &str) -> usize {
+        self.left.get(name).map_or(0, |tensor| tensor.rows())
+    }
+
+    /// `{name}.weight`, `[labels, cols]`, and `{name}.bias`, if the file has it. One label may
+    /// come without its second dimension.
+    pub fn labels(&mut self, name: &str, labels: usize, cols: usize) -> Result<Matrix> {
+        let weight = format!("{name}.weight");
+        let one = self.left.get(&*weight).is_some_and(|tensor| tensor.dims() == [cols as u64]);
+        if !(one && labels == 1) {
+            return self.matrix(name, labels, cols);
+        }
+        let tensor = self.required(&weight)?;
+        let bias = match self.left.remove(&*format!("{name}.bias")) {
+            Some(tensor) => Some(floats(tensor, labels)?),
+            None => None,
+        };
+        Ok(Matrix::new(tensor.clone(), 0..1, bias))
     }
 
     /// `{name}.weight`, `[rows, cols]`, and `{name}.bias`, if the file has it.

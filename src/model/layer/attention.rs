@@ -42,6 +42,7 @@ impl Attention {
         let attention = kernel::Attention {
             isa: *isa,
             layer: self.cache,
+            sight: self.sight,
             queries: Prepare { norm: q_norm, norm_last, rotary, query: true },
             keys: Prepare { norm: k_norm, norm_last, rotary, query: false },
             values: Prepare { norm: v_norm, ..Prepare::default() },

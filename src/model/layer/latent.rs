@@ -92,6 +92,7 @@ impl Latent {
         let attention = kernel::Attention {
             isa: *isa,
             layer: self.cache,
+            sight: kernel::Sight::Before,
             queries: Prepare { query: true, ..rotated },
             keys: rotated,
             values: Prepare::default(),

@@ -57,12 +57,14 @@ impl Pass<'_, '_> {
         let State { x, input, .. } = &mut *self.state;
         let dim = x.len() / rows.max(1);
         input.reset(rows, dim);
-        match norm {
-            None => input.values.copy_from_slice(x),
-            Some(norm) => {
-                norm_rows(self.team, self.isa, norm, x.chunks_exact(dim), &mut input.values);
-            }
-        }
+        norm_rows(self.team, self.isa, norm, x.chunks_exact(dim), &mut input.values);
+    }
+
+    /// `x ← norm(x)`, and the same for the branch that reads it next.
+    pub fn norm_residual(&mut self, norm: &Norm) {
+        self.norm(Some(norm));
+        let State { x, input, .. } = &mut *self.state;
+        x.copy_from_slice(&input.values);
     }
 
     /// `x += matrix · input`: how a branch ends. What [`BranchEnd`] says is done before.
@@ -140,24 +142,32 @@ pub(super) fn multiply_one<'a>(
     multiply(team, isa, &mut [Group { input, products }]);
 }
 
-/// `out ← norm(x)`, `out`: as many rows as `x`.
+/// `out ← norm(x)`, or x without a norm; `out`: the rows of `x` one behind the other.
 pub(super) fn norm_rows<'x>(
     team: &Team<'_>,
     isa: Isa,
-    norm: &Norm,
+    norm: Option<&Norm>,
     x: impl Iterator<Item = &'x [f32]>,
     out: &mut [f32],
 ) {
-    let (Norm::Rms { weight, .. } | Norm::Layer { weight, .. }) = norm;
-    let mut rows: Vec<_> = x.zip(out.chunks_exact_mut(weight.len())).collect();
+    let mut rest = out;
+    let mut rows = Vec::new();
+    for x in x {
+        let (own, behind) = rest.split_at_mut(x.len());
+        rest = behind;
+        rows.push((x, own));
+    }
+    let Some(norm) = norm else {
+        return rows.iter_mut().for_each(|(x, out)| out.copy_from_slice(x));
+    };
     team.for_each(&mut rows, |_, (x, out)| isa.run(NormRow { norm, x, out }));
 }
 
 /// `out ← norm(x)`
-struct NormRow<'a> {
-    norm: &'a Norm,
-    x: &'a [f32],
-    out: &'a mut [f32],
+pub(super) struct NormRow<'a> {
+    pub norm: &'a Norm,
+    pub x: &'a [f32],
+    pub out: &'a mut [f32],
 }
 
 impl Task for NormRow<'_> {

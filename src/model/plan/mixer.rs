@@ -1,5 +1,6 @@
 //! What mixes positions: attention, and layers with a state.
 
+use crate::kernel::attention::Sight;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::recurrence::state_len;
 
@@ -128,6 +129,9 @@ pub(crate) struct Attention {
     pub rope: Option<usize>,
     /// Position i sees j with i − j < window; `None` = all before.
     pub window: Option<usize>,
+    /// Whether it sees what is before it, or what is around it; then `window` counts for
+    /// nothing.
+    pub sight: Sight,
     /// Scores are divided by it.
     pub divisor: f32,
     /// Then they go through `cap · tanh(score / cap)`.

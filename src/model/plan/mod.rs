@@ -12,6 +12,7 @@ use std::ops::Deref;
 
 use crate::error::{Error, Result};
 use crate::kernel::act::Activation;
+use crate::kernel::attention::Sight;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::rope::Rope;
 use crate::kv_cache::{KvLayer, KvShape, KvType};
@@ -28,6 +29,8 @@ pub(crate) struct Plan {
     pub embed: Embed,
     pub layers: Vec<LayerPlan>,
     pub head: Head,
+    /// What comes behind pooling.
+    pub pooled: Pooled,
     /// What positions do to heads; layers name one of these.
     pub ropes: Vec<Rope>,
 }
@@ -40,6 +43,12 @@ pub(crate) struct Embed {
     /// Rows are multiplied by it.
     pub scale: f32,
     pub layer_inputs: Option<LayerInputs>,
+    /// `[kinds, dim]`: what is added for the first text of a pair, and for the second.
+    pub types: Option<Vector>,
+    /// `[positions, dim]`: what is added for the position.
+    pub positions: Option<TokenTable>,
+    /// What the sum goes through.
+    pub norm: Option<Norm>,
 }
 
 /// What each layer reads of a token beside the residual stream (Gemma 3n). Layer l's part of
@@ -59,13 +68,43 @@ pub(crate) struct LayerInputs {
 /// From the residual stream to logits.
 #[derive(Debug)]
 pub(crate) struct Head {
-    pub norm: Norm,
-    /// `[n_vocab, dim]`
-    pub output: Matrix,
+    pub norm: Option<Norm>,
+    /// `[n_vocab, dim]`; an encoder has none.
+    pub output: Option<Matrix>,
     /// Logits are multiplied by it.
     pub scale: f32,
     /// Then they go through `cap · tanh(logit / cap)`.
     pub soft_cap: Option<f32>,
+}
+
+/// From the pooled state of a text to its vector or its score.
+#[derive(Debug, Default)]
+pub(crate) struct Pooled {
+    /// Matrices that the vector is multiplied by, one after the other.
+    pub dense: Vec<Matrix>,
+    pub classifier: Option<Classifier>,
+}
+
+/// `output · norm(activation(dense · state))`
+#[derive(Debug)]
+pub(crate) struct Classifier {
+    /// Which state of the text.
+    pub pooling: Pooling,
+    /// `[dim, dim]`
+    pub dense: Option<Matrix>,
+    pub activation: ClassifierActivation,
+    pub norm: Option<Norm>,
+    /// `[labels, dim]`
+    pub output: Matrix,
+    /// Whether the score is the first label's share of the softmax, not its value.
+    pub softmax: bool,
+}
+
+/// What stands between the two matrices of a classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClassifierActivation {
+    Tanh,
+    Gelu,
 }
 
 /// One layer, two branches of which one may be missing: `x += scale · after(branch(before(x)))`
@@ -106,6 +145,10 @@ pub(crate) struct Norms {
     pub after_mixer: Option<Norm>,
     pub before_ffn: Option<Norm>,
     pub after_ffn: Option<Norm>,
+    /// Of the residual stream once the mixer is added; the next branch reads the result.
+    pub mixer_sum: Option<Norm>,
+    /// The same once the feed-forward network is added.
+    pub ffn_sum: Option<Norm>,
 }
 
 /// A normalization of rows.
@@ -145,6 +188,18 @@ impl fmt::Debug for TokenTable {
     }
 }
 
+/// Which hidden states make the vector of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pooling {
+    /// The mean over all tokens.
+    Mean,
+    /// The first token's (for networks in which it sees the whole text).
+    Cls,
+    /// The last token's: in a causal network the only one that saw the whole text.
+    Last,
+}
+
 impl Plan {
     /// Width of the residual stream.
     pub fn dim(&self) -> usize {
@@ -156,6 +211,14 @@ impl Plan {
         self.embed.table.0.rows()
     }
 
+    /// Whether rows see what comes behind them: all of a text must be in one pass.
+    pub fn is_encoder(&self) -> bool {
+        self.layers.iter().any(|layer| match &layer.mixer {
+            Some(Mixer::Attention(attention)) => attention.sight != Sight::Before,
+            _ => false,
+        })
+    }
+
     /// Gives layers the sliding window that the caller asked for: those that have one, or
     /// all if none has.
     ///
@@ -164,6 +227,10 @@ impl Plan {
     pub fn set_window(&mut self, window: usize) -> Result<()> {
         if window == 0 {
             return Err(Error::misuse("option \"sliding_window\" must be at least 1"));
+        }
+        if self.is_encoder() {
+            let problem = "option \"sliding_window\" is for models that generate text";
+            return Err(Error::misuse(problem));
         }
         let all = self.kv_layers().iter().all(|layer| layer.window.is_none());
         for layer in &mut self.layers {
@@ -231,7 +298,10 @@ impl Plan {
         let inputs = inputs.map_or(0, |inputs| inputs.projection.rows());
         let floats = dim + widest + most(LayerPlan::buffers) + inputs;
         let activations = rows.saturating_mul(4 * floats + 3 * widest);
-        let logits = streams.saturating_mul(8 * 4 * self.n_vocab());
+        let logits = match self.head.output {
+            Some(_) => streams.saturating_mul(8 * 4 * self.n_vocab()),
+            None => 0,
+        };
         // A panel of the product and of its other matrix; unpacked weights.
         let thread = rows.saturating_mul(2 * 32 * 4) + 40 * widest;
         activations.saturating_add(logits).saturating_add(thread.saturating_mul(threads))
