@@ -27,7 +27,8 @@ struct Args {
     /// Read more texts from a file, one per line
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Which hidden states make a vector. Default: what the model says, else last
+    /// Which hidden states make a vector. Default: what the model says, else the mean
+    /// of an encoder, last of other models
     #[arg(long, value_name = "WHICH")]
     pooling: Option<Which>,
     /// Do not scale vectors to length 1

@@ -6,10 +6,11 @@
 mod support;
 
 use support::{Way, bits, data, floats, ids, json, ways};
+use tramontane::gguf::{Array, TensorSpec, Value, Writer};
 use tramontane::internal::hidden_states;
 use tramontane::{
-    EmbedOptions, Embedding, Engine, EngineOptions, Error, GenerateOptions, KvType, Model, Pooling,
-    Request, Score, SessionOptions,
+    EmbedOptions, Embedding, Engine, EngineOptions, Error, GenerateOptions, Gguf, KvType, Model,
+    Pooling, Prompt, Request, Score, SessionOptions,
 };
 
 const ENCODERS: [&str; 4] = ["bert-rerank", "gemma-embedding", "modern-bert", "nomic-bert"];
@@ -175,6 +176,8 @@ fn encoders_generate_no_text() {
     for name in ENCODERS {
         let model = encoder(name);
         assert!(!model.generates());
+        let architecture = model.metadata().str("general.architecture").unwrap();
+        assert!(Model::is_encoder(architecture) && !Model::is_encoder("llama"));
         let refused = |error: Error| {
             let said = error.to_string();
             assert!(matches!(error, Error::Unsupported { .. }), "{said}");
@@ -223,4 +226,68 @@ fn models_without_a_classifier_give_no_scores() {
         assert!(matches!(error, Error::Misuse(_)), "{error}");
         assert!(error.to_string().contains("no classifier"), "{error}");
     }
+}
+
+/// A decoder as a reranker, as Qwen3's are: two rows of the output matrix are a classifier, a
+/// template puts query and document together.
+fn qwen3_reranker(template: &str, labels: [usize; 2]) -> Model {
+    let file = Gguf::open(data("arch/qwen3/mini-f32.gguf")).unwrap();
+    let mut metadata = file.metadata().clone();
+    metadata.set("qwen3.pooling_type", Value::U32(4)).unwrap();
+    let names = Value::Array(Array::String(["yes", "no"].into_iter().collect()));
+    metadata.set("qwen3.classifier.output_labels", names).unwrap();
+    let template = Value::String(template.into());
+    metadata.set("tokenizer.chat_template.rerank", template).unwrap();
+    let output = ["output.weight", "token_embd.weight"].map(|name| file.tensor(name));
+    let output = output.into_iter().flatten().next().unwrap();
+    let rows = labels.map(|row| output.row(row).to_vec()).concat();
+    let mut specs: Vec<TensorSpec> = file.tensors().iter().map(TensorSpec::from).collect();
+    let dims = vec![output.cols() as u64, 2];
+    specs.push(TensorSpec { name: "cls.output.weight".into(), dims, format: output.format() });
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &metadata, &specs).unwrap();
+    for tensor in file.tensors() {
+        writer.write(tensor.bytes()).unwrap();
+    }
+    writer.write(&rows).unwrap();
+    writer.finish().unwrap();
+    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &Way::whole().options()).unwrap()
+}
+
+#[test]
+fn a_decoders_score_is_the_share_of_yes() {
+    let labels = [300, 17];
+    let model = qwen3_reranker("[INST]Q: {query}\nD: {document}[/INST]", labels);
+    let (query, documents) = ("what is {document}?", ["a [/INST] thing", "", "{query}"]);
+    let options = EmbedOptions::default();
+    let scores = model.rerank(query, &documents, &options).unwrap();
+    for (document, Score { score, tokens, .. }) in documents.iter().zip(scores) {
+        // What is not the template's is text.
+        let (query, document) = (model.mark(query), model.mark(document));
+        let prompt = format!("[INST]Q: {query}\nD: {document}[/INST]");
+        let ids = model.tokenizer().encode_chat(&Prompt::from_marked(prompt));
+        assert_eq!(tokens, ids.len());
+        let control = ids.iter().filter(|&&id| model.tokenizer().is_control(id)).count();
+        assert_eq!(control, 3, "{ids:?}");
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let logits = session.feed(&ids).unwrap();
+        let [yes, no] = labels.map(|label| f64::from(logits[label]));
+        let exact = 1.0 / (1.0 + (no - yes).exp());
+        assert!((f64::from(score) - exact).abs() < 1e-4, "{score} {exact}");
+    }
+    assert!(matches!(model.embed(&[[1, 2]], &options).unwrap_err(), Error::Unsupported { .. }));
+
+    // A long document is cut, what the template writes behind it is not.
+    let long = ["word ".repeat(200)];
+    let few = options.clone().with_num_ctx(64);
+    assert!(matches!(model.rerank("q", &long, &few), Err(Error::Limit { .. })));
+    let cut = model.rerank("q", &long, &few.with_truncate(true)).unwrap()[0];
+    assert_eq!(cut.tokens, 64);
+}
+
+#[test]
+fn a_template_without_a_place_for_the_document_is_named() {
+    let model = qwen3_reranker("{query}", [1, 2]);
+    let error = model.rerank("q", &["d"], &EmbedOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.chat_template.rerank"), "{error}");
 }

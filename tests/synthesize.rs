@@ -244,3 +244,21 @@ fn shapes_of_every_family_are_models() {
         assert!(logits.iter().any(|logit| logit.abs() > 0.01), "{name}");
     }
 }
+
+/// A real file of all-MiniLM-L6-v2 in Q8_0 has as many bytes of weights, and such a file runs.
+#[test]
+fn encoders_have_the_size_of_real_files() {
+    let (shape, mix) = (Shape::find("all-minilm").unwrap(), Mix::find("q8_0").unwrap());
+    let specs = shape.tensors(&mix);
+    assert_eq!(specs.len(), 101);
+    let bytes: usize = specs.iter().map(|spec| spec.byte_len().unwrap()).sum();
+    assert_eq!(bytes, 24_645_744);
+    for mix in ["q8_0", "q4_k_m"] {
+        let mix = Mix::find(mix).unwrap();
+        let small = Shape { layers: 1, vocab: 600, ..shape.clone() };
+        let model = model(synthesize(&small, &mix, 1));
+        assert!(!model.generates());
+        let vectors = model.embed(&[[1, 300, 5]], &Default::default()).unwrap();
+        assert_eq!(vectors[0].vector.len(), 384);
+    }
+}

@@ -270,6 +270,9 @@ impl State {
     /// Makes room for the rows at `places`, and computes their rotary tables.
     fn prepare(&mut self, model: &Transformer, places: &[Place]) {
         self.x.resize(places.len() * model.plan.dim(), 0.0);
+        // A vector is all that a text is searched by: what rounding takes of it cannot be
+        // made good later.
+        self.input.twice = model.plan.is_encoder();
         self.rotary.resize_with(model.plan.ropes.len(), RotaryTable::default);
         for (rope, table) in model.plan.ropes.iter().zip(&mut self.rotary) {
             rope.table(places, table);

@@ -236,6 +236,12 @@ impl Model {
         self.0.transformer.plan.head.output.is_some()
     }
 
+    /// Whether models of the architecture (the key `general.architecture` of a file) are
+    /// encoders, which [generate](Model::generates) no text.
+    pub fn is_encoder(architecture: &str) -> bool {
+        arch::is_encoder(architecture)
+    }
+
     /// # Errors
     /// [`Error::Unsupported`] for a model that does not generate text.
     pub(crate) fn check_generates(&self) -> Result<()> {

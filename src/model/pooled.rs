@@ -63,6 +63,7 @@ impl Transformer {
     fn times(&self, matrix: &Matrix, x: &[f32]) -> Vec<f32> {
         let mut input = Input::default();
         input.reset(1, x.len());
+        input.twice = true;
         input.values.copy_from_slice(x);
         let mut out = vec![0.0; matrix.rows()];
         self.pool.region(|team| {

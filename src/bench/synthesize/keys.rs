@@ -51,14 +51,25 @@ impl Shape {
         ] {
             keys.metadata.push(key, Value::String(text.into()))?;
         }
-        let layers = || 0..self.layers;
-        let kv_heads: Vec<u64> = layers().map(|index| self.heads_of(index).0).collect();
-        let ffn: Vec<u64> = layers().map(|index| self.ffn_of(index)).collect();
+        let ffn: Vec<u64> = (0..self.layers).map(|index| self.ffn_of(index)).collect();
         keys.number("block_count", self.layers as u64)?;
         keys.number("context_length", self.context.into())?;
         keys.number("embedding_length", self.dim)?;
         keys.of_layers("feed_forward_length", &ffn)?;
         keys.number("attention.head_count", self.heads)?;
+        match self.family {
+            Family::Bert => self.encoder_keys(&mut keys.metadata)?,
+            _ => self.decoder_keys(&mut keys)?,
+        }
+        keys.metadata.push("general.file_type", Value::U32(mix.file_type))?;
+        if mix.is_quantized() {
+            keys.metadata.push("general.quantization_version", Value::U32(2))?;
+        }
+        Ok(keys.metadata)
+    }
+
+    fn decoder_keys(&self, keys: &mut Keys<'_>) -> Result<()> {
+        let kv_heads: Vec<u64> = (0..self.layers).map(|index| self.heads_of(index).0).collect();
         keys.of_layers("attention.head_count_kv", &kv_heads)?;
         if self.says_head_dim {
             let head_dim = match self.family {
@@ -81,17 +92,12 @@ impl Shape {
             _ => 1e-5,
         };
         keys.float("attention.layer_norm_rms_epsilon", epsilon)?;
-        self.family_keys(&mut keys)?;
-        keys.metadata.push("general.file_type", Value::U32(mix.file_type))?;
-        if mix.is_quantized() {
-            keys.metadata.push("general.quantization_version", Value::U32(2))?;
-        }
-        Ok(keys.metadata)
+        self.family_keys(keys)
     }
 
     fn family_keys(&self, keys: &mut Keys<'_>) -> Result<()> {
         match self.family {
-            Family::Llama => Ok(()),
+            Family::Llama | Family::Bert => Ok(()),
             Family::Phi { .. } => {
                 keys.number("rope.scaling.original_context_length", 4096)?;
                 keys.float("rope.scaling.attn_factor", 1.190_238)

@@ -21,6 +21,9 @@ fn float(name: &'static str, dims: &[u64]) -> Part {
 impl Shape {
     /// Every tensor in the order of llama.cpp's quantizer, stored as `mix` says.
     pub fn tensors(&self, mix: &Mix) -> Vec<TensorSpec> {
+        if matches!(self.family, Family::Bert) {
+            return self.of_encoder(mix);
+        }
         let mut tensors = Vec::new();
         let mut add = |name: String, dims: &[u64], format| {
             tensors.push(TensorSpec { name, dims: dims.into(), format });

@@ -1,6 +1,7 @@
 //! GGUF files of random weights in the exact shape of a published model: for
 //! measuring speed and memory without its weights. What they say is noise.
 
+mod encoder;
 mod keys;
 mod layer;
 mod mix;

@@ -70,6 +70,8 @@ pub enum Family {
     },
     /// Biases, sinks, YaRN; a window in every other layer.
     GptOss,
+    /// An encoder.
+    Bert,
 }
 
 /// What differs from layer to layer in Gemma 4. [`Shape::head_dim`] and
@@ -122,8 +124,11 @@ const LLAMA: Shape = Shape {
     family: Family::Llama,
 };
 
+/// What the shapes of encoders do not say.
+const BERT: Shape = Shape { arch: "bert", tied: true, family: Family::Bert, ..LLAMA };
+
 /// The shapes that there are.
-pub const SHAPES: [Shape; 11] = [
+pub const SHAPES: [Shape; 13] = [
     Shape {
         name: "tiny",
         of: "the tests' tiny Mistral",
@@ -323,6 +328,32 @@ pub const SHAPES: [Shape; 11] = [
         family: Family::GptOss,
         ..LLAMA
     },
+    Shape {
+        name: "all-minilm",
+        of: "all-MiniLM-L6-v2",
+        layers: 6,
+        dim: 384,
+        ffn: 1536,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 32,
+        vocab: 30_522,
+        context: 512,
+        ..BERT
+    },
+    Shape {
+        name: "bge-m3",
+        of: "bge-m3",
+        layers: 24,
+        dim: 1024,
+        ffn: 4096,
+        heads: 16,
+        kv_heads: 16,
+        head_dim: 64,
+        vocab: 250_002,
+        context: 8192,
+        ..BERT
+    },
 ];
 
 impl Shape {
@@ -339,7 +370,7 @@ impl Shape {
     /// Whether layer `index` has a window, where some have.
     pub(super) fn has_window(&self, index: usize) -> bool {
         match self.family {
-            Family::Llama | Family::Phi { .. } => false,
+            Family::Llama | Family::Phi { .. } | Family::Bert => false,
             Family::Gemma { period, .. } | Family::Gemma4 { period, .. } => {
                 !(index + 1).is_multiple_of(period)
             }

@@ -20,6 +20,10 @@ pub(crate) struct Input {
     pub(super) cols: usize,
     /// `[rows, cols]`
     pub values: Vec<f32>,
+    /// Whether quantized weights are multiplied also by what rounding to 8 bits takes from
+    /// the values: twice the work, for values that count with 16 bits. Each row is two rows
+    /// of a product then, and the product of a row is the sum of both.
+    pub twice: bool,
     /// For formats with blocks of 32.
     packed_32: Packed,
     /// For formats with super-blocks of 256.
@@ -58,7 +62,7 @@ impl Input {
         for (len, packed) in [(32, &mut self.packed_32), (256, &mut self.packed_256)] {
             let formats = with_blocks_of(Some(len));
             if !formats.is_empty() {
-                packed.pack(team, tier, values, len, &formats);
+                packed.pack(team, tier, values, len, &formats, self.twice);
             }
         }
     }
@@ -68,6 +72,14 @@ impl Input {
         match format.activation_block_len()? {
             32 => Some(&self.packed_32),
             _ => Some(&self.packed_256),
+        }
+    }
+
+    /// Rows of a product with weights of `format`.
+    pub(super) fn product_rows(&self, format: Format) -> usize {
+        match format.activation_block_len() {
+            Some(_) if self.twice => 2 * self.rows,
+            _ => self.rows,
         }
     }
 

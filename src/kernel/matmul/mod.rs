@@ -174,7 +174,9 @@ impl<'a> Job<'a> {
             assert_eq!(matrix.rows(), rows, "rows of {name}");
         }
         assert_eq!(out.len(), input.rows * rows, "output of {}", weight.name());
-        let at_once = matrices().map(|m| tier.panels_at_once(m.format(), input.rows)).max();
+        let at_once = matrices()
+            .map(|m| tier.panels_at_once(m.format(), input.product_rows(m.format())))
+            .max();
         let at_once = at_once.unwrap_or(1);
         let stretch = then.stretch(input.rows).max(at_once);
         let shares = Shares::new(rows.div_ceil(RowPanel::ROWS), threads, at_once);
@@ -258,12 +260,29 @@ impl Part<'_> {
                 let end = left.end.min(left.start + job.stretch);
                 let stretch = std::mem::replace(&mut left.start, end)..end;
                 let Memory { scratch, floats, out, other } = &mut *memory;
-                out.resize(stretch.len() * size);
+                let of = |matrix: &Matrix| {
+                    let rows = input.product_rows(matrix.format());
+                    (stretch.len() * rows * RowPanel::ROWS, rows > input.rows)
+                };
+                let (len, twice) = of(job.weight);
+                out.resize(len);
                 self.product(job.weight, &stretch, (scratch, floats), out);
-                if let Some(up) = job.then.other() {
-                    other.resize(stretch.len() * size);
-                    self.product(up, &stretch, (scratch, floats), other);
+                if twice {
+                    add_rests(out, size);
                 }
+                if let Some(up) = job.then.other() {
+                    let (len, twice) = of(up);
+                    other.resize(len);
+                    self.product(up, &stretch, (scratch, floats), other);
+                    if twice {
+                        add_rests(other, size);
+                    }
+                }
+                let whole = ..stretch.len() * size;
+                let (out, other) = match job.then.other() {
+                    Some(_) => (&mut out[whole], &mut other[whole]),
+                    None => (&mut out[whole], &mut other[..0]),
+                };
                 let rows = job.rows(stretch);
                 isa.run(Finish { job, rows, out, other, batch: input.rows });
             }
@@ -287,7 +306,9 @@ impl Part<'_> {
             let bytes = weight.rows_bytes(rows.clone());
             // SAFETY: the panels start within the first row of the output.
             let start = unsafe { job.out.at(rows.start) };
-            let target = Target { start, width: job.weight.rows() };
+            // Products of rests go nowhere by themselves.
+            let width = if input.twice { 0 } else { job.weight.rows() };
+            let target = Target { start, width };
             let weights = RowPanel { format, cols, rows: rows.len(), bytes, target };
             tiers::multiply(&isa, &weights, packed, scratch, out);
             return;
@@ -298,6 +319,17 @@ impl Part<'_> {
             let (rows, bytes) = (rows.len(), weight.rows_bytes(rows));
             let weights = FloatRowPanel { format, cols, rows, bytes };
             float::multiply(isa, &weights, x, floats, out);
+        }
+    }
+}
+
+/// `[panels, 2, size]` → `[panels, size]`, in place: the products of rows, and of what
+/// rounding has taken from the rows, become one.
+fn add_rests(out: &mut [f32], size: usize) {
+    for panel in 0..out.len() / (2 * size).max(1) {
+        for i in 0..size {
+            let at = 2 * panel * size + i;
+            out[panel * size + i] = out[at] + out[at + size];
         }
     }
 }

@@ -20,6 +20,56 @@ pub(super) fn rows(
     });
 }
 
+/// Quantizes `values` = `[batch, cols]` into the first half of `rows`, and what is lost by
+/// that into the second: `x − d · q`, row by row. `rests`: working memory.
+pub(super) fn rows_and_rests(
+    team: &Team<'_>,
+    isa: Isa,
+    (values, cols): (&[f32], usize),
+    block_len: usize,
+    rows: &mut ActivationRows,
+    rests: &mut Vec<f32>,
+) {
+    let batch = values.len() / cols;
+    rows.reset(2 * batch, cols, block_len);
+    rests.resize(values.len(), 0.0);
+    let mut first: Vec<ActivationRowMut<'_>> = rows.rows_mut().collect();
+    let second = first.split_off(batch);
+    let rests = rests.chunks_exact_mut(cols);
+    let mut rows: Vec<_> = first.into_iter().zip(second).zip(rests).collect();
+    team.for_each(&mut rows, |m, ((row, of_rest), rest)| {
+        isa.run(QuantizeTwice { x: &values[m * cols..(m + 1) * cols], row, rest, of_rest });
+    });
+}
+
+/// Quantizes one row, and its rest.
+struct QuantizeTwice<'a, 'r> {
+    /// `[cols]`
+    x: &'a [f32],
+    row: &'a mut ActivationRowMut<'r>,
+    /// `[cols]`
+    rest: &'a mut [f32],
+    of_rest: &'a mut ActivationRowMut<'r>,
+}
+
+impl Task for QuantizeTwice<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let QuantizeTwice { x, row, rest, of_rest } = self;
+        Quantize { x, row: &mut *row }.run(simd);
+        let len = row.q.len() / row.d.len().max(1);
+        let blocks = x.chunks_exact(len).zip(row.q.chunks_exact(len)).zip(row.d.iter());
+        for (((x, q), &d), rest) in blocks.zip(rest.chunks_exact_mut(len)) {
+            for ((rest, &x), &q) in rest.iter_mut().zip(x).zip(q) {
+                *rest = x - d * f32::from(q);
+            }
+        }
+        Quantize { x: rest, row: of_rest }.run(simd);
+    }
+}
+
 /// Quantizes one row.
 pub(crate) struct Quantize<'a, 'r> {
     /// `[cols]`
@@ -137,6 +187,36 @@ mod tests {
             }
             check(&x, 256);
             check(&x, 32);
+        }
+    }
+
+    /// The two together are the values to 16 bits of the largest of a block.
+    #[test]
+    fn rows_and_rests_are_the_values() {
+        let pool = crate::kernel::pool::Pool::new(2).unwrap();
+        let x: Vec<f32> = (0..3 * 512).map(|i| ((i * i) as f32 * 0.37).sin() * 5.0).collect();
+        for len in [32, 256] {
+            let mut first: Option<Vec<f32>> = None;
+            for isa in Isa::available() {
+                let (mut rows, mut rests) = (ActivationRows::default(), Vec::new());
+                pool.region(|team| {
+                    rows_and_rests(team, isa, (&x, 512), len, &mut rows, &mut rests);
+                });
+                let value = |m: usize, k: usize| {
+                    let row = rows.row(m);
+                    row.d[k / len] * f32::from(row.q[k])
+                };
+                let all: Vec<f32> = (0..3 * 512)
+                    .map(|i| value(i / 512, i % 512) + value(3 + i / 512, i % 512))
+                    .collect();
+                for (x, sum) in x.iter().zip(&all) {
+                    assert!(
+                        (x - sum).abs() <= 5.0 / 127.0 / 254.0 * 1.01,
+                        "{len} {isa}: {x} {sum}"
+                    );
+                }
+                assert_eq!(*first.get_or_insert_with(|| all.clone()), all, "{isa}");
+            }
         }
     }
 

@@ -99,12 +99,15 @@ impl<'a> RowPanel<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
     rows: ActivationRows,
+    /// Working memory.
+    rests: Vec<f32>,
     layout: TierMemory,
 }
 
 impl Packed {
     /// Quantizes `values` = `[rows, cols]` in blocks of `block_len` for weights of `formats`,
-    /// whose activations have such blocks.
+    /// whose activations have such blocks. `twice`: the rows, and behind them what rounding
+    /// has taken from each.
     pub fn pack(
         &mut self,
         team: &Team<'_>,
@@ -112,8 +115,14 @@ impl Packed {
         (values, cols): (&[f32], usize),
         block_len: usize,
         formats: &[Format],
+        twice: bool,
     ) {
-        super::quantize::rows(team, isa, (values, cols), block_len, &mut self.rows);
+        let Packed { rows, rests, .. } = self;
+        let values = (values, cols);
+        match twice {
+            true => super::quantize::rows_and_rests(team, isa, values, block_len, rows, rests),
+            false => super::quantize::rows(team, isa, values, block_len, rows),
+        }
         tier.pack(team, self, formats);
     }
 
@@ -125,7 +134,7 @@ impl Packed {
         rows: ActivationRows,
         formats: &[Format],
     ) -> Self {
-        let mut packed = Packed { rows, layout: TierMemory::default() };
+        let mut packed = Packed { rows, rests: Vec::new(), layout: TierMemory::default() };
         tier.pack(team, &mut packed, formats);
         packed
     }

@@ -18,9 +18,13 @@ pub(super) fn bert(source: &mut Source<'_>) -> Result<Plan> {
     let keys = source.keys;
     let sizes = Sizes::with_norm(&keys, NormKind::Layer)?;
     let positions = Some(keys.required("context_length", 1..=limit::CONTEXT)? as usize);
+    source.tensors.expect("token_embd_norm.bias")?;
     let parts = EmbedParts { types: true, positions, norm: true };
     source.encoder(&sizes, Vec::new(), parts, |source, index| {
         let Sizes { dim, ffn_dim, .. } = sizes;
+        for part in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"] {
+            source.tensors.expect(&format!("{}.bias", blk(index, part)))?;
+        }
         let attention = source.attention(&sizes, index)?;
         let mut attention = around(attention, None);
         attention.rope = None;
@@ -39,6 +43,7 @@ pub(super) fn bert(source: &mut Source<'_>) -> Result<Plan> {
 pub(super) fn nomic_bert(source: &mut Source<'_>) -> Result<Plan> {
     let sizes = Sizes::with_norm(&source.keys, NormKind::Layer)?;
     let rope = source.rope(&sizes, Pairing::Halves)?;
+    source.tensors.expect("token_embd_norm.bias")?;
     let parts = EmbedParts { types: true, positions: None, norm: true };
     source.encoder(&sizes, vec![rope], parts, |source, index| {
         let qkv = source.fused_qkv(&sizes, index)?;
@@ -104,6 +109,9 @@ impl Source<'_> {
         mixer: Mixer,
         ffn: Ffn,
     ) -> Result<LayerPlan> {
+        for part in ["attn_output_norm", "layer_output_norm"] {
+            self.tensors.expect(&format!("{}.bias", blk(index, part)))?;
+        }
         let norms = Norms {
             mixer_sum: Some(self.norm(&blk(index, "attn_output_norm"), sizes)?),
             ffn_sum: Some(self.norm(&blk(index, "layer_output_norm"), sizes)?),

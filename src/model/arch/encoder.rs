@@ -36,6 +36,18 @@ impl Keys<'_> {
             _ => Ok(()),
         }
     }
+
+    /// # Errors
+    /// [`Error::Unsupported`] if the file says that rows see both sides.
+    pub fn expect_causal(&self) -> Result<()> {
+        match self.metadata.opt_bool(&self.name("attention.causal"))? {
+            Some(false) => {
+                let problem = "is false, which is not supported for this architecture";
+                Err(self.unsupported("attention.causal", problem))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The kinds of texts that a file has rows for.
@@ -100,7 +112,7 @@ impl Source<'_> {
             return Err(Error::key(&labels, "names no label"));
         }
         let tensor = if has_output { "cls.output.weight" } else { "cls.weight" };
-        let labels = named.unwrap_or_else(|| self.tensors.rows_of(tensor).max(1));
+        let labels = named.or_else(|| self.tensors.rows(tensor)).unwrap_or(1);
         let dim = sizes.dim;
         let (dense, output) = match has_output {
             true => {
@@ -119,21 +131,23 @@ impl Source<'_> {
         Ok(Some(Classifier { pooling, dense, activation, norm, output, softmax: false }))
     }
 
-    /// `dense_2` and `dense_3`, which vectors are multiplied by, if the file has them. What
-    /// comes out must be as wide as what goes in, as for vectors of the network itself.
+    /// `dense_2` and `dense_3`, which vectors of width `dim` are multiplied by, if the file has
+    /// them.
     pub fn dense(&mut self, dim: usize) -> Result<Vec<Matrix>> {
         let mut width = dim;
         let mut all = Vec::new();
-        for (name, key) in [("dense_2", "dense_2_feat_out"), ("dense_3", "dense_3_feat_out")] {
-            if self.tensors.has(&format!("{name}.weight")) {
-                let asked = self.keys.optional(key, 1..=super::keys::limit::WIDTH)?;
-                let rows = match asked {
-                    Some(rows) => rows as usize,
-                    None => self.tensors.rows_of(&format!("{name}.weight")),
-                };
-                all.push(self.tensors.matrix(name, rows, width)?);
-                width = rows;
-            }
+        for names in [["dense_2", "dense.0"], ["dense_3", "dense.1"]] {
+            let weight = |name: &str| format!("{name}.weight");
+            let found = names.into_iter().find_map(|name| {
+                let rows = self.tensors.rows(&weight(name))?;
+                Some((name, rows))
+            });
+            let Some((name, rows)) = found else { continue };
+            let key = self.keys.name(&format!("{}_feat_out", names[0]));
+            let asked = self.keys.metadata.opt_u32(&key)?.map_or(rows, |rows| rows as usize);
+            all.push(self.tensors.matrix(name, asked, width)?);
+            self.keys.name(&format!("{}_feat_in", names[0]));
+            width = asked;
         }
         Ok(all)
     }

@@ -35,7 +35,12 @@ pub(super) fn gemma2(source: &mut Source<'_>) -> Result<Plan> {
 /// Norms of heads; layers with a window have a rotary base of their own.
 pub(super) fn gemma3(source: &mut Source<'_>) -> Result<Plan> {
     const LARGEST: usize = 62;
+    // Ollama's library has EmbeddingGemma by this name.
+    if source.tensors.has("dense.0.weight") {
+        return embedding(source);
+    }
     let keys = source.keys;
+    keys.expect_causal()?;
     let sizes = Sizes::read(&keys)?;
     let divisor = divisor(&sizes, LARGEST);
     let windows = source.windows(sizes.layers, None, 6)?;
@@ -72,7 +77,8 @@ pub(super) fn embedding(source: &mut Source<'_>) -> Result<Plan> {
         let attention = around(Attention { rope, ..attention }, windows[index]);
         layer(source, &sizes, index, attention)
     })?;
-    plan.head.norm = Some(source.norm("output_norm", &sizes)?);
+    let norm = if source.tensors.has("norm.weight") { "norm" } else { "output_norm" };
+    plan.head.norm = Some(source.norm(norm, &sizes)?);
     plan.pooled.dense = source.dense(sizes.dim)?;
     Ok(with_scaled_embedding(plan))
 }

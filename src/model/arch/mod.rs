@@ -84,7 +84,11 @@ const ARCHITECTURES: &[Architecture] = &{
         of("ernie4_5", llama::plan, &[]),
         of("exaone4", exaone::exaone4, &[]),
         of("gemma2", gemma::gemma2, &CAPS),
-        of("gemma3", gemma::gemma3, &["rope.freq_base_swa", "final_logit_softcapping"]),
+        of(
+            "gemma3",
+            gemma::gemma3,
+            &["attention.causal", "rope.freq_base_swa", "final_logit_softcapping"],
+        ),
         of("gemma4", gemma4::gemma4, &GEMMA4),
         of("gpt-oss", gpt_oss::gpt_oss, &["expert_count"]),
         of("gemma-embedding", gemma::embedding, &["attention.causal", "rope.freq_base_swa"]),
@@ -118,6 +122,14 @@ const ARCHITECTURES: &[Architecture] = &{
         of("starcoder2", starcoder::starcoder2, &[]),
     ]
 };
+
+/// Those whose networks make vectors of whole texts, and no text.
+const ENCODERS: [&str; 4] = ["bert", "gemma-embedding", "modern-bert", "nomic-bert"];
+
+/// Whether networks of the architecture are encoders.
+pub(super) fn is_encoder(name: &str) -> bool {
+    ENCODERS.contains(&name)
+}
 
 /// What a file says about a network.
 #[derive(Debug)]

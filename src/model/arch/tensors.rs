@@ -25,13 +25,16 @@ impl<'a> Tensors<'a> {
         self.left.contains_key(name)
     }
 
-    fn required(&mut self, name: &str) -> Result<&'a Tensor> {
-        self.left.remove(name).ok_or_else(|| missing(name))
-    }
-
     /// That an architecture cannot do without what others may lack, such as a bias.
+    ///
+    /// # Errors
+    /// [`Error::File`] if `name` is missing.
     pub fn expect(&self, name: &str) -> Result<()> {
         if self.has(name) { Ok(()) } else { Err(missing(name)) }
+    }
+
+    fn required(&mut self, name: &str) -> Result<&'a Tensor> {
+        self.left.remove(name).ok_or_else(|| missing(name))
     }
 
     /// Claims a tensor that a file may have and that nothing needs.
@@ -68,11 +71,6 @@ impl<'a> Tensors<'a> {
             return Err(Error::tensor(name, problem));
         }
         Ok(Vector { name: name.into(), values: finite(tensor)? })
-    }
-
-    /// The rows of a tensor that is there.
-    pub fn rows_of(&self, name: &str) -> usize {
-        self.left.get(name).map_or(0, |tensor| tensor.rows())
     }
 
     /// `{name}.weight`, `[labels, cols]`, and `{name}.bias`, if the file has it. One label may

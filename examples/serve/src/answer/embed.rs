@@ -92,7 +92,7 @@ fn encode(model: &Model, inputs: &[String]) -> Vec<Vec<u32>> {
 
 /// The vectors of a few texts: all are in the engine before the first is waited for.
 async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<Vec<Embedding>> {
-    let num_ctx = lease.num_ctx();
+    let num_ctx = lease.num_ctx().min(lease.model().context_length());
     let options = EmbedOptions::default().with_truncate(truncate).with_num_ctx(num_ctx);
     let mut replies = Vec::with_capacity(inputs.len());
     for tokens in inputs {

@@ -84,7 +84,8 @@ pub(super) async fn acquire(
 pub(super) fn check_completes(lease: &Lease, asked: &Asked, what: &str) -> Result<()> {
     let metadata = lease.model().metadata();
     let architecture = metadata.opt_str("general.architecture").ok().flatten().unwrap_or("");
-    if metadata.get(&format!("{architecture}.pooling_type")).is_some() {
+    let pools = metadata.get(&format!("{architecture}.pooling_type")).is_some();
+    if pools || !lease.model().generates() {
         let text = format!("{:?} does not support {what}", asked.model);
         return Err(ApiError::bad_request(text));
     }

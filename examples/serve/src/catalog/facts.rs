@@ -87,7 +87,7 @@ impl Facts {
 
     /// Whether it makes vectors, not texts.
     pub fn is_embedding(&self) -> bool {
-        self.of_architecture("pooling_type").is_some()
+        self.of_architecture("pooling_type").is_some() || Model::is_encoder(self.architecture())
     }
 
     /// The Jinja template.

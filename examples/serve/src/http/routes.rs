@@ -36,6 +36,7 @@ fn table() -> Vec<(&'static str, Access, MethodRouter<Shared>)> {
         ("/api/chat",              Use,    post(ollama::chat)),
         ("/api/embed",             Use,    post(ollama::embed)),
         ("/api/embeddings",        Use,    post(ollama::embeddings)),
+        ("/api/rerank",            Use,    post(openai::api_rerank)),
         ("/api/tokenize",          Use,    post(ollama::tokenize)),
         ("/api/detokenize",        Use,    post(ollama::detokenize)),
 
@@ -50,6 +51,8 @@ fn table() -> Vec<(&'static str, Access, MethodRouter<Shared>)> {
         ("/v1/chat/completions",   Use,    post(openai::chat_completions)),
         ("/v1/completions",        Use,    post(openai::completions)),
         ("/v1/embeddings",         Use,    post(openai::embeddings)),
+        ("/v1/rerank",             Use,    post(openai::rerank)),
+        ("/rerank",                Use,    post(openai::rerank)),
         ("/v1/models",             Use,    get(openai::models)),
         ("/v1/models/{*model}",    Use,    get(openai::model)),
         ("/v1/responses",          Use,    post(openai::responses)),

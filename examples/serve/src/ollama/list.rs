@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
+use tramontane::Model;
 
 use crate::app::Shared;
 use crate::catalog;
@@ -31,14 +32,21 @@ pub async fn tags(State(app): State<Shared>) -> Result<Response> {
     let shared = app.clone();
     let models = compute(move || {
         let one = |model: &catalog::LocalModel| {
-            json!({
+            let details = model.details(&shared.store);
+            let encoder = Model::is_encoder(&details.family);
+            let mut entry = json!({
                 "name": model.name,
                 "model": model.name,
                 "modified_at": local_time(model.modified),
                 "size": model.size,
                 "digest": model.digest,
-                "details": model.details(&shared.store),
-            })
+                "details": details,
+            });
+            // What others can do is in their files, which are not opened for a list.
+            if encoder {
+                entry["capabilities"] = json!(["embedding"]);
+            }
+            entry
         };
         models.iter().map(one).collect::<Vec<Value>>()
     });

@@ -43,6 +43,11 @@ fn wrong_types() -> Vec<Case> {
         ("/api/embed", "model", "text"),
         ("/api/embed", "truncate", "true"),
         ("/api/embed", "dimensions", "17"),
+        ("/api/rerank", "query", "text"),
+        ("/api/rerank", "documents", ""),
+        ("/v1/rerank", "top_n", "17"),
+        ("/v1/rerank", "return_documents", "true"),
+        ("/rerank", "model", "text"),
         ("/api/show", "verbose", "true"),
         ("/api/create", "from", "text"),
         ("/api/create", "files", ""),
@@ -80,6 +85,9 @@ fn ordinary(path: &str) -> Value {
         "/api/pull" => json!({"model": "127.0.0.1:1/a/b"}),
         "/api/embed" => json!({"model": "storyteller", "input": "hi"}),
         "/v1/embeddings" => json!({"model": "storyteller", "input": "hi"}),
+        "/api/rerank" | "/v1/rerank" | "/rerank" => {
+            json!({"model": "storyteller", "query": "hi", "documents": ["a"]})
+        }
         "/v1/completions" => json!({"model": "storyteller", "prompt": "hi", "max_tokens": 1}),
         "/v1/messages" | "/v1/chat/completions" => {
             json!({"model": "storyteller", "messages": messages, "max_tokens": 1})

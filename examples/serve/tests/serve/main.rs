@@ -8,6 +8,7 @@ mod support;
 mod cli_tests;
 mod collection_tests;
 mod config_tests;
+mod encoder_tests;
 mod fold_tests;
 mod go_tests;
 mod golden_tests;

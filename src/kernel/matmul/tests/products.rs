@@ -8,7 +8,7 @@ use crate::kernel::matmul::row_panel::RowPanel;
 use crate::kernel::matmul::{Group, Input, Product, multiply};
 use crate::kernel::matrix::Matrix;
 use crate::kernel::pool::Pool;
-use crate::quant::{Format, dot_row, float};
+use crate::quant::{self, Format, dot_row, float};
 use crate::simd::{Isa, Simd, Task};
 use crate::tensor::{Storage, Tensor, TensorRecord};
 
@@ -101,8 +101,12 @@ fn check(format: Format, cols: usize, rows: usize, batch: usize) {
 /// portable one, whose sums the test above compares.
 #[test]
 fn what_becomes_of_many_panels_is_the_same_on_every_tier() {
-    let (cols, rows, batch) = (512, 20 * RowPanel::ROWS + 7, 50);
-    for (first, second) in [(Format::Q4_K, Format::Q6_K), (Format::Q8_0, Format::F16)] {
+    let (cols, rows) = (512, 20 * RowPanel::ROWS + 7);
+    let formats = [(Format::Q4_K, Format::Q6_K), (Format::Q8_0, Format::F16)];
+    let cases = formats
+        .into_iter()
+        .flat_map(|formats| [(formats, false, 50), (formats, true, 50), (formats, true, 1)]);
+    for ((first, second), twice, batch) in cases {
         let bias: Vec<f32> = (0..rows).map(|n| n as f32 - 300.0).collect();
         let biased = |format| Matrix::new(weights(format, rows, cols), 0..rows, Some(bias.clone()));
         let (gate, up) = (&biased(first), &biased(second));
@@ -112,6 +116,7 @@ fn what_becomes_of_many_panels_is_the_same_on_every_tier() {
             Pool::new(2).unwrap().region(|team| {
                 let mut input = Input::default();
                 input.reset(batch, cols);
+                input.twice = twice;
                 for (i, x) in input.values.iter_mut().enumerate() {
                     *x = ((i * i) as f32 * 0.37).sin();
                 }
@@ -124,7 +129,8 @@ fn what_becomes_of_many_panels_is_the_same_on_every_tier() {
                 multiply(team, isa, &mut [Group { input: &mut input, products }]);
             });
             let bits = outs.map(|out| out.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
-            assert!(*expected.get_or_insert_with(|| bits.clone()) == bits, "{first} {isa}");
+            let expected = expected.get_or_insert_with(|| bits.clone());
+            assert!(*expected == bits, "{first} {isa} {twice} {batch}");
         }
     }
 }
@@ -202,5 +208,41 @@ fn reference(weight: &Matrix, n: usize, input: &Input, m: usize) -> f32 {
             let values = &input.values[m * input.cols..(m + 1) * input.cols];
             Isa::detect().run(Dot(&row, values))
         }
+    }
+}
+
+/// With the rests of 8 bits products are those of the values, but for the last of 16 bits.
+#[test]
+fn twice_is_the_product_of_the_values() {
+    let (cols, rows, batch) = (512, 70, 9);
+    for format in [Format::Q8_0, Format::Q4_K, Format::Q6_K, Format::F16] {
+        let matrix = Matrix::from(weights(format, rows, cols));
+        let mut exact = vec![0.0; cols];
+        let mut errors = [0f64; 2];
+        for (error, twice) in errors.iter_mut().zip([false, true]) {
+            let mut out = vec![0.0; batch * rows];
+            let mut input = Input::default();
+            input.reset(batch, cols);
+            input.twice = twice;
+            for (i, x) in input.values.iter_mut().enumerate() {
+                *x = ((i * i) as f32 * 0.37).sin();
+            }
+            let values = input.values.clone();
+            Pool::new(2).unwrap().region(|team| {
+                let products = &mut [Product::Store(&matrix, &mut out)];
+                multiply(team, Isa::detect(), &mut [Group { input: &mut input, products }]);
+            });
+            for n in 0..rows {
+                quant::dequantize(format, matrix.rows_bytes(n..n + 1), &mut exact).unwrap();
+                for m in 0..batch {
+                    let pairs = exact.iter().zip(&values[m * cols..]);
+                    let sum: f64 = pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                    *error += (sum - f64::from(out[m * rows + n])).abs();
+                }
+            }
+        }
+        let [once, twice] = errors;
+        assert!(format == Format::F16 || twice < once / 50.0, "{format}: {once} {twice}");
+        assert!(format != Format::F16 || once == twice, "{format}: {once} {twice}");
     }
 }

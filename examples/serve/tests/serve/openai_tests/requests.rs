@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use serde_json::{Map, Value, json};
 
 use tramontane_serve::answer::{Asked, Chat};
-use tramontane_serve::openai::{anthropic, chat, completions, embeddings, responses};
+use tramontane_serve::openai::{anthropic, chat, completions, embeddings, rerank, responses};
 use tramontane_serve::wire::{ApiError, KeepAlive, Think};
 
 #[test]
@@ -63,6 +63,7 @@ fn smallest(route: &str) -> Value {
         "chat" => json!({"model": "m", "messages": messages}),
         "completions" => json!({"model": "m", "prompt": "hi"}),
         "embeddings" => json!({"model": "m", "input": "hi"}),
+        "rerank" => json!({"model": "m", "query": "q", "documents": ["a", "b"]}),
         "responses" => json!({"model": "m", "input": "hi"}),
         "messages" => json!({"model": "m", "max_tokens": 9, "messages": messages}),
         _ => panic!("{route}"),
@@ -97,6 +98,17 @@ fn read(route: &str, request: &Value) -> Result<Value, ApiError> {
                 "dimensions": embed.dimensions, "base64": read.base64, "options": embed.options,
                 "keep_alive": embed.keep_alive.map(seconds),
             })
+        }
+        "rerank" => {
+            let read = rerank::read(&bytes)?;
+            let mut shown = shown(&read.asked);
+            let own = json!({
+                "query": read.query, "documents": read.documents,
+                "top_n": (read.top_n < usize::MAX).then_some(read.top_n),
+                "return_documents": read.return_documents,
+            });
+            merge(&mut shown, &own);
+            shown
         }
         "responses" => {
             let read = responses::read(&bytes)?;
