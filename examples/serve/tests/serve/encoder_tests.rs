@@ -60,6 +60,8 @@ fn encoder() -> Vec<u8> {
     }
     add("blk.0.ffn_up.weight", &[width, inner]);
     add("blk.0.ffn_down.weight", &[inner, width]);
+    add("blk.0.ffn_up.bias", &[inner]);
+    add("blk.0.ffn_down.bias", &[width]);
     add("cls.output.weight", &[width, 1]);
     let specs: Vec<TensorSpec> = shapes
         .into_iter()
