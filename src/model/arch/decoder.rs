@@ -228,7 +228,7 @@ impl Source<'_> {
     ) -> Result<Vec<Option<usize>>> {
         let window = self.window_size(default)?;
         let every = |period: usize| -> Vec<bool> {
-            (0..layers).map(|i| period == 0 || (i + shift) % period != 0).collect()
+            (0..layers).map(|i| period == 0 || !(i + shift).is_multiple_of(period)).collect()
         };
         let key = self.keys.name(PATTERN);
         let wrong = || {

@@ -297,7 +297,9 @@ impl Plan {
         let inputs = self.embed.layer_inputs.as_ref();
         let inputs = inputs.map_or(0, |inputs| inputs.projection.rows());
         let floats = dim + widest + most(LayerPlan::buffers) + inputs;
-        let activations = rows.saturating_mul(4 * floats + 3 * widest);
+        // An encoder's inputs also as what rounding has taken from them.
+        let twice = if self.is_encoder() { 7 * widest } else { 0 };
+        let activations = rows.saturating_mul(4 * floats + 3 * widest + twice);
         let logits = match self.head.output {
             Some(_) => streams.saturating_mul(8 * 4 * self.n_vocab()),
             None => 0,
