@@ -29,8 +29,9 @@ fn weight_bytes(batch: usize, isa: Isa) -> usize {
     }
 }
 
-/// Bytes that are weights of any format: two of them read as f16 stay below 1.
-fn weights(len: usize) -> Arc<[u8]> {
+/// Bytes that are weights of any format: two of them read as f16 stay below 1. Exponents of
+/// MXFP4 are about those of real weights: products that are subnormal numbers take longer.
+fn weights(format: Format, len: usize) -> Arc<[u8]> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let next = |_| {
         state ^= state << 13;
@@ -38,7 +39,11 @@ fn weights(len: usize) -> Arc<[u8]> {
         state ^= state << 17;
         (state >> 32) as u8 & 0xbb
     };
-    (0..len).map(next).collect()
+    let mut bytes: Vec<u8> = (0..len).map(next).collect();
+    if format == Format::MXFP4 {
+        bytes.chunks_exact_mut(format.block_bytes()).for_each(|block| block[0] = 120);
+    }
+    bytes.into()
 }
 
 /// Values around 0, shaped like a bell as activations are: large ones are rare.
@@ -140,7 +145,8 @@ fn products(
         let (id, name) = (BenchmarkId::from_parameter(batch), format!("{format} × {batch}"));
         let make = || {
             let inputs = bell(batch * COLS);
-            Multiplication::new(format, isa, threads, COLS, weights(bytes), &inputs).unwrap()
+            Multiplication::new(format, isa, threads, COLS, weights(format, bytes), &inputs)
+                .unwrap()
         };
         lines.extend(Row { group: &mut group, id, name, isa, bytes, macs }.measure(
             make,

@@ -19,7 +19,7 @@ pub(super) const BYTES: usize = 18;
 static CODES: [[f32; 4]; 256] = {
     let (mut codes, mut i) = ([[0.0; 4]; 256], 0);
     while i < 1024 {
-        codes[i / 4][i % 4] = (i / 4 >> (2 * (i % 4)) & 3) as f32 - 1.0;
+        codes[i / 4][i % 4] = ((i / 4) >> (2 * (i % 4)) & 3) as f32 - 1.0;
         i += 1;
     }
     codes

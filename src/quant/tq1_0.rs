@@ -57,7 +57,8 @@ impl Rewritten for TQ1_0 {
 fn digits(bytes: u64, n: usize) -> u64 {
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
     let power = [1, 3, 9, 27, 81][n];
-    let (even, odd) = ((bytes & EVEN) * power & EVEN, (bytes >> 8 & EVEN) * power & EVEN);
-    let (even, odd) = (even * 3 >> 8 & EVEN, odd * 3 >> 8 & EVEN);
+    let (even, odd) = (bytes & EVEN, bytes >> 8 & EVEN);
+    let (even, odd) = ((even * power) & EVEN, (odd * power) & EVEN);
+    let (even, odd) = ((even * 3) >> 8 & EVEN, (odd * 3) >> 8 & EVEN);
     (even | odd << 8) + u64::from(BIAS - 1) * ONES
 }
