@@ -298,25 +298,26 @@ mod tests {
             (results, marked)
         }
 
-        /// From the definition, in f64.
+        /// From the definition, in f64: of each head the columns, each `[KEY_DIM]`.
         fn exact(&self) -> Vec<f64> {
-            let mut states = vec![[[0f64; VALUE_DIM]; KEY_DIM]; HEADS];
+            let mut states = vec![[[0f64; KEY_DIM]; VALUE_DIM]; HEADS];
             let mut results = Vec::new();
             for row in 0..ROWS {
-                for (head, s) in states.iter_mut().enumerate() {
-                    let key = |all: &[f32], i: usize| {
-                        f64::from(all[(row * 2 + KEY_HEADS[head]) * KEY_DIM + i])
+                for (head, columns) in states.iter_mut().enumerate() {
+                    let key = |all: &[f32]| -> Vec<f64> {
+                        let start = (row * 2 + KEY_HEADS[head]) * KEY_DIM;
+                        all[start..start + KEY_DIM].iter().map(|&x| x.into()).collect()
                     };
+                    let (q, k) = (key(&self.q), key(&self.k));
+                    let dot =
+                        |s: &[f64], k: &[f64]| -> f64 { s.iter().zip(k).map(|(s, k)| s * k).sum() };
                     let g = f64::from(self.decay[row * HEADS + head]);
                     let factor = f64::from(self.factor[row * HEADS + head]);
-                    for column in 0..VALUE_DIM {
+                    for (column, s) in columns.iter_mut().enumerate() {
                         let v = f64::from(self.v[(row * HEADS + head) * VALUE_DIM + column]);
-                        let seen: f64 = (0..KEY_DIM).map(|i| s[i][column] * key(&self.k, i)).sum();
-                        let u = factor * if self.delta { v - g * seen } else { v };
-                        for i in 0..KEY_DIM {
-                            s[i][column] = g * s[i][column] + key(&self.k, i) * u;
-                        }
-                        results.push((0..KEY_DIM).map(|i| s[i][column] * key(&self.q, i)).sum());
+                        let u = factor * if self.delta { v - g * dot(s, &k) } else { v };
+                        s.iter_mut().zip(&k).for_each(|(s, k)| *s = g * *s + k * u);
+                        results.push(dot(s, &q));
                     }
                 }
             }
