@@ -64,11 +64,16 @@ const fn packed_order(h: usize) -> [u16; 32] {
     order
 }
 
-/// Two half-precision numbers of each of four blocks.
+/// The half-precision numbers at two places of each of four blocks.
 #[inline(always)]
-fn halves(_: Avx512, first: [&[u8; 2]; GROUP], second: [&[u8; 2]; GROUP]) -> (__m128, __m128) {
-    let word = |h: [&[u8; 2]; GROUP]| {
-        let [a, b, c, d] = h.map(|h| u64::from(u16::from_le_bytes(*h)));
+fn halves<const N: usize>(
+    _: Avx512,
+    blocks: [&[u8; N]; GROUP],
+    first: usize,
+    second: usize,
+) -> (__m128, __m128) {
+    let word = |at: usize| {
+        let [a, b, c, d] = blocks.map(|block| u64::from(u16::from_le_bytes(*field(block, at))));
         (a | b << 16 | c << 32 | d << 48) as i64
     };
     // SAFETY: the tier is proven.
@@ -356,18 +361,6 @@ fn apart(_: Avx512, columns: [__m512i; 16]) -> [__m512i; 8] {
     }
 }
 
-/// The half-precision numbers at two places of four blocks.
-#[inline(always)]
-fn halves_at<const N: usize>(
-    simd: Avx512,
-    [a, b, c, d]: [&[u8; N]; GROUP],
-    first: usize,
-    second: usize,
-) -> (__m128, __m128) {
-    let at = |at: usize| [field(a, at), field(b, at), field(c, at), field(d, at)];
-    halves(simd, at(first), at(second))
-}
-
 /// Where the numbers of [`Head16`] come from.
 trait Sixteen: SuperCodes {
     /// `d` and `dmin` of four blocks (any number where there is none).
@@ -449,7 +442,7 @@ fn none(_: Avx512) -> __m256i {
 impl Sixteen for quant::Q6_K {
     #[inline(always)]
     fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
-        halves_at(simd, blocks, 208, 208)
+        halves(simd, blocks, 208, 208)
     }
 
     #[inline(always)]
@@ -461,7 +454,7 @@ impl Sixteen for quant::Q6_K {
 impl Sixteen for quant::Q3_K {
     #[inline(always)]
     fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
-        halves_at(simd, blocks, 108, 108)
+        halves(simd, blocks, 108, 108)
     }
 
     #[inline(always)]
@@ -475,7 +468,7 @@ impl Sixteen for quant::Q3_K {
 impl Sixteen for quant::Q2_K {
     #[inline(always)]
     fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
-        halves_at(simd, blocks, 80, 82)
+        halves(simd, blocks, 80, 82)
     }
 
     #[inline(always)]
@@ -494,7 +487,7 @@ impl Sixteen for quant::Q2_K {
 impl Sixteen for quant::IQ4_XS {
     #[inline(always)]
     fn floats(simd: Avx512, blocks: [&Self::Block; GROUP]) -> (__m128, __m128) {
-        halves_at(simd, blocks, 0, 0)
+        halves(simd, blocks, 0, 0)
     }
 
     #[inline(always)]
