@@ -225,6 +225,8 @@ fn shapes_of_every_family_are_models() {
         ("gemma-4-e2b", 4_647_450_147),
         ("gemma-4-26b-a4b", 25_233_142_046),
         ("gpt-oss-20b", 20_914_757_184),
+        ("qwen3.5-4b", 4_205_751_296),
+        ("lfm2-1.2b", 1_170_340_608),
     ] {
         let mut shape = Shape::find(name).unwrap();
         let tensors = shape.tensors(&mix);

@@ -7,17 +7,17 @@ use super::mix::Mix;
 use super::shape::{ExpertShape, Family, Shape};
 
 /// The keys of an architecture.
-struct Keys<'a> {
+pub(super) struct Keys<'a> {
     arch: &'a str,
     metadata: Metadata,
 }
 
 impl Keys<'_> {
-    fn push(&mut self, key: &str, value: Value) -> Result<()> {
+    pub(super) fn push(&mut self, key: &str, value: Value) -> Result<()> {
         self.metadata.push(format!("{}.{key}", self.arch), value)
     }
 
-    fn number(&mut self, key: &str, number: u64) -> Result<()> {
+    pub(super) fn number(&mut self, key: &str, number: u64) -> Result<()> {
         self.push(key, u32::try_from(number).map_or(Value::U64(number), Value::U32))
     }
 
@@ -69,7 +69,11 @@ impl Shape {
     }
 
     fn decoder_keys(&self, keys: &mut Keys<'_>) -> Result<()> {
-        let kv_heads: Vec<u64> = (0..self.layers).map(|index| self.heads_of(index).0).collect();
+        let kv_heads = (0..self.layers).map(|index| match self.family {
+            Family::Lfm2 { .. } if self.is_recurrent(index) => 0,
+            _ => self.heads_of(index).0,
+        });
+        let kv_heads: Vec<u64> = kv_heads.collect();
         keys.of_layers("attention.head_count_kv", &kv_heads)?;
         if self.says_head_dim {
             let head_dim = match self.family {
@@ -88,7 +92,7 @@ impl Shape {
         }
         keys.float("rope.freq_base", self.freq_base)?;
         let epsilon = match self.family {
-            Family::Gemma { .. } | Family::Gemma4 { .. } => 1e-6,
+            Family::Gemma { .. } | Family::Gemma4 { .. } | Family::Qwen35 { .. } => 1e-6,
             _ => 1e-5,
         };
         keys.float("attention.layer_norm_rms_epsilon", epsilon)?;
@@ -119,6 +123,7 @@ impl Shape {
                 keys.number("embedding_length_per_layer_input", more.layer_input)?;
                 keys.float("final_logit_softcapping", 30.0)
             }
+            Family::Qwen35 { .. } | Family::Lfm2 { .. } => self.recurrent_keys(keys),
             Family::GptOss => {
                 keys.number("attention.sliding_window", 128)?;
                 keys.push("rope.scaling.type", Value::String("yarn".into()))?;

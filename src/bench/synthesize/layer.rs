@@ -8,13 +8,13 @@ use super::shape::{ExpertShape, Family, Shape};
 
 /// Name (that of a weight if it has no end), dimensions, and as what the mix sees it; floats
 /// are none.
-type Part = (&'static str, Vec<u64>, Option<&'static str>);
+pub(super) type Part = (&'static str, Vec<u64>, Option<&'static str>);
 
-fn matrix(name: &'static str, dims: &[u64]) -> Part {
+pub(super) fn matrix(name: &'static str, dims: &[u64]) -> Part {
     (name, dims.to_vec(), Some(name))
 }
 
-fn float(name: &'static str, dims: &[u64]) -> Part {
+pub(super) fn float(name: &'static str, dims: &[u64]) -> Part {
     (name, dims.to_vec(), None)
 }
 
@@ -34,7 +34,11 @@ impl Shape {
         if !self.tied {
             add("output.weight".into(), &[self.dim, self.vocab], head);
         }
-        add("output_norm.weight".into(), &[self.dim], Format::F32);
+        let norm = match self.family {
+            Family::Lfm2 { .. } => "token_embd_norm.weight",
+            _ => "output_norm.weight",
+        };
+        add(norm.into(), &[self.dim], Format::F32);
         for &name in self.rope_factors() {
             add(name.into(), &[self.rope_pairs()], Format::F32);
         }
@@ -56,7 +60,7 @@ impl Shape {
                     Some(like) => Mix::fitting(mix.format(like, layer, self.layers, gqa), dims[0]),
                     None => Format::F32,
                 };
-                let end = if part.contains('.') { "" } else { ".weight" };
+                let end = if part.contains('.') || part == "ssm_a" { "" } else { ".weight" };
                 add(format!("blk.{layer}.{part}{end}"), &dims, format);
             }
         }
@@ -76,7 +80,7 @@ impl Shape {
     /// How many frequencies there are.
     pub(super) fn rope_pairs(&self) -> u64 {
         match self.family {
-            Family::Phi { n_rot } => n_rot / 2,
+            Family::Phi { n_rot } | Family::Qwen35 { n_rot, .. } => n_rot / 2,
             Family::Gemma4 { more, .. } => more.full_head_dim / 2,
             _ => self.head_dim / 2,
         }
@@ -94,6 +98,7 @@ impl Shape {
         let (dim, (kv_heads, head_dim)) = (self.dim, self.heads_of(index));
         let mut tensors = match self.family {
             Family::Phi { .. } => return self.fused_layer(),
+            _ if self.is_recurrent(index) => self.recurrent_mixer(),
             _ => self.attention(index),
         };
         match (self.experts, self.family) {
@@ -108,7 +113,8 @@ impl Shape {
             }
             (Some(experts), _) => tensors.extend(self.experts(experts)),
         }
-        if self.head_norms {
+        let in_attention = matches!(self.family, Family::Qwen35 { .. } | Family::Lfm2 { .. });
+        if self.head_norms || in_attention && !self.is_recurrent(index) {
             tensors.extend(["attn_k_norm", "attn_q_norm"].map(|name| float(name, &[head_dim])));
         }
         if let Family::Gemma { .. } | Family::Gemma4 { .. } = self.family {
@@ -117,6 +123,10 @@ impl Shape {
         }
         if let Family::Gemma4 { .. } = self.family {
             tensors.push(float("layer_output_scale", &[1]));
+        }
+        if let Family::Qwen35 { .. } = self.family {
+            let norm = tensors.iter_mut().find(|(name, ..)| *name == "ffn_norm");
+            norm.into_iter().for_each(|(name, ..)| *name = "post_attention_norm");
         }
         if let Some(width) = self.layer_input() {
             tensors.extend([
@@ -152,11 +162,12 @@ impl Shape {
             Family::Gemma4 { more, .. } => more.keys_are_values && !self.has_window(index),
             _ => false,
         };
+        let gates = if matches!(self.family, Family::Qwen35 { .. }) { q } else { 0 };
         let mut tensors = vec![
             matrix("attn_k", &[dim, kv]),
             float("attn_norm", &[dim]),
             matrix("attn_output", &[q, dim]),
-            matrix("attn_q", &[dim, q]),
+            matrix("attn_q", &[dim, q + gates]),
             matrix("attn_v", &[dim, kv]),
         ];
         tensors.retain(|(name, ..)| *name != "attn_v" || !keys_are_values);

@@ -5,6 +5,7 @@ mod encoder;
 mod keys;
 mod layer;
 mod mix;
+mod recurrent;
 mod shape;
 mod tensors;
 mod vocabulary;

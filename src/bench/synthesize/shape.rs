@@ -72,6 +72,26 @@ pub enum Family {
     GptOss,
     /// An encoder.
     Bert,
+    /// The gated delta rule in most layers; attention has a gate.
+    Qwen35 {
+        /// Heads of queries and keys.
+        key_heads: u64,
+        /// Heads of values.
+        value_heads: u64,
+        /// Width of these heads.
+        state: u64,
+        /// Every so many layers one has attention.
+        period: usize,
+        /// Values of a head that rotate.
+        n_rot: u64,
+    },
+    /// Short convolutions in most layers.
+    Lfm2 {
+        /// The layers with attention.
+        attention: &'static [usize],
+        /// Rows that a convolution sees.
+        taps: u64,
+    },
 }
 
 /// What differs from layer to layer in Gemma 4. [`Shape::head_dim`] and
@@ -128,7 +148,7 @@ const LLAMA: Shape = Shape {
 const BERT: Shape = Shape { arch: "bert", tied: true, family: Family::Bert, ..LLAMA };
 
 /// The shapes that there are.
-pub const SHAPES: [Shape; 13] = [
+pub const SHAPES: [Shape; 15] = [
     Shape {
         name: "tiny",
         of: "the tests' tiny Mistral",
@@ -329,6 +349,41 @@ pub const SHAPES: [Shape; 13] = [
         ..LLAMA
     },
     Shape {
+        name: "qwen3.5-4b",
+        arch: "qwen35",
+        of: "Qwen3.5 4B",
+        layers: 32,
+        dim: 2560,
+        ffn: 9216,
+        heads: 16,
+        kv_heads: 4,
+        head_dim: 256,
+        vocab: 248_320,
+        context: 262_144,
+        freq_base: 1e7,
+        tied: true,
+        family: Family::Qwen35 { key_heads: 16, value_heads: 32, state: 128, period: 4, n_rot: 64 },
+        ..LLAMA
+    },
+    Shape {
+        name: "lfm2-1.2b",
+        arch: "lfm2",
+        of: "LFM2 1.2B",
+        layers: 16,
+        dim: 2048,
+        ffn: 8192,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 64,
+        vocab: 65_536,
+        context: 128_000,
+        freq_base: 1e6,
+        tied: true,
+        says_head_dim: false,
+        family: Family::Lfm2 { attention: &[2, 5, 8, 10, 12, 14], taps: 3 },
+        ..LLAMA
+    },
+    Shape {
         name: "all-minilm",
         of: "all-MiniLM-L6-v2",
         layers: 6,
@@ -370,7 +425,11 @@ impl Shape {
     /// Whether layer `index` has a window, where some have.
     pub(super) fn has_window(&self, index: usize) -> bool {
         match self.family {
-            Family::Llama | Family::Phi { .. } | Family::Bert => false,
+            Family::Llama
+            | Family::Phi { .. }
+            | Family::Bert
+            | Family::Qwen35 { .. }
+            | Family::Lfm2 { .. } => false,
             Family::Gemma { period, .. } | Family::Gemma4 { period, .. } => {
                 !(index + 1).is_multiple_of(period)
             }

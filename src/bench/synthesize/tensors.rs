@@ -26,6 +26,8 @@ pub fn write(
             name if name.ends_with(".bias") || name.ends_with("attn_sinks.weight") => {
                 vec![0.0; tensor.dims[0] as usize]
             }
+            // What decays must not grow.
+            name if name.ends_with("ssm_a") => vec![-0.5; tensor.dims[0] as usize],
             _ => vec![1.0f32; tensor.dims[0] as usize], // norms
         };
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -74,6 +74,8 @@ impl Mark {
 struct View {
     row: &'static Translation,
     file: Gguf,
+    /// Of each of the row's names of tensors, whether the file has it.
+    named: Vec<bool>,
 }
 
 impl View {
@@ -81,7 +83,12 @@ impl View {
     fn new(file: &Gguf) -> Result<Option<Self>> {
         match translation(file) {
             Some(row) if row.changes_network() => {
-                Ok(Some(View { row, file: file.with(keys(row, file)?, tensors(row, file)) }))
+                let has = |(from, to)| {
+                    file.tensors().iter().any(|tensor| renamed(tensor.name(), from, to).is_some())
+                };
+                let named = row.tensors.iter().copied().map(has).collect();
+                let file = file.with(keys(row, file)?, tensors(row, file));
+                Ok(Some(View { row, file, named }))
             }
             _ => Ok(None),
         }
@@ -108,7 +115,9 @@ impl View {
                 _ => key,
             }),
             Place::Tensor(name) => {
-                let back = self.row.tensors.iter().find_map(|(from, to)| renamed(&name, to, from));
+                let names = self.row.tensors.iter().zip(&self.named);
+                let mut names = names.filter(|(_, named)| **named);
+                let back = names.find_map(|((from, to), _)| renamed(&name, to, from));
                 Place::Tensor(back.unwrap_or(name))
             }
             other => other,

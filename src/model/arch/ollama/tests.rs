@@ -197,7 +197,11 @@ fn others_stay() {
 #[test]
 fn errors_have_the_names_of_the_file() {
     let row = |from| TABLE.iter().find(|row: &&Translation| row.from == from).unwrap();
-    let view = |from| View { row: row(from), file: file(&[], &[]) };
+    let view = |from| View {
+        row: row(from),
+        file: file(&[], &[]),
+        named: vec![true; row(from).tensors.len()],
+    };
     let place = |from, at| view(from).place(at).to_string();
     let key = |name: &str| Place::Key(name.to_owned());
     let tensor = |name: &str| Place::Tensor(name.to_owned());

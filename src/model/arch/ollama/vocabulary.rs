@@ -10,6 +10,7 @@ use super::translation;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const MODEL: &str = "tokenizer.ggml.model";
+const MERGES: &str = "tokenizer.ggml.merges";
 const PRE: &str = "tokenizer.ggml.pre";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
@@ -36,7 +37,11 @@ impl Rule {
                 None | Some("" | "default") => vec![(PRE, text(name))],
                 Some(_) => Vec::new(),
             },
-            Rule::Model(from, to) if word(MODEL) == Some(from) => vec![(MODEL, text(to))],
+            Rule::Model(from, to)
+                if word(MODEL) == Some(from) && metadata.get(MERGES).is_some() =>
+            {
+                vec![(MODEL, text(to))]
+            }
             Rule::Eos(from, to) => match metadata.opt_integer(EOS) {
                 Ok(Some(id)) if id == i128::from(from) => vec![(EOS, Value::U32(to))],
                 _ => Vec::new(),
