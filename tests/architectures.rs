@@ -185,6 +185,42 @@ fn cohere2() {
     check_stored("cohere2");
 }
 
+/// Norms of heads, six layers of which one has no window, two rotary bases.
+#[test]
+fn gemma3() {
+    check_stored("gemma3");
+}
+
+/// Four multipliers; layers that know no positions.
+#[test]
+fn granite_and_smollm3() {
+    ["granite", "smollm3"].map(check_stored);
+}
+
+/// Norms behind the branches only, of whole rows of queries and keys; YaRN on some layers.
+#[test]
+fn olmo() {
+    ["olmo2", "olmo3"].map(check_stored);
+}
+
+/// Norms of heads before the rotation and after it; Llama's layers by other names.
+#[test]
+fn exaone4_hunyuan_and_ernie() {
+    ["exaone4", "hunyuan-dense", "ernie4_5"].map(check_stored);
+}
+
+/// Layer norms and biases everywhere, no gates.
+#[test]
+fn starcoder2() {
+    check_stored("starcoder2");
+}
+
+/// Experts, normalized and not, with a network for all rows and without.
+#[test]
+fn mixtral_and_qwen_with_experts() {
+    ["mixtral", "qwen2moe", "qwen3moe"].map(check_stored);
+}
+
 /// Sinks of attention, biases and clamps of experts, YaRN between bounds that are not rounded.
 #[test]
 fn gpt_oss() {

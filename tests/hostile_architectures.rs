@@ -8,20 +8,30 @@ use support::{Way, data};
 use tramontane::gguf::{Array, Metadata, TensorSpec, Value, Writer};
 use tramontane::{Format, Gguf, Model, Result, SessionOptions};
 
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 23] = [
     "cohere2",
     "deepseek2",
+    "exaone4",
     "gemma2",
+    "gemma3",
     "gemma4",
     "gemma4-moe",
     "gpt-oss",
+    "granite",
     "granitehybrid",
     "granitemoe",
+    "hunyuan-dense",
     "lfm2moe",
+    "mixtral",
     "nemotron-h",
+    "olmo2",
+    "qwen2moe",
     "qwen3",
     "qwen35",
+    "qwen3moe",
     "qwen3next",
+    "smollm3",
+    "starcoder2",
 ];
 
 /// A copy of a file in parts, to be changed.
