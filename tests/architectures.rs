@@ -194,19 +194,19 @@ fn gemma3() {
 /// Four multipliers; layers that know no positions.
 #[test]
 fn granite_and_smollm3() {
-    ["granite", "smollm3"].map(check_stored);
+    ["granite", "smollm3"].into_iter().for_each(check_stored);
 }
 
 /// Norms behind the branches only, of whole rows of queries and keys; YaRN on some layers.
 #[test]
 fn olmo() {
-    ["olmo2", "olmo3"].map(check_stored);
+    ["olmo2", "olmo3"].into_iter().for_each(check_stored);
 }
 
 /// Norms of heads before the rotation and after it; Llama's layers by other names.
 #[test]
 fn exaone4_hunyuan_and_ernie() {
-    ["exaone4", "hunyuan-dense", "ernie4_5"].map(check_stored);
+    ["exaone4", "hunyuan-dense", "ernie4_5"].into_iter().for_each(check_stored);
 }
 
 /// Layer norms and biases everywhere, no gates.
@@ -218,7 +218,7 @@ fn starcoder2() {
 /// Experts, normalized and not, with a network for all rows and without.
 #[test]
 fn mixtral_and_qwen_with_experts() {
-    ["mixtral", "qwen2moe", "qwen3moe"].map(check_stored);
+    ["mixtral", "qwen2moe", "qwen3moe"].into_iter().for_each(check_stored);
 }
 
 /// Sinks of attention, biases and clamps of experts, YaRN between bounds that are not rounded.

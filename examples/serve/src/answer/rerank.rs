@@ -1,6 +1,6 @@
 //! How relevant documents are to a query.
 
-use tramontane::{EmbedOptions, Error, Pending, Score};
+use tramontane::{EmbedOptions, Error, Pending, SamplerOptions, Score};
 
 use crate::app::Shared;
 use crate::record::Record;
@@ -59,7 +59,7 @@ const AT_ONCE: usize = 16;
 pub async fn rerank(app: &Shared, rerank: Rerank) -> Result<Reranked> {
     let Rerank { asked, query, documents, top_n, return_documents } = rerank;
     let (model, settings) = submit::open(app, &asked).await?;
-    let num_ctx = Options::new(&settings.params, &asked)?.num_ctx;
+    let num_ctx = Options::new(&settings.params, &asked, &SamplerOptions::default())?.num_ctx;
     let lease = submit::acquire(app, &model, num_ctx, asked.keep_alive).await?;
     let mut scores = Vec::with_capacity(documents.len());
     for some in documents.chunks(AT_ONCE) {
