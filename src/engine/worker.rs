@@ -128,16 +128,25 @@ impl Worker {
     }
 
     pub(super) fn save(&mut self, tokens: &[u32], path: &Path) -> Outcome {
+        let len = tokens.len();
         let live = self
             .sequences
             .iter()
-            .find(|s| s.cache.len() >= tokens.len() && s.tokens.starts_with(tokens));
-        let live = live.and_then(|sequence| {
+            .find(|s| s.tokens.starts_with(tokens) && s.cache.reachable(len) == len);
+        let live = live.map(|sequence| {
             let mut fork = sequence.cache.fork();
-            (fork.rewind_to(tokens.len()) == tokens.len()).then_some(fork)
+            fork.rewind_to(len);
+            fork
         });
         let Some(cache) = self.prefixes.holding(tokens).or(live) else {
-            let problem = "this prefix is not in the cache; generate from it first";
+            let shape = self.model.transformer().kv_shape(self.options.kv_type, false);
+            let problem = match !shape.states().is_empty() {
+                false => "this prefix is not in the cache; generate from it first",
+                true => {
+                    "this prefix is not in the cache; generate from it first, with num_predict 0: \
+                     a recurrent model keeps few states"
+                }
+            };
             return Outcome::Failed(Error::misuse(problem));
         };
         match saved::write(path, &self.model, tokens, &cache) {

@@ -49,7 +49,7 @@ impl Activation {
         simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_e)))
     }
 
-    /// What `up` is multiplied with the activation as.
+    /// The factor that `up` contributes.
     #[inline(always)]
     fn of_up<S: Simd>(self, simd: S, up: S::F32x16) -> S::F32x16 {
         match self {

@@ -53,6 +53,11 @@ impl KvBudget {
         self.taken().promised
     }
 
+    /// Whether at least half of it is neither used nor promised.
+    pub fn is_half_free(&self) -> bool {
+        self.taken().free(self.limit) >= self.limit / 2
+    }
+
     /// Bytes of the blocks alive, and bytes set aside, at one moment.
     pub fn used_and_promised(&self) -> (usize, usize) {
         let Taken { used, promised } = *self.taken();

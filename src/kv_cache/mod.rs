@@ -421,6 +421,8 @@ impl KvCache {
         cache.len = len;
         cache.fill(len)?;
         let KvCache { shape, states, promise, .. } = &mut cache;
+        // What a pass would write is not needed yet.
+        states.end_reservation();
         states.blank(shape, len, promise)?;
         Ok(cache)
     }

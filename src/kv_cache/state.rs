@@ -32,6 +32,17 @@ const LEAST_ROWS: usize = 32;
 /// conversation often differs in what stood there to begin the answer.
 const BEFORE_END: usize = 16;
 
+/// Where short passes pile up, as beside streams, a mark lies at each multiple of it.
+const INTERVAL: usize = 256;
+
+/// After how many rows of a pass of `rows` behind position `len` a mark lies, if one does.
+fn mark_in(len: usize, rows: usize) -> Option<usize> {
+    match rows >= LEAST_ROWS {
+        true => Some(rows - BEFORE_END),
+        false => Some(INTERVAL - len % INTERVAL).filter(|&at| at < rows),
+    }
+}
+
 /// The states of a cache. Without recurrent layers there are none.
 #[derive(Debug, Default)]
 pub(super) struct States {
@@ -158,7 +169,8 @@ impl States {
         }
         let mut spare = self.take_previous();
         if let Some(present) = self.kept.last().filter(|present| !present.is_own()) {
-            // Whoever shares it may go on too, with what is promised for two states.
+            // A shared state is copied: the copy can be written again, so two states of its own
+            // are always enough.
             let mut own = spare.take().map_or_else(|| Buffer::new(shape, promise), Ok)?;
             own.map.copy_from_slice(&present.state.map);
             let len = present.len;
@@ -171,15 +183,17 @@ impl States {
                 None => Some(Buffer::new(shape, promise)?),
             };
         }
+        let at = mark_in(self.kept.last().map_or(0, |present| present.len), rows);
         let mark = match self.mark.take() {
             Some((_, buffer)) => Some(buffer),
-            // Out of what nobody was promised.
-            None if rows >= LEAST_ROWS => {
+            // From free budget only, never from a promise, and only while half of the budget
+            // is free: others are to start, too.
+            None if at.is_some() && promise.budget().is_half_free() => {
                 Buffer::new(shape, &mut Promise::new(promise.budget().clone())).ok()
             }
             None => None,
         };
-        self.mark = mark.filter(|_| rows >= LEAST_ROWS).map(|buffer| (rows - BEFORE_END, buffer));
+        self.mark = at.zip(mark);
         Ok(())
     }
 

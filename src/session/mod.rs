@@ -250,7 +250,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Misuse`] if there are fewer, or if a sliding window has already
-    /// dropped what the next token would see. Nothing is changed then;
+    /// dropped what the next token would see, or if the model has recurrent layers and their
+    /// state there is not kept (that before the last feed is, unless a feed was cancelled
+    /// since). Nothing is changed then;
     /// [`clear`](Session::clear) and feed again.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         self.cache.truncate(len)?;

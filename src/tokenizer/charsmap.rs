@@ -26,6 +26,10 @@ const MOST_KEY_BYTES: usize = 64;
 /// Longest replacement. That of U+FDFA, the longest of NFKC, has 33 bytes.
 const MOST_TEXT_BYTES: usize = 256;
 
+/// The most that a replacement may be longer than what it replaces: NFKC makes 33 bytes of 3.
+/// Others are not applied, or a short text would take much memory.
+const MOST_GROWTH: usize = 16;
+
 #[derive(Debug, Default)]
 pub(super) struct Charsmap {
     trie: Vec<u32>,
@@ -110,6 +114,7 @@ impl Charsmap {
             index ^= offset(child);
             if byte != 0 && has_value(child) && text.is_char_boundary(at + 1) {
                 let value = unit(index).and_then(|unit| self.text((unit & 0x7fff_ffff) as usize));
+                let value = value.filter(|value| value.len() <= MOST_GROWTH * (at + 1));
                 found = value.map(|value| (at + 1, value)).or(found);
             }
         }
@@ -183,6 +188,19 @@ mod tests {
         let map = Charsmap::of_bytes(&small()).unwrap();
         assert_eq!(map.apply("xaya\0é"), "xbcybc\0é");
         assert_eq!(Charsmap::default().apply("a"), "a");
+    }
+
+    /// A short text does not become a long one: replacements far longer than what they replace
+    /// are not applied.
+    #[test]
+    fn texts_grow_within_bounds() {
+        for (len, applied) in [(16, true), (17, false), (256, false)] {
+            let texts = [b"\0".to_vec(), vec![b'b'; len], b"\0".to_vec()].concat();
+            let table = [&small()[..4 + 4 * 256], &texts].concat();
+            let map = Charsmap::of_bytes(&table).unwrap();
+            let expected = if applied { "b".repeat(2 * len) } else { "aa".to_owned() };
+            assert_eq!(map.apply("aa"), expected, "{len}");
+        }
     }
 
     #[test]

@@ -85,8 +85,10 @@ impl WordPiece {
         while !rest.is_empty() {
             let most = rest.floor_char_boundary(self.longest.min(rest.len()));
             let ends = (least + 1..=most).rev().filter(|&end| rest.is_char_boundary(end));
+            // In a vocabulary only beginnings of words have the mark in front.
+            let is_marked = least == 0 && rest.starts_with(SPACE);
             let piece = |end: usize| {
-                let id = vocab.id(&rest[..end]).filter(|&id| vocab.is_text(id))?;
+                let id = vocab.id(&rest[..end]).filter(|&id| vocab.is_text(id) && !is_marked)?;
                 Some((id, end))
             };
             let Some((id, end)) = ends.into_iter().find_map(piece) else {

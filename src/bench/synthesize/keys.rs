@@ -27,7 +27,11 @@ impl Keys<'_> {
             [first, rest @ ..] if rest.iter().all(|number| number == first) => {
                 self.number(key, *first)
             }
-            _ => self.push(key, Value::Array(Array::U64(numbers.to_vec()))),
+            // As llama.cpp writes and reads them; shapes stay far below what fits.
+            _ => {
+                let numbers = numbers.iter().map(|&number| number as i32).collect();
+                self.push(key, Value::Array(Array::I32(numbers)))
+            }
         }
     }
 

@@ -22,7 +22,9 @@ pub(super) struct Mixture {
     /// Layers at the beginning that have one network for all rows.
     dense_layers: usize,
     pub activation: Activation,
-    pub probability: Probability,
+    /// Where the file does not say it: a sigmoid if experts are chosen with a bias, as those
+    /// who use one do, else a softmax.
+    probability: Option<Probability>,
     normalize: bool,
     scale: f32,
     /// Whether the network of all rows must have a gate.
@@ -64,6 +66,10 @@ impl Mixture {
         normalize: bool,
     ) -> Result<Option<Self>> {
         let count = keys.optional("expert_count", 0..=limit::EXPERTS)?.unwrap_or(0);
+        if u64::from(count) * sizes.layers as u64 > limit::ALL_EXPERTS {
+            let problem = format!("is {count} for each of {} layers", sizes.layers);
+            return Err(keys.unsupported("expert_count", &problem));
+        }
         if count == 0 {
             return Ok(None);
         }
@@ -114,15 +120,17 @@ impl Mixture {
         self.activation != Activation::ReluSquared
     }
 
-    /// What logits become, and whether the weights of the chosen add up to 1.
-    fn gating(keys: &Keys<'_>, normalize: bool) -> Result<(Probability, bool)> {
+    /// What logits become, if the file says it, and whether the weights of the chosen add up
+    /// to 1.
+    fn gating(keys: &Keys<'_>, normalize: bool) -> Result<(Option<Probability>, bool)> {
         let norm = keys.name("expert_weights_norm");
         let normalize = keys.metadata.opt_bool(&norm)?.unwrap_or(normalize);
         Ok(match keys.optional("expert_gating_func", 0..=u32::MAX)? {
-            None | Some(0 | 1) => (Probability::Softmax, normalize),
-            Some(2) => (Probability::Sigmoid, normalize),
+            None | Some(0) => (None, normalize),
+            Some(1) => (Some(Probability::Softmax), normalize),
+            Some(2) => (Some(Probability::Sigmoid), normalize),
             // The softmax over the chosen logits is the normalized one over all.
-            Some(3) => (Probability::Softmax, true),
+            Some(3) => (Some(Probability::Softmax), true),
             Some(other) => {
                 let problem = format!(
                     "is {other}; 1 (softmax), 2 (sigmoid) and 3 (softmax of the chosen) are \
@@ -186,6 +194,10 @@ impl Source<'_> {
             true => Some(self.tensors.vector(&bias, count)?),
             false => None,
         };
+        let probability = probability.unwrap_or(match selection_bias.is_some() {
+            true => Probability::Sigmoid,
+            false => Probability::Softmax,
+        });
         let fused = blk(index, "ffn_gate_up_exps");
         let (gates, ups) = match self.tensors.has(&format!("{fused}.weight")) {
             true => {

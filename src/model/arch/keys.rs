@@ -18,6 +18,10 @@ pub(super) mod limit {
     pub const EXPERTS: u32 = 1 << 12;
     /// Rows of a matrix of a recurrent layer.
     pub const STATE: u32 = 1 << 10;
+    /// Numbers of the state of a recurrent layer: 128 times the largest real ones.
+    pub const STATE_FLOATS: u64 = 1 << 26;
+    /// Experts of all layers together.
+    pub const ALL_EXPERTS: u64 = 1 << 18;
     /// Rows that a convolution sees.
     pub const TAPS: u32 = 1 << 6;
 }

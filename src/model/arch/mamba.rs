@@ -36,9 +36,14 @@ impl MambaSizes {
             let problem = format!("is {inner}, {value_dim} for each of {value_heads} heads");
             return Err(keys.unsupported("ssm.inner_size", &problem));
         }
+        let key_dim = keys.required("ssm.state_size", 1..=limit::STATE)?;
+        if u64::from(key_dim) * u64::from(inner) > limit::STATE_FLOATS {
+            let problem = format!("is {key_dim}: a state of {inner} times as many numbers");
+            return Err(keys.unsupported("ssm.state_size", &problem));
+        }
         Ok(MambaSizes {
             key_heads: key_heads as usize,
-            key_dim: keys.required("ssm.state_size", 1..=limit::STATE)? as usize,
+            key_dim: key_dim as usize,
             value_heads: value_heads as usize,
             value_dim: value_dim as usize,
             taps: keys.required("ssm.conv_kernel", 2..=limit::TAPS)? as usize,

@@ -3,7 +3,6 @@
 
 use crate::error::Result;
 use crate::kernel::act::Activation;
-use crate::kernel::route::Probability;
 use crate::model::plan::{Attention, Dense, Ffn, LayerPlan, Mixer, Norms, Plan};
 
 use super::Source;
@@ -23,14 +22,9 @@ pub(super) fn nemotron_h(source: &mut Source<'_>) -> Result<Plan> {
     let no_kv_heads = keys.recurrent_layers()?;
     let widths = keys.per_layer("feed_forward_length", sizes.layers, 0..=limit::WIDTH)?;
     let widths = widths.unwrap_or_default();
-    let mixture = Mixture::read(&keys, &sizes, true)?.map(|mut mixture| {
-        mixture.activation = Activation::ReluSquared;
-        if keys.metadata.get(&keys.name("expert_gating_func")).is_none() {
-            mixture.probability = Probability::Sigmoid;
-        }
-        mixture
-    });
-    // Says again that positions are not known.
+    let mixture = Mixture::read(&keys, &sizes, true)?;
+    let mixture = mixture.map(|mixture| mixture.with(Activation::ReluSquared));
+    // Attention has no rotary embedding; the key counts as read.
     keys.name("rope.dimension_count");
     let mut counts = Counts::default();
     source.decoder(&sizes, Vec::new(), |source, index| {

@@ -15,7 +15,7 @@ pub(super) fn olmo2(source: &mut Source<'_>) -> Result<Plan> {
     let sizes = Sizes::read(&keys)?;
     let windows = source.windows(sizes.layers, None, 4)?;
     let n_rot = keys.n_rot(sizes.head_dim)?;
-    // Says again what follows from the factor.
+    // 0.1 · ln(factor) + 1, which is computed: not a second factor.
     keys.finite("rope.scaling.yarn_attn_factor", 1.0)?;
     let ropes = vec![
         keys.rope(Pairing::Halves, n_rot, None)?,

@@ -21,8 +21,10 @@ pub(super) fn qwen3(source: &mut Source<'_>) -> Result<Plan> {
     let activation = ClassifierActivation::Tanh;
     let classifier = source.classifier(&sizes, Pooling::Last, activation)?;
     let mut plan = of_attention(source, Source::normed_attention, None)?;
-    plan.pooled.classifier =
-        classifier.map(|classifier| Classifier { softmax: true, ..classifier });
+    plan.pooled.classifier = classifier.map(|classifier| {
+        let softmax = classifier.output.rows() > 1;
+        Classifier { softmax, ..classifier }
+    });
     Ok(plan)
 }
 

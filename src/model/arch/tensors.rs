@@ -217,9 +217,9 @@ impl<'a> Tensors<'a> {
         Ok(ConvWeights { channels, weight: Vector { name: weight.into(), values }, bias })
     }
 
-    /// Rows of a matrix that is not claimed yet, if the file has it.
+    /// Rows of a matrix that is not claimed yet, if the file has it and it has any.
     pub fn rows(&self, name: &str) -> Option<usize> {
-        self.left.get(name).map(|tensor| tensor.rows())
+        self.left.get(name).map(|tensor| tensor.rows()).filter(|&rows| rows > 0)
     }
 
     /// Ignores the layers from `first` on: blocks that draft tokens.
@@ -293,7 +293,7 @@ fn floats(tensor: &Tensor, len: usize) -> Result<Vec<f32>> {
 fn finite(tensor: &Tensor) -> Result<Vec<f32>> {
     let name = tensor.name();
     if !matches!(tensor.format(), Format::F32 | Format::F16 | Format::BF16) {
-        let problem = format!("is {}; norms and biases are expected as floats", tensor.format());
+        let problem = format!("is {}; a float format is expected", tensor.format());
         return Err(Error::unsupported(Place::Tensor(name.to_owned()), problem));
     }
     let values = tensor.to_f32()?;

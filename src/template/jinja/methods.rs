@@ -10,7 +10,7 @@ use minijinja::{Error, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::bounds::{refuse, visited};
-use super::strings;
+use super::{python, strings};
 
 /// A method on a value that the engine does not know.
 pub(super) fn call(
@@ -29,6 +29,11 @@ pub(super) fn call(
     if let Some(text) = value.as_str() {
         if method == "format" {
             check_format(text)?;
+            // Each field copies a text, however little of it a precision leaves.
+            let longest = args.iter().filter_map(|value| value.as_str().map(str::len)).max();
+            let fields = text.matches('{').count();
+            let copied = fields.saturating_mul(longest.unwrap_or(0)) / python::BYTES_PER_FUEL;
+            state.consume_fuel(copied as u64)?;
         } else if let Some(result) = strings::method(text, method, args)? {
             return Ok(result);
         }

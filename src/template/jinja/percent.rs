@@ -154,6 +154,9 @@ impl<'a> Field<'a> {
             'i' | 'u' => ('d', value.clone()),
             other => (other, value.clone()),
         };
+        // Texts are copied, however little of them a precision leaves.
+        let copied = value.as_str().map_or(0, str::len) / python::BYTES_PER_FUEL;
+        state.consume_fuel(1 + copied as u64)?;
         format(FormatStyle::Printf, &format!("%{}{conversion}", self.options), &[value])
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use tramontane::{EmbedOptions, Embedding, EncodeOptions, Model, Pending, SamplerOptions};
+use tramontane::{EmbedOptions, Embedding, EncodeOptions, Error, Model, Pending, SamplerOptions};
 
 use crate::app::Shared;
 use crate::record::Record;
@@ -100,7 +100,13 @@ async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<
             return Err(ApiError::bad_request("the input length exceeds the context length"));
         }
         let reply = submit::engine(lease)?.embed(tokens, &options);
-        replies.push(reply.inspect_err(|error| lease.note(error))?);
+        replies.push(reply.inspect_err(|error| lease.note(error)).map_err(
+            |error| match error {
+                // A reranker: the client's choice of model.
+                Error::Unsupported { .. } => ApiError::bad_request(error.to_string()),
+                error => error.into(),
+            },
+        )?);
     }
     let mut embeddings = Vec::with_capacity(inputs.len());
     for reply in replies {
@@ -111,9 +117,7 @@ async fn together(lease: &Lease, inputs: &[Vec<u32>], truncate: bool) -> Result<
 
 async fn vector(pending: Pending<Embedding>) -> Result<Embedding> {
     pending.await.map_err(|error| match error {
-        tramontane::Error::NonFinite(_) => {
-            ApiError::bad_request("embedding contains NaN or Inf values")
-        }
+        Error::NonFinite(_) => ApiError::bad_request("embedding contains NaN or Inf values"),
         error => error.into(),
     })
 }

@@ -20,6 +20,6 @@ pub use embed::{Embed, Embedded, embed};
 pub use generate::{Generate, generate};
 pub use options::Options;
 pub use request::{Asked, Chat};
-pub use rerank::{Ranked, Rerank, Reranked, rerank};
+pub use rerank::{Document, Ranked, Rerank, Reranked, rerank};
 pub use stream::{Answer, Done, DoneReason, Logprob, Step, TopLogprob};
 pub use submit::{find, lease, load, unload};

@@ -1,6 +1,7 @@
 //! How relevant documents are to a query.
 
-use tramontane::{EmbedOptions, Error, Pending, SamplerOptions, Score};
+use serde_json::Value;
+use tramontane::{Bounded, EmbedOptions, Error, Pending, SamplerOptions, Score};
 
 use crate::app::Shared;
 use crate::record::Record;
@@ -19,11 +20,20 @@ pub struct Rerank {
     /// What is searched.
     pub query: String,
     /// What was found.
-    pub documents: Vec<String>,
+    pub documents: Vec<Document>,
     /// How many of the best are wanted.
     pub top_n: usize,
     /// Whether the reply repeats them.
     pub return_documents: bool,
+}
+
+/// A document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// What the query is compared with.
+    pub text: String,
+    /// What the reply repeats: all that the client sent.
+    pub shown: Value,
 }
 
 /// The ranks.
@@ -44,8 +54,8 @@ pub struct Ranked {
     pub index: usize,
     /// The higher the more relevant.
     pub score: f32,
-    /// Its text, if it is wanted.
-    pub document: Option<String>,
+    /// What was sent, if it is wanted.
+    pub document: Option<Value>,
 }
 
 /// Pairs in the engine at the same time, of one request.
@@ -76,12 +86,13 @@ async fn together(
     lease: &Lease,
     asked: &Asked,
     query: &str,
-    documents: &[String],
+    documents: &[Document],
 ) -> Result<Vec<Score>> {
     let num_ctx = lease.num_ctx().min(lease.model().context_length());
     let options = EmbedOptions::default().with_truncate(asked.truncate).with_num_ctx(num_ctx);
     let engine = submit::engine(lease)?.clone();
-    let (query, documents) = (query.to_owned(), documents.to_vec());
+    let query = query.to_owned();
+    let documents: Vec<String> = documents.iter().map(|document| document.text.clone()).collect();
     let pending = compute(move || -> tramontane::Result<Vec<Pending<Score>>> {
         documents.iter().map(|document| engine.rerank(&query, document, &options)).collect()
     });
@@ -99,7 +110,7 @@ fn refused(lease: &Lease, asked: &Asked, error: Error) -> ApiError {
         Error::Misuse(_) => {
             ApiError::bad_request(format!("{:?} does not support rerank", asked.model))
         }
-        Error::Limit { .. } => {
+        Error::Limit { what: Bounded::Context, .. } => {
             ApiError::bad_request("the query and a document together exceed the context length")
         }
         Error::NonFinite(_) => ApiError::bad_request("a score is NaN or Inf"),
@@ -110,7 +121,7 @@ fn refused(lease: &Lease, asked: &Asked, error: Error) -> ApiError {
 /// The best `top_n`, the best first.
 fn ranked(
     scores: &[Score],
-    mut documents: Vec<String>,
+    mut documents: Vec<Document>,
     top_n: usize,
     return_documents: bool,
 ) -> Vec<Ranked> {
@@ -119,7 +130,7 @@ fn ranked(
     order.sort_by(|&a, &b| scores[b].score.total_cmp(&scores[a].score));
     order.truncate(top_n);
     let one = |index: usize| {
-        let document = return_documents.then(|| std::mem::take(&mut documents[index]));
+        let document = return_documents.then(|| std::mem::take(&mut documents[index].shown));
         Ranked { index, score: scores[index].score, document }
     };
     order.into_iter().map(one).collect()

@@ -217,6 +217,24 @@ async fn documents_are_ranked_by_every_route() {
     }
 }
 
+/// A client's own fields come back; the number of results counts by its other name too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_come_back_whole_and_other_names_count() {
+    let server = with_encoder().await;
+    let own = json!({"text": "a dog", "id": 7});
+    let mut body = json!({"model": "enc", "query": "a cat", "documents": [own, "b"]});
+    (body["top_k"], body["return_documents"]) = (json!(2), json!(true));
+    let both = good(&server, "/v2/rerank", body.clone()).await;
+    let both = both["results"].as_array().unwrap();
+    assert!(both.len() == 2 && both.iter().any(|result| result["document"] == own), "{both:?}");
+    body["top_k"] = json!(1);
+    let one = good(&server, "/reranking", body.clone()).await;
+    assert_eq!(one["results"].as_array().unwrap().len(), 1);
+    body["rank_fields"] = json!(["title", "text"]);
+    let error = refused(&server, "/v1/rerank", body).await;
+    assert!(error.contains("rank_fields"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_without_a_classifier_rank_nothing() {
     let server = server().await;

@@ -18,6 +18,8 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Place, Result};
 use crate::gguf::{Gguf, Metadata, Value};
 use crate::tensor::Tensor;
@@ -194,12 +196,13 @@ impl Given {
 }
 
 fn tensors(row: &Translation, file: &Gguf) -> Vec<Tensor> {
+    let names: HashSet<&str> = file.tensors().iter().map(Tensor::name).collect();
     let all = file.tensors().iter().map(|tensor| {
         let mut found =
             row.tensors.iter().filter_map(|(from, to)| renamed(tensor.name(), from, to));
         match found.next() {
             // Never two of one name.
-            Some(name) if file.tensor(&name).is_none() => tensor.renamed(&name),
+            Some(name) if !names.contains(&*name) => tensor.renamed(&name),
             _ => tensor.clone(),
         }
     });

@@ -102,8 +102,9 @@ fn read(route: &str, request: &Value) -> Result<Value, ApiError> {
         "rerank" => {
             let read = rerank::read(&bytes)?;
             let mut shown = shown(&read.asked);
+            let texts: Vec<&str> = read.documents.iter().map(|one| one.text.as_str()).collect();
             let own = json!({
-                "query": read.query, "documents": read.documents,
+                "query": read.query, "documents": texts,
                 "top_n": (read.top_n < usize::MAX).then_some(read.top_n),
                 "return_documents": read.return_documents,
             });
