@@ -36,6 +36,8 @@ PROMPTS = [
 # Tokens generated of each prompt, and the lead of the likeliest one that makes it clear.
 GENERATED, MARGIN = 40, 0.3
 CTX, CHUNKS, THREADS = 512, 12, 2
+# Of a speed, whose median counts.
+REPETITIONS = 3
 # Bounds: perplexity apart, times as fast.
 PERPLEXITY, SPEED = 0.003, 1.2
 EXAMPLES = os.environ["EXAMPLES"]
@@ -140,18 +142,21 @@ def choices(model, path):
 def speeds_of_llama_cpp(model):
     """Tokens per second of a prompt, and one by one."""
     tokens = [2] + [1000 + 37 * i % 20000 for i in range(CTX - 1)]
-    model.reset()
-    start = time.perf_counter()
-    model.eval(tokens)
-    prompt = CTX / (time.perf_counter() - start)
-    start = time.perf_counter()
-    for i in range(32):
-        model.eval([1000 + i])
-    return prompt, 32 / (time.perf_counter() - start)
+    prompts, texts = [], []
+    for _ in range(REPETITIONS):
+        model.reset()
+        start = time.perf_counter()
+        model.eval(tokens)
+        prompts.append(CTX / (time.perf_counter() - start))
+        start = time.perf_counter()
+        for i in range(32):
+            model.eval([1000 + i])
+        texts.append(32 / (time.perf_counter() - start))
+    return np.median(prompts), np.median(texts)
 
 
 def our_speeds(path):
-    options = ["-p", CTX, "-n", 32, "-d", 0, "-t", THREADS, "-r", 1, "--json"]
+    options = ["-p", CTX, "-n", 32, "-d", 0, "-t", THREADS, "-r", REPETITIONS, "--json"]
     rows = json.loads(ours("bench", "-m", path, *options))
     by_kind = {row["test"][:2]: row["tok_s"] for row in rows}
     return by_kind["pp"], by_kind["tg"]
@@ -196,7 +201,7 @@ def server(binary):
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as store:
         names = dict(os.environ, OLLAMA_HOST=f"127.0.0.1:{port}", OLLAMA_MODELS=store)
-        process = subprocess.Popen([binary, "serve"], env=names)
+        process = subprocess.Popen([binary, "serve"], env=names, stderr=subprocess.DEVNULL)
         try:
             for _ in range(100):
                 with contextlib.suppress(OSError):
@@ -204,7 +209,7 @@ def server(binary):
                     break
                 time.sleep(0.1)
             else:
-                raise SystemExit("the server does not start")
+                raise SystemExit(f"{binary} serve does not start; run it to see why")
             yield port, names
         finally:
             process.terminate()
