@@ -37,7 +37,13 @@ pub struct MemoryEstimate {
     pub kv_per_conversation: usize,
     /// Activations, logits and unpacked weights of one pass of full size, at most.
     pub scratch: usize,
+    /// The vocabulary, about.
+    pub vocabulary: usize,
 }
+
+/// Bytes per token of a vocabulary: its text in the map of pieces, and what it merges with.
+/// Measured with Gemma 3's 262,144.
+const PER_TOKEN: usize = 100;
 
 impl MemoryEstimate {
     /// The estimate of an engine for `model`.
@@ -76,13 +82,20 @@ impl MemoryEstimate {
             kv: options.kv_bytes.unwrap_or_else(|| kv_per_conversation.saturating_mul(4)),
             kv_per_conversation,
             scratch: plan.scratch_bytes(rows, options.max_running, threads),
+            vocabulary: vocabulary_bytes(file),
         }
     }
 
-    /// All of it: weights, keys and values, scratch.
+    /// All of it: weights, keys and values, scratch, the vocabulary.
     pub fn total(&self) -> usize {
-        self.weights.saturating_add(self.kv).saturating_add(self.scratch)
+        let parts = [self.weights, self.kv, self.scratch, self.vocabulary];
+        parts.into_iter().fold(0, usize::saturating_add)
     }
+}
+
+fn vocabulary_bytes(file: &Gguf) -> usize {
+    let tokens = file.metadata().opt_strings("tokenizer.ggml.tokens").ok().flatten();
+    tokens.map_or(0, |tokens| tokens.len().saturating_mul(PER_TOKEN))
 }
 
 /// Positions of a conversation and rows of a pass.

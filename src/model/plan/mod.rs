@@ -296,7 +296,15 @@ impl Plan {
         // the input quantized, twice (in rows and side by side), with scales and sums.
         let inputs = self.embed.layer_inputs.as_ref();
         let inputs = inputs.map_or(0, |inputs| inputs.projection.rows());
-        let floats = dim + widest + most(LayerPlan::buffers) + inputs;
+        // Layers of a kind share their buffers; those of different kinds lie beside each other.
+        let kinds: [fn(&LayerPlan) -> usize; 5] = [
+            |layer| layer.mixer_buffers(|mixer| matches!(mixer, Mixer::Attention(_))),
+            |layer| layer.mixer_buffers(|mixer| matches!(mixer, Mixer::Latent(_))),
+            |layer| layer.mixer_buffers(|mixer| mixer.state_len().is_some()),
+            LayerPlan::ffn_buffers,
+            LayerPlan::branch_buffer,
+        ];
+        let floats = dim + widest + kinds.map(most).iter().sum::<usize>() + inputs;
         // An encoder's inputs also as what rounding has taken from them.
         let twice = if self.is_encoder() { 7 * widest } else { 0 };
         let activations = rows.saturating_mul(4 * floats + 3 * widest + twice);
@@ -351,18 +359,26 @@ impl LayerPlan {
         normed || self.branch_scale != 1.0 || self.parallel
     }
 
-    /// Floats per row that it keeps beside the input of a product.
-    fn buffers(&self) -> usize {
-        let ffn = match &self.ffn {
+    /// Floats per row that its mixer keeps beside the input of a product, if it is such a one.
+    fn mixer_buffers(&self, of_kind: fn(&Mixer) -> bool) -> usize {
+        self.mixer.as_ref().filter(|mixer| of_kind(mixer)).map_or(0, Mixer::buffers)
+    }
+
+    /// Floats per row that its feed-forward network keeps.
+    fn ffn_buffers(&self) -> usize {
+        match &self.ffn {
             None => 0,
             Some(Ffn::Dense(dense)) => dense.up.rows(),
             Some(Ffn::Experts(experts)) => experts.buffers(),
             Some(Ffn::Beside(both)) => {
                 both.dense.up.rows() + both.dense.down.rows() + both.experts.buffers()
             }
-        };
-        let mixer = self.mixer.as_ref();
-        let branch = mixer.filter(|_| self.is_apart()).map_or(0, |mixer| mixer.output().rows());
-        mixer.map_or(0, Mixer::buffers) + ffn + branch
+        }
+    }
+
+    /// Floats per row of a branch that is not added as it is multiplied.
+    fn branch_buffer(&self) -> usize {
+        let mixer = self.mixer.as_ref().filter(|_| self.is_apart());
+        mixer.map_or(0, |mixer| mixer.output().rows())
     }
 }

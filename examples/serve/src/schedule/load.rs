@@ -159,7 +159,8 @@ impl Shared {
         let estimate = estimate.map_err(ScheduleError::Load)?;
         let one = estimate.kv_per_conversation;
         let asked = self.kv_bytes(&model, self.num_ctx(&model, want));
-        Ok(Opened { fixed: (estimate.weights + estimate.scratch) as u64, one, asked, model })
+        let fixed = estimate.weights + estimate.scratch + estimate.vocabulary;
+        Ok(Opened { fixed: fixed as u64, one, asked, model })
     }
 
     /// Waits until the model fits: idle models go, the least recently used first; those
