@@ -2,16 +2,15 @@
 //! head that forgets and learns with each row (`kernel/recurrence.rs`), a gated norm.
 
 use crate::kernel::act::{Activation, Gate};
-use crate::kernel::conv::Conv;
 use crate::kernel::math::{dot, exp, map, sigmoid, softplus};
 use crate::kernel::matmul::Product;
 use crate::kernel::norm::rms_norm;
-use crate::kernel::recurrence::{Heads, Recurrence, blocks};
 use crate::model::plan::{self, DeltaNet, HeadNorm};
 use crate::model::state::{RecurrentBuffers, State};
 use crate::simd::{Simd, Task};
 
-use super::{Pass, multiply_one, states};
+use super::recurrent::{Offsets, gather};
+use super::{Pass, multiply_one};
 
 impl DeltaNet {
     /// `x += output · norm(recurrence(conv(qkv · input))) ∘ silu(gate · input)`
@@ -42,15 +41,12 @@ impl DeltaNet {
 
     /// Convolution of queries, keys and values; then what the recurrence takes of each row.
     fn convolve(&self, pass: &mut Pass<'_, '_>) {
+        self.conv.run(pass, self.state);
         let (rows, width, heads) = (pass.rows(), self.qkv.rows(), self.heads.value_heads);
-        let Pass { team, isa, state, feeds, spans, .. } = &mut *pass;
-        let RecurrentBuffers { before, behind, scalars, decay, factor, .. } = &mut state.recurrent;
-        behind.resize(rows * width, 0.0);
+        let Pass { team, isa, state, .. } = &mut *pass;
+        let RecurrentBuffers { behind, scalars, decay, factor, .. } = &mut state.recurrent;
         decay.resize(rows * heads, 0.0);
         factor.resize(rows * heads, 0.0);
-        let texts = states(feeds, spans, self.state, 0..self.conv.state_len());
-        let activation = Some(Activation::Silu);
-        Conv { activation, ..self.conv.for_kernel() }.run(team, *isa, texts, before, behind);
         let of_rows = behind.chunks_exact_mut(width);
         let numbers = decay.chunks_exact_mut(heads).zip(factor.chunks_exact_mut(heads));
         let mut of_rows: Vec<_> = of_rows.zip(numbers).collect();
@@ -61,27 +57,9 @@ impl DeltaNet {
     }
 
     fn recur(&self, pass: &mut Pass<'_, '_>) {
-        let rows = pass.rows();
-        let plan::Heads { key_heads, key_dim, value_heads, value_dim, key_head } = &self.heads;
-        let Pass { team, isa, state, feeds, spans, .. } = &mut *pass;
-        let RecurrentBuffers { behind, decay, factor, out, .. } = &mut state.recurrent;
-        out.resize(rows * value_heads * blocks(*value_dim) * 16, 0.0);
-        let (values, width) = (&**behind, self.qkv.rows());
-        let keys = key_heads * key_dim;
-        let heads = |offset, dim| Heads { values, width, offset, dim };
-        let step = Recurrence {
-            delta: true,
-            heads: *value_heads,
-            key_head,
-            q: heads(0, *key_dim),
-            k: heads(keys, *key_dim),
-            v: heads(2 * keys, *value_dim),
-            decay,
-            factor,
-        };
-        let conv = self.conv.state_len();
-        let part = conv..conv + self.heads.state_len();
-        step.run(team, *isa, states(feeds, spans, self.state, part), out);
+        let keys = self.heads.key_heads * self.heads.key_dim;
+        let offsets = Offsets { q: 0, k: keys, v: 2 * keys };
+        self.heads.run(pass, (&self.conv, self.state), true, offsets);
     }
 
     /// `input ← norm(out) ∘ silu(gate)`
@@ -99,16 +77,6 @@ impl DeltaNet {
             gather(out, self.heads.value_dim, rows, row, y);
             isa.run(NormAndGate { norm: &self.norm, gate, y });
         });
-    }
-}
-
-/// A row of a recurrence's result, `[heads · dim]`, of `[heads][blocks][rows][16]`.
-pub(super) fn gather(out: &[f32], dim: usize, rows: usize, row: usize, y: &mut [f32]) {
-    let mut blocks = out.chunks_exact(rows * 16);
-    for head in y.chunks_exact_mut(dim) {
-        for (y, block) in head.chunks_mut(16).zip(&mut blocks) {
-            y.copy_from_slice(&block[row * 16..][..y.len()]);
-        }
     }
 }
 

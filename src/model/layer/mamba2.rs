@@ -2,23 +2,21 @@
 //! (`kernel/recurrence.rs`); then a gate, and a norm of groups of heads.
 
 use crate::kernel::act::{Activation, Gate};
-use crate::kernel::conv::Conv;
 use crate::kernel::math::{add_scaled, exp, map, softplus};
 use crate::kernel::matmul::Product;
 use crate::kernel::norm::rms_norm;
-use crate::kernel::recurrence::{Heads, Recurrence, blocks};
 use crate::model::plan::{self, Mamba2};
 use crate::model::state::{RecurrentBuffers, State};
 use crate::simd::{Simd, Task};
 
-use super::delta_net::gather;
-use super::{Pass, multiply_one, states};
+use super::recurrent::{Offsets, gather};
+use super::{Pass, multiply_one};
 
 impl Mamba2 {
     /// `x += output · norm((recurrence(x, B, C) + d ∘ x) ∘ silu(gate · input))`
     pub(in crate::model) fn run(&self, pass: &mut Pass<'_, '_>) {
         self.multiply(pass);
-        self.convolve(pass);
+        self.conv.run(pass, self.state);
         self.recur(pass);
         self.gate(pass);
         pass.add_to_residual(&self.output);
@@ -46,38 +44,11 @@ impl Mamba2 {
         team.for_each(&mut of_rows, |_, (decay, dt)| isa.run(Decays { layer: self, decay, dt }));
     }
 
-    fn convolve(&self, pass: &mut Pass<'_, '_>) {
-        let (rows, width) = (pass.rows(), self.xbc.rows());
-        let Pass { team, isa, state, feeds, spans, .. } = &mut *pass;
-        let RecurrentBuffers { before, behind, .. } = &mut state.recurrent;
-        behind.resize(rows * width, 0.0);
-        let texts = states(feeds, spans, self.state, 0..self.conv.state_len());
-        let activation = Some(Activation::Silu);
-        Conv { activation, ..self.conv.for_kernel() }.run(team, *isa, texts, before, behind);
-    }
-
     fn recur(&self, pass: &mut Pass<'_, '_>) {
-        let rows = pass.rows();
-        let plan::Heads { key_heads, key_dim, value_heads, value_dim, key_head } = &self.heads;
-        let Pass { team, isa, state, feeds, spans, .. } = &mut *pass;
-        let RecurrentBuffers { behind, decay, factor, out, .. } = &mut state.recurrent;
-        out.resize(rows * value_heads * blocks(*value_dim) * 16, 0.0);
-        let (values, width) = (&**behind, self.xbc.rows());
+        let plan::Heads { key_heads, key_dim, value_heads, value_dim, .. } = self.heads;
         let inner = value_heads * value_dim;
-        let heads = |offset, dim| Heads { values, width, offset, dim };
-        let step = Recurrence {
-            delta: false,
-            heads: *value_heads,
-            key_head,
-            q: heads(inner + key_heads * key_dim, *key_dim),
-            k: heads(inner, *key_dim),
-            v: heads(0, *value_dim),
-            decay,
-            factor,
-        };
-        let conv = self.conv.state_len();
-        let part = conv..conv + self.heads.state_len();
-        step.run(team, *isa, states(feeds, spans, self.state, part), out);
+        let offsets = Offsets { q: inner + key_heads * key_dim, k: inner, v: 0 };
+        self.heads.run(pass, (&self.conv, self.state), false, offsets);
     }
 
     /// `input ← norm((out + d ∘ x) ∘ silu(gate))`

@@ -11,6 +11,7 @@ pub(super) mod experts;
 pub(super) mod input;
 pub(super) mod latent;
 pub(super) mod mamba2;
+mod recurrent;
 pub(super) mod short_conv;
 
 use std::ops::Range;

@@ -1,8 +1,7 @@
 //! Gated short convolution: `output · (C ∘ conv(B ∘ x))`.
 
-use crate::kernel::conv::Conv;
 use crate::kernel::matmul::Product;
-use crate::model::plan::{ConvWeights, ShortConv};
+use crate::model::plan::ShortConv;
 use crate::model::state::{RecurrentBuffers, State};
 
 use super::{Pass, multiply_one, states};
@@ -31,13 +30,5 @@ impl ShortConv {
             *out = c * behind;
         }
         pass.add_to_residual(&self.output);
-    }
-}
-
-impl ConvWeights {
-    /// The convolution without an activation behind it.
-    pub(super) fn for_kernel(&self) -> Conv<'_> {
-        let ConvWeights { channels, weight, bias } = self;
-        Conv { channels: *channels, weight, bias: bias.as_deref(), activation: None }
     }
 }
