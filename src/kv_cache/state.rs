@@ -7,11 +7,11 @@
 //! ```text
 //! present   after the last position held; zeros at position 0, which take no memory
 //! previous  before the last pass: where a rejected draft goes back to
-//! marks     in prompts, where a later prompt may begin to differ; only as memory allows
+//! marks     in prompts, where a later prompt may begin to differ; while half of the budget is free
 //! next      what the pass under way writes
 //! ```
-//! A pass reads the present state and writes the next one: one that is cancelled changes
-//! nothing. A conversation owns at most two states beside its marks: the present one, and
+//! A pass reads the present state and writes the next one: one that is cancelled
+//! leaves the present state as it is. A conversation owns at most two states beside its marks: the present one, and
 //! the previous or the next one.
 
 use std::sync::Arc;

@@ -34,7 +34,8 @@ impl Transformer {
     /// # Errors
     /// [`Error::Limit`] if a cache is full, [`Error::Misuse`] for a token outside
     /// the vocabulary, [`Error::Cancelled`] when `cancel` was raised: it is read
-    /// before every layer. The caches are unchanged then.
+    /// before every layer. The caches hold what they held then; of recurrent layers the state
+    /// before the last pass may be gone.
     pub fn forward(
         &self,
         state: &mut State,

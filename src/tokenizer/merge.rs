@@ -1,4 +1,4 @@
-//! The merge loop of byte pair encoding, shared by both algorithms.
+//! The merge loop of byte pair encoding, shared by all algorithms that merge.
 //!
 //! ```text
 //! repeat:

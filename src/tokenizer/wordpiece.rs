@@ -9,8 +9,8 @@
 //!
 //! GGUF stores pieces that begin a word with U+2581 in front, and those that continue one
 //! as they are (`##ing` as `ing`). The rules are those of Hugging Face's `BertNormalizer`,
-//! `BertPreTokenizer` and `WordPiece`; characters that Unicode has added since theirs was written
-//! are classed as what they are.
+//! `BertPreTokenizer` and `WordPiece`. Categories of characters are those of a newer version of
+//! Unicode than Hugging Face's tables.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_normalization::UnicodeNormalization;

@@ -1,4 +1,4 @@
-//! What is done to the heads of queries and keys before they meet: norm, rotary
+//! What is done to the heads of queries, keys and values before attention: norm, rotary
 //! embedding and scale, in one step.
 
 use crate::kernel::norm::rms_norm;

@@ -1,5 +1,5 @@
-//! Gemma 2 and 3, and EmbeddingGemma: norms before and after each branch (their weights include the 1 that the
-//! models add), GELU, embeddings times √width, layers with a window between those without.
+//! Gemma 2 and 3, and EmbeddingGemma: norms before and after each branch (their weights
+//! include the 1 that the models add), GELU, embeddings times √width, layers with a window between those without.
 
 use crate::error::Result;
 use crate::kernel::act::Activation;

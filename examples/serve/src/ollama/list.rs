@@ -42,7 +42,7 @@ pub async fn tags(State(app): State<Shared>) -> Result<Response> {
                 "digest": model.digest,
                 "details": details,
             });
-            // What others can do is in their files, which are not opened for a list.
+            // Other capabilities need the file's keys; a list opens no files.
             if encoder {
                 entry["capabilities"] = json!(["embedding"]);
             }

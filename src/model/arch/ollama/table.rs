@@ -78,7 +78,7 @@ pub(super) enum Rule {
     AsManyAsRows,
     /// The token of the end is the second, not the first.
     Eos(u32, u32),
-    /// The normalizer's table is not base64, a text per letter, but bytes.
+    /// The normalizer's table stands as base64, one text per letter: it becomes bytes.
     CharsmapOfTexts,
 }
 
