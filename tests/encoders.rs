@@ -8,12 +8,21 @@ mod support;
 use support::{Way, bits, data, floats, ids, json, ways};
 use tramontane::gguf::{Array, TensorSpec, Value, Writer};
 use tramontane::internal::hidden_states;
+use tramontane::tensor::Tensor;
 use tramontane::{
-    EmbedOptions, Embedding, Engine, EngineOptions, Error, GenerateOptions, Gguf, KvType, Model,
-    Pooling, Prompt, Request, Score, SessionOptions,
+    EmbedOptions, Embedding, Engine, EngineOptions, Error, Format, GenerateOptions, Gguf, KvType,
+    Model, Pooling, Prompt, Request, Score, SessionOptions,
 };
 
-const ENCODERS: [&str; 4] = ["bert-rerank", "gemma-embedding", "modern-bert", "nomic-bert"];
+const ENCODERS: [&str; 7] = [
+    "bert-rerank",
+    "gemma-embedding",
+    "jina-bert-v2",
+    "jina-bert-v2-code",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+];
 
 fn path(name: &str) -> String {
     format!("arch/{name}/mini-f32.gguf")
@@ -45,10 +54,10 @@ fn vector_bits(embeddings: &[Embedding]) -> Vec<Vec<u32>> {
     embeddings.iter().map(|embedding| bits(&embedding.vector)).collect()
 }
 
-/// The stored states are the last 32 of Hugging Face's model in f64 on the same weights.
+/// The stored states are the last 32 of the models' own code in f64 on the same weights.
 #[test]
 fn hidden_states_are_those_of_the_reference() {
-    for name in ["nomic-bert", "modern-bert", "gemma-embedding"] {
+    for name in ENCODERS.into_iter().filter(|&name| name != "bert-rerank") {
         let tokens = ids(&json(&format!("arch/{name}/ids.json")));
         let exact = floats(&format!("arch/{name}/exact-mini-f32.f32"));
         for (kv_type, bound) in [(KvType::F32, 1e-4), (KvType::I16, 1e-2)] {
@@ -58,6 +67,86 @@ fn hidden_states_are_those_of_the_reference() {
             println!("{name} {kv_type}: {error:.1e}");
             assert!(error <= bound, "{name} {kv_type}: {error}");
         }
+    }
+}
+
+/// `file` with other tensors: `change` gives none for one to leave out.
+fn changed(file: &Gguf, change: impl Fn(&Tensor) -> Option<(TensorSpec, Vec<u8>)>) -> Model {
+    let (specs, contents): (Vec<_>, Vec<_>) = file.tensors().iter().filter_map(change).unzip();
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, file.metadata(), &specs).unwrap();
+    contents.iter().for_each(|content| writer.write(content).unwrap());
+    writer.finish().unwrap();
+    Model::from_gguf(Gguf::from_bytes(bytes).unwrap(), &Way::whole().options()).unwrap()
+}
+
+/// Quantized experts beside the same weights as floats: with activations of 8 bits the vectors
+/// would differ a hundred times more.
+#[test]
+fn experts_of_encoders_are_multiplied_by_16_bits() {
+    const STEP: f32 = 1.0 / 64.0;
+    const STEP_AS_F16: [u8; 2] = 0x2400u16.to_le_bytes();
+    let file = Gguf::open(data(&path("nomic-bert-moe"))).unwrap();
+    let model = |format| {
+        changed(&file, |tensor| {
+            let (mut spec, mut content) = (TensorSpec::from(tensor), tensor.bytes().to_vec());
+            if tensor.name().ends_with("_exps.weight") {
+                let codes = tensor.to_f32().unwrap().into_iter().map(|x| (x / STEP).round() as i8);
+                let codes: Vec<i8> = codes.collect();
+                content = match format {
+                    Format::Q8_0 => codes
+                        .chunks(32)
+                        .flat_map(|block| {
+                            STEP_AS_F16
+                                .into_iter()
+                                .chain(block.iter().map(|code| code.to_le_bytes()[0]))
+                        })
+                        .collect(),
+                    _ => codes
+                        .iter()
+                        .flat_map(|&code| (f32::from(code) * STEP).to_le_bytes())
+                        .collect(),
+                };
+                spec.format = format;
+            }
+            Some((spec, content))
+        })
+    };
+    let inputs = inputs("nomic-bert-moe");
+    let [floats, codes] = [Format::F32, Format::Q8_0]
+        .map(|format| model(format).embed(&inputs, &raw(Pooling::Mean)).unwrap());
+    for (floats, codes) in floats.iter().zip(&codes) {
+        let differences = floats.vector.iter().zip(&codes.vector).map(|(a, b)| (a - b).abs());
+        let most = differences.fold(0.0, f32::max);
+        assert!(most > 0.0 && most < 1e-4, "{most}");
+    }
+}
+
+/// Converters write gate and up of Jina's models apart, or in one matrix: in the order of the
+/// model's own file, which has the gate last where queries and keys have norms.
+#[test]
+fn gate_and_up_in_one_matrix_give_the_same_bits() {
+    for (name, parts) in
+        [("jina-bert-v2", ["ffn_gate", "ffn_up"]), ("jina-bert-v2-code", ["ffn_up", "ffn_gate"])]
+    {
+        let file = Gguf::open(data(&path(name))).unwrap();
+        let fused = changed(&file, |tensor| {
+            let (mut spec, mut content) = (TensorSpec::from(tensor), tensor.bytes().to_vec());
+            match tensor.name().split_once(".ffn_") {
+                Some((_, "gate.weight")) => return None,
+                Some((layer, "up.weight")) => {
+                    let part = |part| file.tensor(&format!("{layer}.{part}.weight")).unwrap();
+                    content = parts.map(|name| part(name).bytes()).concat();
+                    spec.dims[1] *= 2;
+                }
+                _ => {}
+            }
+            Some((spec, content))
+        });
+        let inputs = inputs(name);
+        let expected = encoder(name).embed(&inputs, &raw(Pooling::Mean)).unwrap();
+        let found = fused.embed(&inputs, &raw(Pooling::Mean)).unwrap();
+        assert!(vector_bits(&found) == vector_bits(&expected), "{name}");
     }
 }
 

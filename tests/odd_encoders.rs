@@ -9,11 +9,14 @@ use tramontane::gguf::{Array, Metadata, TensorSpec, Value, Writer};
 use tramontane::{EmbedOptions, Error, Format, Gguf, Model, Result};
 
 /// Folders, with the prefix of the keys.
-const ENCODERS: [(&str, &str); 4] = [
+const ENCODERS: [(&str, &str); 7] = [
     ("bert-rerank", "bert"),
     ("gemma-embedding", "gemma-embedding"),
+    ("jina-bert-v2", "jina-bert-v2"),
+    ("jina-bert-v2-code", "jina-bert-v2"),
     ("modern-bert", "modern-bert"),
     ("nomic-bert", "nomic-bert"),
+    ("nomic-bert-moe", "nomic-bert-moe"),
 ];
 
 fn source(folder: &str) -> Gguf {
@@ -91,19 +94,17 @@ fn a_tensor_of_another_shape_or_type_is_named() {
         let file = source(folder);
         for tensor in file.tensors() {
             let name = tensor.name();
-            // One row, or one value, more than there should be. The vocabulary may be larger
+            // One matrix, row or value more than there should be. The vocabulary may be larger
             // than its names, and kinds of texts more than two.
             let longer = changed(
                 &file,
                 |_| {},
                 |mut spec, mut content| {
                     if spec.name == name {
-                        let row = match spec.dims.len() {
-                            1 => 4,
-                            _ => 4 * spec.dims[0] as usize,
-                        };
-                        content.extend_from_within(..row);
-                        *spec.dims.last_mut().unwrap() += 1;
+                        let last = spec.dims.pop().unwrap();
+                        let one = 4 * spec.dims.iter().product::<u64>() as usize;
+                        content.extend_from_within(..one);
+                        spec.dims.push(last + 1);
                     }
                     Some((spec, content))
                 },
@@ -126,7 +127,10 @@ fn a_tensor_of_another_shape_or_type_is_named() {
                 refused(flat, name);
             }
             // Vectors are floats.
-            if tensor.dims().len() == 1 && tensor.dims()[0] >= 32 {
+            if tensor.dims().len() != 1 {
+                continue;
+            }
+            if tensor.dims()[0].is_multiple_of(32) {
                 let quantized = changed(
                     &file,
                     |_| {},
@@ -139,18 +143,18 @@ fn a_tensor_of_another_shape_or_type_is_named() {
                     },
                 );
                 refused(quantized, name);
-                let nan = changed(
-                    &file,
-                    |_| {},
-                    |spec, mut content| {
-                        if spec.name == name {
-                            content[8..12].copy_from_slice(&f32::NAN.to_le_bytes());
-                        }
-                        Some((spec, content))
-                    },
-                );
-                refused(nan, name);
             }
+            let nan = changed(
+                &file,
+                |_| {},
+                |spec, mut content| {
+                    if spec.name == name {
+                        content[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+                    }
+                    Some((spec, content))
+                },
+            );
+            refused(nan, name);
         }
     }
 }
@@ -214,6 +218,18 @@ fn keys_of_single_architectures() {
         ("nomic-bert", "nomic-bert.rope.freq_base", Value::F32(0.0), "rope.freq_base"),
         ("nomic-bert", "nomic-bert.attention.causal", Value::Bool(true), "attention.causal"),
         ("nomic-bert", "nomic-bert.expert_count", Value::U32(8), "expert_count"),
+        ("nomic-bert", "nomic-bert.moe_every_n_layers", Value::U32(2), "moe_every_n_layers"),
+        ("jina-bert-v2", "jina-bert-v2.attention.max_alibi_bias", Value::F32(0.0), "alibi_bias"),
+        ("jina-bert-v2", "jina-bert-v2.attention.causal", Value::Bool(true), "attention.causal"),
+        ("jina-bert-v2", "jina-bert-v2.feed_forward_length", Value::U32(20), "ffn_gate"),
+        ("jina-bert-v2", "jina-bert-v2.expert_count", Value::U32(8), "expert_count"),
+        ("nomic-bert-moe", "nomic-bert-moe.moe_every_n_layers", Value::U32(1), "moe_every_n"),
+        ("nomic-bert-moe", "nomic-bert-moe.moe_every_n_layers", Value::U32(0), "moe_every_n"),
+        ("nomic-bert-moe", "nomic-bert-moe.expert_used_count", Value::U32(5), "used_count"),
+        ("nomic-bert-moe", "nomic-bert-moe.expert_used_count", Value::U32(0), "used_count"),
+        ("nomic-bert-moe", "nomic-bert-moe.expert_count", Value::U32(5), "_exps"),
+        ("nomic-bert-moe", "nomic-bert-moe.expert_shared_count", Value::U32(1), "_shexp"),
+        ("nomic-bert-moe", "nomic-bert-moe.expert_gating_func", Value::U32(7), "gating_func"),
         ("modern-bert", "modern-bert.hidden_activation", Value::String("relu".into()), "relu"),
         ("modern-bert", "modern-bert.rope.freq_base_swa", Value::F32(-1.0), "freq_base_swa"),
         (
@@ -231,6 +247,65 @@ fn keys_of_single_architectures() {
     ] {
         refused(with_keys(folder, |metadata| metadata.set(key, value).unwrap()), named);
     }
+}
+
+#[test]
+fn experts_need_their_keys() {
+    for name in ["expert_count", "expert_used_count", "moe_every_n_layers"] {
+        let key = format!("nomic-bert-moe.{name}");
+        let without = with_keys("nomic-bert-moe", |metadata| _ = metadata.remove(&key));
+        assert!(refused(without, &key).contains("missing"), "{key}");
+    }
+}
+
+/// Every key of an architecture missing, or with a value that it cannot have: one sentence that
+/// names a key or a tensor, or a model that runs.
+#[test]
+fn absurd_values_of_any_key_are_refused_or_run() {
+    let absurd = [
+        Value::U32(0),
+        Value::U32(1),
+        Value::U32(3),
+        Value::U32(u32::MAX),
+        Value::I32(-1),
+        Value::F32(f32::NAN),
+        Value::F32(-1.0),
+        Value::F32(1e30),
+        Value::Bool(true),
+        Value::String("x".into()),
+        Value::Array(Array::U32(vec![1; 5])),
+    ];
+    let (mut refused, mut ran) = (0, 0);
+    for (folder, arch) in ENCODERS {
+        let file = source(folder);
+        let prefix = format!("{arch}.");
+        let keys = file.metadata().iter().map(|(key, _)| key.to_owned());
+        for key in keys.filter(|key| key.starts_with(&prefix)) {
+            for value in absurd.iter().map(Some).chain([None]) {
+                let model = with_keys(folder, |metadata| match value {
+                    Some(value) => metadata.set(&*key, value.clone()).unwrap(),
+                    None => _ = metadata.remove(&key),
+                });
+                match model {
+                    Ok(model) => {
+                        // Pooling is read when a vector is made; a short context refuses it.
+                        let made = model.embed(&[[5, 6, 7]], &EmbedOptions::default());
+                        if let Err(error) = made {
+                            assert!(!matches!(error, Error::NonFinite(_)), "{key} {value:?}");
+                        }
+                        ran += 1;
+                    }
+                    Err(error) => {
+                        let said = error.to_string();
+                        let named = said.contains("key \"") || said.contains("tensor \"");
+                        assert!(named && !said.contains('\n'), "{key} {value:?}: {said}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 300 && ran > 100, "{refused} refused, {ran} ran");
 }
 
 /// Windows that see only the row itself, or more than there is.
@@ -266,7 +341,7 @@ fn broken_weights_are_an_error_not_a_result() {
             &source(folder),
             |_| {},
             |spec, mut content| {
-                if spec.name == "blk.1.ffn_down.weight" {
+                if spec.name == "blk.0.ffn_down.weight" {
                     content[..4].copy_from_slice(&f32::NAN.to_le_bytes());
                 }
                 Some((spec, content))

@@ -124,6 +124,7 @@ fn of_layer(isa: Isa, layer: usize, heads: &Heads) -> attention::Attention<'stat
         values: as_is,
         divisor: (heads.head_dim as f32).sqrt(),
         soft_cap: None,
+        slopes: None,
         sinks: None,
     }
 }

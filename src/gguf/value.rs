@@ -111,6 +111,11 @@ impl Strings {
         self.ends.is_empty()
     }
 
+    /// Bytes of all strings together.
+    pub(crate) fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     /// String `index`.
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)? as usize;

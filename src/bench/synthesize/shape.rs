@@ -148,7 +148,7 @@ const LLAMA: Shape = Shape {
 const BERT: Shape = Shape { arch: "bert", tied: true, family: Family::Bert, ..LLAMA };
 
 /// The shapes that there are.
-pub const SHAPES: [Shape; 15] = [
+pub const SHAPES: [Shape; 16] = [
     Shape {
         name: "tiny",
         of: "the tests' tiny Mistral",
@@ -220,6 +220,22 @@ pub const SHAPES: [Shape; 15] = [
         vocab: 131_072,
         context: 1_024_000,
         freq_base: 1e6,
+        ..LLAMA
+    },
+    Shape {
+        name: "qwen3-8b",
+        arch: "qwen3",
+        of: "Qwen3 8B",
+        layers: 36,
+        dim: 4096,
+        ffn: 12_288,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 151_936,
+        context: 40_960,
+        freq_base: 1e6,
+        head_norms: true,
         ..LLAMA
     },
     Shape {

@@ -3,6 +3,7 @@
 //! For each page of 64 positions, in ascending order:
 //! ```text
 //! s[j] = (q · k[j]) / divisor          m' = max s        p[j] = e^(s[j] − m')
+//!        − slope · |i − j|             of heads with a slope
 //! l' = Σ p[j]                          o' = Σ p[j] · v[j]   (j ascending)
 //! merge: m″ = max(m, m'), (l, o) = e^(m − m″)·(l, o) + e^(m' − m″)·(l', o')
 //! ```
@@ -13,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::integer::Block;
+use super::block::Block;
 use crate::kernel::math::{add_scaled, dot, exp, map, soft_cap};
 use crate::kv_cache::{Head, PAGE};
 use crate::simd::{Simd, Task};
@@ -40,14 +41,20 @@ impl Task for Float<'_, '_> {
             for head in query.chunks_exact_mut(head_dim) {
                 block.prepare.head(simd, row, head);
             }
-            attend(simd, block, &query, block.seen_by(i), out);
+            attend(simd, block, &query, (block.position + i, block.seen_by(i)), out);
         }
     }
 }
 
-/// One row: `query` and `out` are `[group, head_dim]`.
+/// The row at `position`: `query` and `out` are `[group, head_dim]`.
 #[inline(always)]
-fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], seen: Range<usize>, out: &mut [f32]) {
+fn attend<S: Simd>(
+    simd: S,
+    block: &Block<'_>,
+    query: &[f32],
+    (position, seen): (usize, Range<usize>),
+    out: &mut [f32],
+) {
     let head_dim = block.head_dim();
     let group = query.len() / head_dim;
     let mut running = vec![Running { max: f32::NEG_INFINITY, sum: 0.0 }; group];
@@ -72,6 +79,11 @@ fn attend<S: Simd>(simd: S, block: &Block<'_>, query: &[f32], seen: Range<usize>
         if let Some(cap) = block.soft_cap {
             for weights in &mut weights {
                 map(simd, weights, |score| soft_cap(simd, cap, score));
+            }
+        }
+        for (weights, &slope) in weights.iter_mut().zip(block.group_slopes().unwrap_or_default()) {
+            for (slot, score) in weights.iter_mut().enumerate() {
+                *score -= slope * position.abs_diff(number * PAGE + slot) as f32;
             }
         }
         for (of_page, weights) in of_page.iter_mut().zip(&mut weights) {

@@ -5,6 +5,7 @@
 //! For each page of 64 positions, in ascending order:
 //! ```text
 //! x[j] = (Σ q·k[j]) · k_scale[j] · q_scale          the sum exact in i32
+//!        − slope · |i − j|                          of heads with a slope
 //! m' = max x     p[j] = 2^(x[j] − m')     w[j] = p[j] · v_scale[j]     W = max w
 //! o' = W / 2¹³ · Σ round(w[j] · 2¹³ / W) · v[j]     the sum exact in i32
 //! m″ = max(m, m'), (l, o) = 2^(m − m″)·(l, o) + 2^(m' − m″)·(Σ p[j], o')
@@ -23,92 +24,14 @@
 use std::ops::Range;
 
 use crate::kernel::math::exp2;
-use crate::kv_cache::{Codes, Head, HeadShape, KvCache, Line, PAGE, max_code};
+use crate::kv_cache::{Codes, Head, Line, PAGE};
 use crate::simd::{Simd, Task};
 
-use super::Sight;
 use super::ahead::Ahead;
-use super::fixed::quantize;
-use super::prepare::Prepare;
+use super::block::{Block, CHUNK, TILE};
+use super::queries::Queries;
 use super::unpack::{Lines, unpack_keys, unpack_values};
 use super::weigh::{Scores, weigh};
-
-/// Pages of a chunk: 512 positions.
-pub(super) const CHUNK: usize = 8;
-
-/// Queries of a register tile.
-pub(super) const TILE: usize = 4;
-
-/// Queries of one KV head: `rows` × the heads of its group.
-#[derive(Debug, Clone)]
-pub(super) struct Block<'a> {
-    pub cache: &'a KvCache,
-    pub layer: usize,
-    pub sight: Sight,
-    /// Positions of the text so far, with those of the pass.
-    pub end: usize,
-    pub kv_head: usize,
-    /// `[batch, q_dim]`, not prepared.
-    pub q: &'a [f32],
-    pub q_dim: usize,
-    /// What the queries go through.
-    pub prepare: Prepare<'a>,
-    /// Scores are divided by it.
-    pub divisor: f32,
-    /// Then they go through `cap · tanh(score / cap)`.
-    pub soft_cap: Option<f32>,
-    /// `[heads]`: one more score in the sum of each head's softmax, without a value.
-    pub sinks: Option<&'a [f32]>,
-    /// Rows of the batch.
-    pub rows: Range<usize>,
-    /// Position of the first row.
-    pub position: usize,
-}
-
-impl Block<'_> {
-    pub fn head_dim(&self) -> usize {
-        self.shape().head_dim
-    }
-
-    fn shape(&self) -> HeadShape {
-        self.cache.shape().head(self.layer)
-    }
-
-    /// Query heads of the KV head.
-    pub fn group(&self) -> usize {
-        self.q_dim / self.head_dim() / self.cache.shape().layers()[self.layer].kv_heads
-    }
-
-    /// The sinks of the group's heads.
-    pub fn group_sinks(&self) -> Option<&[f32]> {
-        let group = self.group();
-        self.sinks.map(|sinks| &sinks[self.kv_head * group..(self.kv_head + 1) * group])
-    }
-
-    /// Positions that row number `row` of the block sees.
-    pub fn seen_by(&self, row: usize) -> Range<usize> {
-        let position = self.position + row;
-        match self.sight {
-            Sight::Before => self.cache.seen(self.layer, position),
-            Sight::Around { reach } => {
-                let last = position.saturating_add(reach).saturating_add(1);
-                position.saturating_sub(reach)..last.min(self.end)
-            }
-        }
-    }
-
-    /// Positions that any row sees.
-    pub fn seen(&self) -> Range<usize> {
-        let last = self.rows.len().saturating_sub(1);
-        self.seen_by(0).start..self.seen_by(last).end
-    }
-
-    /// The chunks that any row sees.
-    pub fn chunks(&self) -> Range<usize> {
-        let seen = self.seen();
-        seen.start / (CHUNK * PAGE)..seen.end.div_ceil(CHUNK * PAGE)
-    }
-}
 
 /// Softmax state of some queries, relative to `2^max`.
 #[derive(Debug, Default)]
@@ -152,21 +75,6 @@ pub(super) struct Scratch {
     whole: State,
     keys: Lines,
     values: Lines,
-}
-
-/// Codes of the queries, padded to whole tiles with queries that see nothing.
-#[derive(Debug, Default)]
-struct Queries {
-    /// `[tiles, steps, TILE]` pairs
-    codes: Vec<[[i16; 2]; TILE]>,
-    /// `[queries]`
-    scales: Vec<f32>,
-    /// `[queries]`: the positions seen
-    seen: Vec<Range<usize>>,
-    /// Pairs of a query.
-    steps: usize,
-    /// The block's soft cap, in units of the scores here; 0 without.
-    soft_cap: f32,
 }
 
 /// All chunks of a block: `[rows]` outputs of `[group, head_dim]`.
@@ -238,40 +146,6 @@ impl Task for Join<'_, '_> {
     }
 }
 
-impl Queries {
-    /// Prepares and quantizes the block's queries.
-    #[inline(always)]
-    fn fill<S: Simd>(&mut self, simd: S, block: &Block<'_>) {
-        let (head_dim, group) = (block.head_dim(), block.group());
-        let padded = head_dim.next_multiple_of(32);
-        let queries = (block.rows.len() * group).next_multiple_of(TILE);
-        self.steps = block.shape().width() * 8;
-        self.codes.clear();
-        self.codes.resize(queries / TILE * self.steps, [[0; 2]; TILE]);
-        self.scales.clear();
-        self.scales.resize(queries, 1.0);
-        self.seen.clear();
-        self.seen.resize(queries, 0..0);
-        let unit = std::f32::consts::LOG2_E / block.divisor;
-        self.soft_cap = block.soft_cap.map_or(0.0, |cap| cap * std::f32::consts::LOG2_E);
-        let (mut query, mut codes) = (vec![0.0; padded], vec![0; padded]);
-        for (i, row) in block.rows.clone().enumerate() {
-            for h in 0..group {
-                let start = row * block.q_dim + (block.kv_head * group + h) * head_dim;
-                query[..head_dim].copy_from_slice(&block.q[start..start + head_dim]);
-                block.prepare.head(simd, row, &mut query[..head_dim]);
-                let n = i * group + h;
-                self.scales[n] = quantize(simd, &query, max_code(head_dim), &mut codes) * unit;
-                self.seen[n] = block.seen_by(i);
-                let tile = &mut self.codes[n / TILE * self.steps..][..self.steps];
-                for (tile, pair) in tile.iter_mut().zip(codes.as_chunks::<2>().0) {
-                    tile[n % TILE] = *pair;
-                }
-            }
-        }
-    }
-}
-
 /// [`over_chunk`] in a function of its own, which [`Whole`] and [`Part`] share.
 struct Chunk<'a> {
     block: &'a Block<'a>,
@@ -329,19 +203,19 @@ fn over_chunk<S: Simd>(
                 slot(seen.start)..slot(seen.end)
             });
             if slots.iter().any(|slots| !slots.is_empty()) {
-                over_page(simd, queries, tile, codes, &mut ahead, &slots, state);
+                over_page(simd, queries, (tile, number), codes, &mut ahead, &slots, state);
                 ahead = Ahead::default();
             }
         }
     }
 }
 
-/// Four queries over one page.
+/// Four queries over page `number`.
 #[inline(always)]
 fn over_page<S: Simd>(
     simd: S,
     queries: &Queries,
-    tile: usize,
+    (tile, number): (usize, usize),
     page: Codes<'_, Line>,
     ahead: &mut Ahead,
     slots: &[Range<usize>; TILE],
@@ -371,7 +245,8 @@ fn over_page<S: Simd>(
         }
         let n = tile * TILE + q;
         let (scale, soft_cap, before) = (queries.scales[n], queries.soft_cap, state.max[n]);
-        let scores = Scores { sums: &scores[q], scales: page.scales, scale, soft_cap };
+        let distances = queries.distances(n, number * PAGE);
+        let scores = Scores { sums: &scores[q], scales: page.scales, scale, soft_cap, distances };
         let page = weigh(simd, scores, &slots[q], &mut weights[q]);
         let max = if page.max > before { page.max } else { before };
         (factors[q], factors[q + TILE]) = (before - max, page.max - max);

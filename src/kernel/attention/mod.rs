@@ -6,6 +6,8 @@
 //! | `append.rs` | keys and values to their pages |
 //! | `integer.rs` | attention over integer codes: the default |
 //! | `float.rs` | attention in f32, for comparing engines |
+//! | `block.rs` | queries of one KV head and what they see |
+//! | `queries.rs` | integer codes of the queries of a block |
 //! | `ahead.rs` | fetching of what is read next |
 //! | `weigh.rs` | the softmax of a page |
 //! | `fixed.rs`, `unpack.rs` | f32 to integer codes; codes of Q8_0 to 16 bits |
@@ -17,10 +19,12 @@
 
 mod ahead;
 mod append;
+mod block;
 mod fixed;
 mod float;
 mod integer;
 mod prepare;
+mod queries;
 mod unpack;
 mod weigh;
 
@@ -32,8 +36,9 @@ use super::pool::Team;
 use crate::kv_cache::{HeadMut, KvCache, KvLayer, KvType};
 use crate::simd::Isa;
 use append::Append;
+use block::Block;
 use float::Float;
-use integer::{Block, Join, Part, Scratch, State, Whole};
+use integer::{Join, Part, Scratch, State, Whole};
 pub(crate) use prepare::{HeadNorm, Prepare};
 
 /// Queries of a block: as many as share a page in the first-level cache with
@@ -67,6 +72,9 @@ pub(crate) struct Attention<'a> {
     pub divisor: f32,
     /// Then they go through `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+    /// `[heads]`: what is then taken from a score per position of distance between query and
+    /// key (ALiBi: Press et al. 2021).
+    pub slopes: Option<&'a [f32]>,
     /// `[heads]`: one more score in the sum of each head's softmax, without a value.
     pub sinks: Option<&'a [f32]>,
 }
@@ -157,6 +165,7 @@ impl Attention<'_> {
                         prepare: self.queries,
                         divisor: self.divisor,
                         soft_cap: self.soft_cap,
+                        slopes: self.slopes,
                         sinks: self.sinks,
                         rows: rows.clone(),
                         position,
@@ -236,6 +245,8 @@ mod tests {
         head_dim: usize,
         window: Option<usize>,
         /// `[heads]`
+        slopes: Option<Vec<f32>>,
+        /// `[heads]`
         sinks: Option<Vec<f32>>,
         sight: Sight,
         positions: usize,
@@ -261,8 +272,8 @@ mod tests {
                 numbers(1 << 20, kv_heads),
                 numbers(1 << 21, kv_heads),
             );
-            let (window, sight, sinks) = (None, Sight::Before, None);
-            Case { group, kv_heads, head_dim, window, sight, sinks, positions, q, k, v }
+            let (window, sight, slopes, sinks) = (None, Sight::Before, None, None);
+            Case { group, kv_heads, head_dim, window, sight, slopes, sinks, positions, q, k, v }
         }
 
         /// Attention of all positions, fed in chunks of `chunk`.
@@ -284,6 +295,7 @@ mod tests {
                 values: as_is,
                 divisor: (head_dim as f32).sqrt(),
                 soft_cap: None,
+                slopes: self.slopes.as_deref(),
                 sinks: self.sinks.as_deref(),
             };
             let pool = Pool::new(threads).unwrap();
@@ -319,7 +331,9 @@ mod tests {
             let score = |p: usize| -> f64 {
                 let key = part(&self.k, p);
                 let products = query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(b));
-                products.sum::<f64>() / (dim as f64).sqrt()
+                let slope = self.slopes.as_ref().map_or(0.0, |slopes| f64::from(slopes[head]));
+                let distance = position.abs_diff(p) as f64;
+                products.sum::<f64>() / (dim as f64).sqrt() - slope * distance
             };
             let scores: Vec<f64> = (start..=last).map(score).collect();
             let sink = self.sinks.as_ref().map(|sinks| f64::from(sinks[head]));
@@ -410,8 +424,12 @@ mod tests {
     #[test]
     fn both_sides_equal_the_definition_on_every_set() {
         for kv_type in TYPES {
-            for reach in [0, 1, 16, 64, 70, usize::MAX] {
-                let case = Case { sight: Sight::Around { reach }, ..Case::new(3, 2, 24, 200) };
+            let plain = [0, 1, 16, 64, 70, usize::MAX].map(|reach| (reach, None));
+            let slopes = || Some(vec![0.5, 0.125, 4.0, 1e-3, 0.03, 1.0]);
+            for (reach, slopes) in plain.into_iter().chain([(70, slopes()), (usize::MAX, slopes())])
+            {
+                let sight = Sight::Around { reach };
+                let case = Case { sight, slopes, ..Case::new(3, 2, 24, 200) };
                 let first = case.run(kv_type, Isa::detect(), 1, 200);
                 let error = case.error(&first);
                 assert!(error < tolerance(kv_type), "{kv_type:?} {reach}: {error}");
@@ -421,8 +439,10 @@ mod tests {
                 }
             }
             // Divided among threads as well.
-            for reach in [500, usize::MAX] {
-                let case = Case { sight: Sight::Around { reach }, ..Case::new(4, 1, 16, 1100) };
+            let slopes = || Some(vec![0.5, 4.0, 1e-3, 0.03]);
+            for (reach, slopes) in [(500, None), (usize::MAX, None), (usize::MAX, slopes())] {
+                let sight = Sight::Around { reach };
+                let case = Case { sight, slopes, ..Case::new(4, 1, 16, 1100) };
                 let first = case.run(kv_type, Isa::detect(), 1, 1100);
                 assert!(case.error(&first) < tolerance(kv_type), "{kv_type:?} {reach}");
                 for threads in [3, 5, 7] {
@@ -437,9 +457,14 @@ mod tests {
     #[test]
     fn dividing_the_past_changes_no_bit() {
         for kv_type in TYPES {
-            let sinks = || Some(vec![1.0, -1.0, 4.0, 0.0]);
-            for (window, sinks) in [(None, None), (Some(900), None), (None, sinks())] {
-                let case = Case { window, sinks, ..Case::new(4, 1, 16, 1700) };
+            let some = || Some(vec![1.0, -1.0, 4.0, 0.0]);
+            for (window, sinks, slopes) in [
+                (None, None, None),
+                (Some(900), None, None),
+                (None, some(), None),
+                (None, None, Some(vec![0.5, 4.0, 1e-3, 0.03])),
+            ] {
+                let case = Case { window, sinks, slopes, ..Case::new(4, 1, 16, 1700) };
                 let first = case.run(kv_type, Isa::detect(), 1, 1700);
                 for (threads, chunk) in [(2, 1000), (3, 1690), (5, 1699), (3, 600)] {
                     let out = case.run(kv_type, Isa::detect(), threads, chunk);

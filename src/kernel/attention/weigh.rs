@@ -29,6 +29,37 @@ static LIMITS: [f32; 3 * PAGE] = {
     limits
 };
 
+/// 0, 1, 2 and so on: the slots of a page.
+static SLOTS: [f32; PAGE] = {
+    let mut slots = [0.0; PAGE];
+    let mut i = 0;
+    while i < PAGE {
+        slots[i] = i as f32;
+        i += 1;
+    }
+    slots
+};
+
+/// What is taken from the scores of one query with a page: `slope · |from_first − slot|`.
+pub(super) struct Distances {
+    pub slope: f32,
+    /// How far the query is behind the page's first position.
+    pub from_first: f32,
+}
+
+impl Distances {
+    /// `x − slope · distance` for `x`, 16 scores for each number.
+    #[inline(always)]
+    pub fn take_from<S: Simd>(&self, simd: S, x: &mut [S::F32x16; 4]) {
+        let (minus_slope, to_first) = (simd.splat(-self.slope), simd.splat(-self.from_first));
+        for (x, slots) in x.iter_mut().zip(SLOTS.as_chunks::<16>().0) {
+            let away = simd.add(simd.load(slots), to_first);
+            let distance = simd.max(away, simd.mul(away, simd.splat(-1.0)));
+            *x = simd.fma(distance, minus_slope, *x);
+        }
+    }
+}
+
 /// The scores of one query with a page: `x = sum · scale of the key · scale`.
 pub(super) struct Scores<'a, S: Simd> {
     pub sums: &'a [S::I32x16; 4],
@@ -37,6 +68,8 @@ pub(super) struct Scores<'a, S: Simd> {
     pub scale: f32,
     /// x goes through `cap · tanh(x / cap)`; 0: it does not.
     pub soft_cap: f32,
+    /// At last this is taken from x.
+    pub distances: Option<Distances>,
 }
 
 /// Turns scores into integer weights of the values. What is stored in slots that
@@ -48,7 +81,7 @@ pub(super) fn weigh<S: Simd>(
     slots: &Range<usize>,
     weights: &mut [i16; PAGE],
 ) -> Weighed<S> {
-    let Scores { sums, scales, scale, soft_cap: cap } = scores;
+    let Scores { sums, scales, scale, soft_cap: cap, distances } = scores;
     let (keys, values) = (scales[0].as_chunks::<16>().0, scales[1].as_chunks::<16>().0);
     let scale = simd.splat(scale);
     // Loops, not `array::from_fn`: that is not inlined into the set's region.
@@ -60,6 +93,9 @@ pub(super) fn weigh<S: Simd>(
         for x in &mut x {
             *x = soft_cap(simd, cap, *x);
         }
+    }
+    if let Some(distances) = distances {
+        distances.take_from(simd, &mut x);
     }
     let whole = *slots == (0..PAGE);
     let (from, to) =

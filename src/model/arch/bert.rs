@@ -1,4 +1,4 @@
-//! BERT and XLM-RoBERTa, Nomic BERT, ModernBERT.
+//! BERT and XLM-RoBERTa, Nomic BERT (without experts and with), ModernBERT.
 
 use crate::error::Result;
 use crate::kernel::act::Activation;
@@ -11,6 +11,7 @@ use crate::model::plan::{
 use super::Source;
 use super::decoder::{NormKind, Sizes, blk};
 use super::encoder::{EmbedParts, around};
+use super::experts::Mixture;
 use super::keys::limit;
 
 /// Learned positions; the sum of stream and branch is normalized (Devlin et al. 2018).
@@ -21,19 +22,13 @@ pub(super) fn bert(source: &mut Source<'_>) -> Result<Plan> {
     source.tensors.expect("token_embd_norm.bias")?;
     let parts = EmbedParts { types: true, positions, norm: true };
     source.encoder(&sizes, Vec::new(), parts, |source, index| {
-        let Sizes { dim, ffn_dim, .. } = sizes;
-        for part in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"] {
+        for part in ["attn_q", "attn_k", "attn_v", "attn_output"] {
             source.tensors.expect(&format!("{}.bias", blk(index, part)))?;
         }
         let attention = source.attention(&sizes, index)?;
         let mut attention = around(attention, None);
         attention.rope = None;
-        let dense = Dense {
-            activation: Activation::Gelu,
-            gate: None,
-            up: source.tensors.matrix(&blk(index, "ffn_up"), ffn_dim, dim)?,
-            down: source.tensors.matrix(&blk(index, "ffn_down"), dim, ffn_dim)?,
-        };
+        let dense = source.plain(&sizes, index)?;
         source.post_normed(&sizes, index, Mixer::Attention(attention), Ffn::Dense(dense))
     })
 }
@@ -49,6 +44,31 @@ pub(super) fn nomic_bert(source: &mut Source<'_>) -> Result<Plan> {
         let qkv = source.fused_qkv(&sizes, index)?;
         let attention = around(source.attention_of(&sizes, index, qkv)?, None);
         let ffn = Ffn::Dense(source.gated(&sizes, index)?);
+        source.post_normed(&sizes, index, Mixer::Attention(attention), ffn)
+    })
+}
+
+/// The same with biases and without gates; some layers have experts, whose weights do not add
+/// up to 1.
+pub(super) fn nomic_bert_moe(source: &mut Source<'_>) -> Result<Plan> {
+    let keys = source.keys;
+    let sizes = Sizes::with_norm(&keys, NormKind::Layer)?;
+    let mixture = Mixture::required(&keys, &sizes, false)?.without_gates(Activation::Gelu);
+    // With 1 no layer would have experts, in the models' own code as well.
+    let period = keys.required("moe_every_n_layers", 2..=limit::LAYERS)? as usize;
+    let rope = source.rope(&sizes, Pairing::Halves)?;
+    source.tensors.expect("token_embd_norm.bias")?;
+    let parts = EmbedParts { types: true, positions: None, norm: true };
+    source.encoder(&sizes, vec![rope], parts, |source, index| {
+        for part in ["attn_qkv", "attn_output"] {
+            source.tensors.expect(&format!("{}.bias", blk(index, part)))?;
+        }
+        let qkv = source.fused_qkv(&sizes, index)?;
+        let attention = around(source.attention_of(&sizes, index, qkv)?, None);
+        let ffn = match index % period == 1 {
+            true => Ffn::Experts(source.experts(&sizes, index, &mixture)?),
+            false => Ffn::Dense(source.plain(&sizes, index)?),
+        };
         source.post_normed(&sizes, index, Mixer::Attention(attention), ffn)
     })
 }
@@ -102,7 +122,7 @@ pub(super) fn modern_bert(source: &mut Source<'_>) -> Result<Plan> {
 
 impl Source<'_> {
     /// A layer that normalizes the stream behind each of its two branches.
-    fn post_normed(
+    pub fn post_normed(
         &mut self,
         sizes: &Sizes,
         index: usize,
@@ -118,6 +138,20 @@ impl Source<'_> {
             ..Norms::default()
         };
         Ok(LayerPlan::new(norms, mixer, ffn))
+    }
+
+    /// A network with GELU and biases, and without a gate.
+    fn plain(&mut self, sizes: &Sizes, index: usize) -> Result<Dense> {
+        let Sizes { dim, ffn_dim, .. } = *sizes;
+        for part in ["ffn_up", "ffn_down"] {
+            self.tensors.expect(&format!("{}.bias", blk(index, part)))?;
+        }
+        Ok(Dense {
+            activation: Activation::Gelu,
+            gate: None,
+            up: self.tensors.matrix(&blk(index, "ffn_up"), ffn_dim, dim)?,
+            down: self.tensors.matrix(&blk(index, "ffn_down"), dim, ffn_dim)?,
+        })
     }
 
     /// Queries, keys and values in one matrix.

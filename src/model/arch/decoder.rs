@@ -330,23 +330,24 @@ impl Source<'_> {
         })
     }
 
-    /// RMS norms `attn_q_norm` and `attn_k_norm` of so many values.
-    pub fn qk_norms(
-        &mut self,
-        sizes: &Sizes,
-        index: usize,
-        of: [usize; 2],
-    ) -> Result<[HeadNorm; 2]> {
-        let mut norm = |name: &str, len: usize| -> Result<HeadNorm> {
-            let weight = self.tensors.vector(&blk(index, name), len)?;
+    /// RMS norms of each head of queries and keys: `attn_q_norm`, `attn_k_norm`.
+    pub fn head_norms(&mut self, sizes: &Sizes, index: usize) -> Result<[HeadNorm; 2]> {
+        let mut norm = |name: &str| -> Result<HeadNorm> {
+            let weight = self.tensors.vector(&blk(index, name), sizes.head_dim)?;
             Ok(HeadNorm { weight, epsilon: sizes.epsilon })
         };
-        Ok([norm("attn_q_norm.weight", of[0])?, norm("attn_k_norm.weight", of[1])?])
+        Ok([norm("attn_q_norm.weight")?, norm("attn_k_norm.weight")?])
+    }
+
+    /// Norms of all queries of a row together, and of all keys: `attn_q_norm`, `attn_k_norm`.
+    pub fn row_norms(&mut self, sizes: &Sizes, index: usize) -> Result<[Norm; 2]> {
+        let mut norm = |name, dim| self.norm(&blk(index, name), &Sizes { dim, ..*sizes });
+        Ok([norm("attn_q_norm", sizes.q_dim())?, norm("attn_k_norm", sizes.kv_dim())?])
     }
 
     /// Attention with a norm of each head of queries and keys.
     pub fn normed_attention(&mut self, sizes: &Sizes, index: usize) -> Result<Attention> {
-        let [q_norm, k_norm] = self.qk_norms(sizes, index, [sizes.head_dim; 2])?;
+        let [q_norm, k_norm] = self.head_norms(sizes, index)?;
         let attention = self.attention(sizes, index)?;
         Ok(Attention { q_norm: Some(q_norm), k_norm: Some(k_norm), ..attention })
     }
@@ -420,6 +421,7 @@ impl Source<'_> {
             sight: Sight::Before,
             divisor: (head_dim as f32).sqrt(),
             soft_cap: None,
+            slopes: None,
             sinks: None,
             cache: index,
         })

@@ -22,6 +22,8 @@ pub(super) struct Mixture {
     /// Layers at the beginning that have one network for all rows.
     dense_layers: usize,
     pub activation: Activation,
+    /// Whether experts have gates.
+    gated: bool,
     /// Where the file does not say it: a sigmoid if experts are chosen with a bias, as those
     /// who use one do, else a softmax.
     probability: Option<Probability>,
@@ -98,6 +100,7 @@ impl Mixture {
             shared: SharedWidth::read(keys)?,
             dense_layers: dense_layers.unwrap_or(0) as usize,
             activation: Activation::Silu,
+            gated: true,
             probability,
             normalize,
             scale: if scale == 0.0 { 1.0 } else { scale },
@@ -110,14 +113,14 @@ impl Mixture {
         Mixture { activation, ..self }
     }
 
+    /// The same with another activation, and without gates.
+    pub fn without_gates(self, activation: Activation) -> Self {
+        Mixture { activation, gated: false, ..self }
+    }
+
     /// The same, where the network of all rows must have a gate.
     pub fn with_shared_gate(self) -> Self {
         Mixture { shared_gate: true, ..self }
-    }
-
-    /// Whether experts have gates: those with `relu²` have none.
-    fn is_gated(&self) -> bool {
-        self.activation != Activation::ReluSquared
     }
 
     /// What logits become, if the file says it, and whether the weights of the chosen add up
@@ -205,7 +208,7 @@ impl Source<'_> {
                 (gates, ups)
             }
             false => {
-                let gates = match mixture.is_gated() {
+                let gates = match mixture.gated {
                     true => self.matrices_of_experts(index, "ffn_gate", count, width, dim)?,
                     false => Vec::new(),
                 };
@@ -261,7 +264,7 @@ impl Source<'_> {
         };
         let dense = Dense {
             activation: mixture.activation,
-            gate: match mixture.is_gated() {
+            gate: match mixture.gated {
                 true => Some(self.tensors.matrix(&blk(index, "ffn_gate_shexp"), width, dim)?),
                 false => None,
             },

@@ -26,6 +26,7 @@ mod gemma4;
 mod gpt_oss;
 mod granite;
 mod hunyuan;
+mod jina;
 mod keys;
 mod lfm;
 mod llama;
@@ -96,6 +97,7 @@ const ARCHITECTURES: &[Architecture] = &{
         of("granitemoe", granite::granite, &GRANITE),
         of("granitehybrid", granite::hybrid, &GRANITE),
         of("hunyuan-dense", hunyuan::dense, &[]),
+        of("jina-bert-v2", jina::jina_bert_v2, &["attention.causal", "attention.max_alibi_bias"]),
         of("lfm2", lfm::lfm2, &[]),
         of("lfm2moe", lfm::lfm2, &["expert_count"]),
         of("llama", llama::plan, &["expert_count"]),
@@ -108,6 +110,11 @@ const ARCHITECTURES: &[Architecture] = &{
         of("nemotron_h", nemotron::nemotron_h, &[]),
         of("nemotron_h_moe", nemotron::nemotron_h, &["expert_count"]),
         of("nomic-bert", bert::nomic_bert, &["attention.causal"]),
+        of(
+            "nomic-bert-moe",
+            bert::nomic_bert_moe,
+            &["attention.causal", "expert_count", "moe_every_n_layers"],
+        ),
         of("olmo2", olmo::olmo2, &["rope.freq_base_swa"]),
         of("olmoe", olmo::olmoe, &["expert_count"]),
         of("phi3", phi::phi3, &[]),
@@ -124,7 +131,8 @@ const ARCHITECTURES: &[Architecture] = &{
 };
 
 /// Those whose networks make vectors of whole texts, and no text.
-const ENCODERS: [&str; 4] = ["bert", "gemma-embedding", "modern-bert", "nomic-bert"];
+const ENCODERS: [&str; 6] =
+    ["bert", "gemma-embedding", "jina-bert-v2", "modern-bert", "nomic-bert", "nomic-bert-moe"];
 
 /// Whether networks of the architecture are encoders.
 pub(super) fn is_encoder(name: &str) -> bool {

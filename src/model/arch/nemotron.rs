@@ -23,7 +23,7 @@ pub(super) fn nemotron_h(source: &mut Source<'_>) -> Result<Plan> {
     let widths = keys.per_layer("feed_forward_length", sizes.layers, 0..=limit::WIDTH)?;
     let widths = widths.unwrap_or_default();
     let mixture = Mixture::read(&keys, &sizes, true)?;
-    let mixture = mixture.map(|mixture| mixture.with(Activation::ReluSquared));
+    let mixture = mixture.map(|mixture| mixture.without_gates(Activation::ReluSquared));
     // Attention has no rotary embedding; the key counts as read.
     keys.name("rope.dimension_count");
     let mut counts = Counts::default();

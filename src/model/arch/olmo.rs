@@ -22,7 +22,7 @@ pub(super) fn olmo2(source: &mut Source<'_>) -> Result<Plan> {
         keys.window_rope(Pairing::Halves, n_rot, keys.freq_base()?)?,
     ];
     source.decoder(&sizes, ropes, |source, index| {
-        let norms = source.qk_norms(&sizes, index, [sizes.q_dim(), sizes.kv_dim()])?;
+        let norms = source.row_norms(&sizes, index)?;
         let window = windows[index];
         let rope = Some(usize::from(window.is_some()));
         let attention = source.attention(&sizes, index)?;
@@ -41,7 +41,7 @@ pub(super) fn olmoe(source: &mut Source<'_>) -> Result<Plan> {
     let mixture = Mixture::required(&keys, &sizes, false)?;
     let rope = source.rope(&sizes, Pairing::Halves)?;
     source.decoder(&sizes, vec![rope], |source, index| {
-        let row_norms = Some(source.qk_norms(&sizes, index, [sizes.q_dim(), sizes.kv_dim()])?);
+        let row_norms = Some(source.row_norms(&sizes, index)?);
         let attention = source.attention(&sizes, index)?;
         let mixer = Mixer::Attention(Attention { row_norms, ..attention });
         let ffn = source.ffn(&sizes, index, Some(&mixture))?;

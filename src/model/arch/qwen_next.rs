@@ -102,7 +102,7 @@ fn delta_sizes(keys: &Keys<'_>) -> Result<MambaSizes> {
 
 impl Source<'_> {
     fn gated_attention(&mut self, sizes: &Sizes, index: usize, cache: usize) -> Result<Attention> {
-        let [q_norm, k_norm] = self.qk_norms(sizes, index, [sizes.head_dim; 2])?;
+        let [q_norm, k_norm] = self.head_norms(sizes, index)?;
         let q = self.tensors.matrix(&blk(index, "attn_q"), 2 * sizes.q_dim(), sizes.dim)?;
         let attention = self.attention_with(sizes, index, q)?;
         let (q_norm, k_norm) = (Some(q_norm), Some(k_norm));

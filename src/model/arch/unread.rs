@@ -34,6 +34,7 @@ const CHANGES: &[(&str, Neutral)] = &[
     ("use_parallel_residual", Neutral::Bool(false)),
     ("swin_norm", Neutral::Bool(false)),
     ("expert_count", Neutral::Number(0.0)),
+    ("moe_every_n_layers", Neutral::Number(0.0)),
     ("nextn_predict_layers", Neutral::Number(0.0)),
     ("no_rope_layer_interval", Neutral::Number(0.0)),
     ("no_rope_layer_step", Neutral::Number(0.0)),

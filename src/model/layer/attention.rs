@@ -6,11 +6,11 @@ use crate::kernel::attention::{self as kernel, Prepare};
 use crate::kernel::matmul::Product;
 use crate::kernel::norm::RmsNormInPlace;
 use crate::kernel::pool::Team;
-use crate::model::plan::{Attention, HeadNorm};
+use crate::model::plan::{Attention, HeadNorm, Norm};
 use crate::model::state::State;
 use crate::simd::{Isa, Simd, Task};
 
-use super::{Pass, multiply_one};
+use super::{NormInPlace, Pass, multiply_one};
 
 impl Attention {
     /// `x += attention(input)`
@@ -32,8 +32,8 @@ impl Attention {
         }
 
         if let Some([q_norm, k_norm]) = &self.row_norms {
-            q_norm.rows(team, *isa, q);
-            k_norm.rows(team, *isa, k);
+            norm_whole_rows(team, *isa, q_norm, q);
+            norm_whole_rows(team, *isa, k_norm, k);
         }
         let rotary = self.rope.map(|index| &rotary[index]);
         let [q_norm, k_norm, v_norm] = [&self.q_norm, &self.k_norm, &self.v_norm]
@@ -48,6 +48,7 @@ impl Attention {
             values: Prepare { norm: v_norm, ..Prepare::default() },
             divisor: self.divisor,
             soft_cap: self.soft_cap,
+            slopes: self.slopes.as_deref(),
             sinks: self.sinks.as_deref(),
         };
         if self.k.is_some() {
@@ -93,6 +94,12 @@ impl HeadNorm {
             isa.run(RmsNormInPlace { x, weight, epsilon: *epsilon });
         });
     }
+}
+
+/// Normalizes rows as wide as the norm in place.
+fn norm_whole_rows(team: &Team<'_>, isa: Isa, norm: &Norm, values: &mut [f32]) {
+    let mut rows: Vec<&mut [f32]> = values.chunks_exact_mut(norm.width()).collect();
+    team.for_each(&mut rows, |_, x| isa.run(NormInPlace { norm, x }));
 }
 
 /// `out *= sigmoid(gates)`

@@ -74,6 +74,7 @@ impl Experts {
             let dense = &self.experts[expert];
             let (dim, width) = (dense.up.cols(), dense.up.rows());
             turn.input.reset(rows.len(), dim);
+            turn.input.twice = input.twice;
             for (to, &row) in turn.input.values.chunks_exact_mut(dim).zip(&rows) {
                 to.copy_from_slice(&input.values[row * dim..][..dim]);
             }

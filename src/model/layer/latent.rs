@@ -98,6 +98,7 @@ impl Latent {
             values: Prepare::default(),
             divisor: self.divisor,
             soft_cap: None,
+            slopes: None,
             sinks: None,
         };
         let caches = feeds.iter_mut().map(|feed| &mut *feed.cache).zip(spans.iter().cloned());

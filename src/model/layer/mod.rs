@@ -68,6 +68,13 @@ impl Pass<'_, '_> {
         x.copy_from_slice(&input.values);
     }
 
+    /// `x ← norm(x + before)`, and the same for the branch that reads it next.
+    pub fn norm_sum(&mut self, norm: &Norm) {
+        let State { x, before, .. } = &mut *self.state;
+        x.iter_mut().zip(&*before).for_each(|(x, before)| *x += before);
+        self.norm_residual(norm);
+    }
+
     /// `x += matrix · input`: how a branch ends. What [`BranchEnd`] says is done before.
     pub fn add_to_residual(&mut self, matrix: &Matrix) {
         let BranchEnd { norm, scale } = self.end;
@@ -189,6 +196,26 @@ impl Task for NormRow<'_> {
     }
 }
 
+/// `x ← norm(x)`
+pub(super) struct NormInPlace<'a> {
+    pub norm: &'a Norm,
+    pub x: &'a mut [f32],
+}
+
+impl Task for NormInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let NormInPlace { norm, x } = self;
+        if let Norm::Rms { weight, epsilon } = norm {
+            return rms_norm(simd, x, weight, *epsilon);
+        }
+        let whole = x.to_vec();
+        NormRow { norm, x: &whole, out: x }.run(simd);
+    }
+}
+
 /// `x += scale · norm(branch)` for one row. `branch` is overwritten.
 struct EndBranch<'a> {
     norm: Option<&'a Norm>,
@@ -203,11 +230,8 @@ impl Task for EndBranch<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let EndBranch { norm, scale, branch, x } = self;
-        if let Some(Norm::Rms { weight, epsilon }) = norm {
-            rms_norm(simd, branch, weight, *epsilon);
-        } else if let Some(norm) = norm {
-            let whole = branch.to_vec();
-            NormRow { norm, x: &whole, out: branch }.run(simd);
+        if let Some(norm) = norm {
+            NormInPlace { norm, x: &mut *branch }.run(simd);
         }
         add_scaled(simd, scale, branch, x);
     }

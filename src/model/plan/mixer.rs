@@ -4,7 +4,7 @@ use crate::kernel::attention::Sight;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::recurrence::state_len;
 
-use super::Vector;
+use super::{Norm, Vector};
 
 /// What mixes positions.
 #[derive(Debug)]
@@ -117,8 +117,8 @@ pub(crate) struct Attention {
     /// Whether each head's rows of `q` are followed by as many of a gate, whose sigmoid the
     /// head's result is multiplied by.
     pub gated: bool,
-    /// RMS norm of all queries of a row together, and of all keys.
-    pub row_norms: Option<[HeadNorm; 2]>,
+    /// Norm of all queries of a row together, and of all keys.
+    pub row_norms: Option<[Norm; 2]>,
     /// RMS norm of each head.
     pub q_norm: Option<HeadNorm>,
     pub k_norm: Option<HeadNorm>,
@@ -136,6 +136,9 @@ pub(crate) struct Attention {
     pub divisor: f32,
     /// Then they go through `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+    /// `[heads]`: what is then taken from a score per position between query and key (ALiBi:
+    /// Press et al. 2021).
+    pub slopes: Option<Vec<f32>>,
     /// `[heads]`: one more score in each head's softmax, without a value (Xiao et al. 2023).
     pub sinks: Option<Vector>,
     /// Which layer of the KV cache it writes and reads.

@@ -147,6 +147,8 @@ pub(crate) struct Norms {
     pub after_ffn: Option<Norm>,
     /// Of the residual stream once the mixer is added; the next branch reads the result.
     pub mixer_sum: Option<Norm>,
+    /// Then of this sum: what came of it, and the residual stream before the mixer once more.
+    pub second_sum: Option<Norm>,
     /// The same once the feed-forward network is added.
     pub ffn_sum: Option<Norm>,
 }
@@ -156,6 +158,15 @@ pub(crate) struct Norms {
 pub(crate) enum Norm {
     Rms { weight: Vector, epsilon: f32 },
     Layer { weight: Vector, bias: Option<Vector>, epsilon: f32 },
+}
+
+impl Norm {
+    /// Values of a row that it normalizes.
+    pub fn width(&self) -> usize {
+        match self {
+            Norm::Rms { weight, .. } | Norm::Layer { weight, .. } => weight.len(),
+        }
+    }
 }
 
 /// A vector of the file, as f32.
@@ -356,6 +367,7 @@ impl LayerPlan {
     fn is_apart(&self) -> bool {
         let Norms { after_mixer, after_ffn, .. } = &self.norms;
         let normed = after_mixer.is_some() || after_ffn.is_some() || self.input.is_some();
+        let normed = normed || self.norms.second_sum.is_some();
         normed || self.branch_scale != 1.0 || self.parallel
     }
 
