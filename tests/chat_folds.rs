@@ -235,6 +235,11 @@ fn prompts_of_ordinary_histories_do_not_change() {
                 Err(error) => panic!("{name}, {history}: {error}"),
             };
             assert!(!ordinary || folded.folds.is_empty(), "{name}, {history}: {:?}", folded.folds);
+            // DeepSeek's shows an empty answer beside a call whose content is not null.
+            let plain = match history.starts_with("tool") {
+                true => plain.replace("<｜Assistant｜><｜end▁of▁sentence｜>", ""),
+                false => plain,
+            };
             if folded.folds.is_empty() && history != "null content" {
                 assert_eq!(folded.prompt.to_string(), plain, "{name}, {history}");
                 compared += 1;
@@ -266,7 +271,9 @@ fn references(family: &Value, template: &ChatTemplate, result: &Value, name: &st
     };
     let Some(expected) = result["output"].as_str() else { return };
     let words = words(&chat.messages);
-    if words.iter().all(|word| expected.contains(word)) {
+    // The fold makes an object of it.
+    let text_arguments = result["conversation"] == "tools-string-arguments";
+    if !text_arguments && words.iter().all(|word| expected.contains(word)) {
         let folded = template.fold(&chat).unwrap();
         let case = format!("{name}, {}", result["conversation"]);
         assert_eq!(folded.prompt.to_string(), expected, "{case}: {:?}", folded.folds);

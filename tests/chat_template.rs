@@ -211,6 +211,12 @@ fn values_and_filters_are_as_in_python() {
             "user",
         ),
         ("{{ 'a' 'b' + 'c' 'd' }}{{ text|length + 1 if true else [0] }}", "abcd12"),
+        // A text that is added to a safe one is escaped.
+        (
+            "{{ '<'|safe + '<' + html + '>'|safe }}{{ '<' + '<'|safe }}{{ '<' + '<' ~ '&'|safe }}",
+            "<&lt;&lt;b&gt;&amp;&#39;&#34;&lt;/b&gt;>&lt;<<<&",
+        ),
+        ("{{ 'a'|safe + messages[0 + 1].content + {'b': '<'|safe}['b'] == 'aHi<' }}", "True"),
     ] {
         assert_eq!(render(source).unwrap(), expected, "{source}");
     }

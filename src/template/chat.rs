@@ -3,11 +3,14 @@
 use serde_json::{Map, Value as Json};
 
 use super::message::{Message, Tool};
-use crate::error::{Error, Result};
+use super::thinking::Thinking;
+use crate::error::{Bounded, Error, Result};
 
 /// Stands at the end of a message that is to be continued, so that the rendering can be
 /// cut there. A noncharacter, so no text needs it.
 const CUT: char = '\u{FDD1}';
+/// Levels of lists and maps in a message, a tool or a variable.
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// A conversation: messages, tools, and what else a template may look at.
 ///
@@ -30,12 +33,14 @@ const CUT: char = '\u{FDD1}';
 pub struct Chat {
     /// The messages.
     pub messages: Vec<Message>,
-    /// The functions that the model may call; `None` and an empty list are different
-    /// to some templates.
+    /// The functions that the model may call. `None` and an empty list are different
+    /// to some templates; [`fold`](crate::ChatTemplate::fold) takes both for none.
     pub tools: Option<Vec<Tool>>,
     /// How the rendering ends.
     pub ending: Ending,
-    /// More variables for the template, such as `enable_thinking`.
+    /// Whether the model is to think first; `None` leaves it to the template.
+    pub thinking: Option<Thinking>,
+    /// More variables for the template. They come before those of `thinking`.
     pub variables: Map<String, Json>,
 }
 
@@ -63,6 +68,7 @@ impl Chat {
 
     setters! {
         with_ending(ending: Ending);
+        with_thinking(thinking: impl Into<Option<Thinking>>);
     }
 
     /// This conversation with functions that the model may call.
@@ -92,6 +98,33 @@ impl Chat {
             Ending::GenerationPrompt | Ending::Closed => false,
         }
     }
+
+    /// # Errors
+    /// [`Error::Limit`] for values that are nested too deep: they are visited recursively.
+    pub(super) fn check_depth(&self) -> Result<()> {
+        let messages = self.messages.iter().map(Message::as_json);
+        let tools = self.tools.iter().flatten().map(Tool::as_json);
+        let levels = messages.chain(tools).chain(self.variables.values()).map(|v| levels(v, 1));
+        let needed = levels.max().unwrap_or(0);
+        if needed <= MAX_DEPTH {
+            return Ok(());
+        }
+        let what = Bounded::Template("levels of lists and maps in a message");
+        Err(Error::limit(what, needed, MAX_DEPTH))
+    }
+}
+
+/// Levels of lists and maps in a value at level `depth`, up to one more than are allowed.
+pub(super) fn levels(json: &Json, depth: usize) -> usize {
+    if depth > MAX_DEPTH {
+        return depth;
+    }
+    match json {
+        Json::Array(items) => items.iter().map(|item| levels(item, depth + 1)).max(),
+        Json::Object(fields) => fields.values().map(|item| levels(item, depth + 1)).max(),
+        _ => None,
+    }
+    .unwrap_or(depth)
 }
 
 /// What `engine` makes of a conversation: of one whose last message is to be continued, up
@@ -103,6 +136,7 @@ pub(super) fn rendered(
     if !chat.continues_last() {
         return engine(chat);
     }
+    chat.check_depth()?;
     let mut open = chat.clone();
     if let Some(last) = open.messages.pop() {
         open.push(last.ending_with(CUT));

@@ -5,62 +5,16 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
+use super::calls;
 use super::chat::{self, Chat, Ending};
+use super::folds::{Fold, Folded};
+use super::history::{Form, History, Renderer};
 use super::marks::strip_marks;
-use super::message::Message;
-use super::shape::{Form, History, Renderer, Shape, probe};
+use super::message::{Message, ToolCall};
+use super::shape::{Shape, call_probe, probe};
+use super::tidy::tidied;
 use crate::error::{Error, Result};
 use crate::tokenizer::Prompt;
-
-/// What was done to a conversation so that a template takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Fold {
-    /// `developer` became `system`.
-    Developer,
-    /// A system text went into the neighbouring user's message.
-    System,
-    /// System messages were joined.
-    Systems,
-    /// A tool's answer became a user's message.
-    Tool,
-    /// Messages of one role that follow each other were joined.
-    Turns,
-    /// A user's message without words was put before the assistant's first.
-    Opening,
-    /// Texts became lists of parts.
-    Parts,
-    /// Lists of parts became texts.
-    Texts,
-}
-
-/// The prompt of a conversation that was folded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Folded {
-    /// The prompt.
-    pub prompt: Prompt,
-    /// Whether the prompt ends within a message that the model continues.
-    pub continues: bool,
-    /// What was done; empty if the template takes the conversation as it is.
-    pub folds: Vec<Fold>,
-}
-
-impl Fold {
-    /// A name for logs and replies.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fold::Developer => "developer-as-system",
-            Fold::System => "system-into-user",
-            Fold::Systems => "systems-joined",
-            Fold::Tool => "tool-as-user",
-            Fold::Turns => "turns-joined",
-            Fold::Opening => "user-added",
-            Fold::Parts => "content-as-parts",
-            Fold::Texts => "content-as-text",
-        }
-    }
-}
 
 impl Shape {
     /// Has `engine` render a conversation, folded to this shape, and looks whether all words
@@ -70,11 +24,12 @@ impl Shape {
     /// # Errors
     /// Those of `engine`, and [`Error::Template`] if words are missing.
     pub fn render(&self, chat: &Chat, engine: &Renderer<'_>) -> Result<Folded> {
+        chat.check_depth()?;
+        let chat = tidied(chat);
         let mut problem = None;
         // What the template shows as it is stays as it is.
-        let [systems, turns] = self.stricter();
-        for shape in [self.open(), self.clone(), systems, turns] {
-            match attempt(&shape, chat, engine) {
+        for shape in [self.open(), self.clone()].into_iter().chain(self.stricter()) {
+            match attempt(&shape, &chat, engine) {
                 Err(Error::Template(said)) => _ = problem.get_or_insert(said),
                 other => return other,
             }
@@ -103,7 +58,8 @@ struct Turn {
 
 fn folded(shape: &Shape, chat: &Chat) -> (Chat, Vec<Fold>) {
     let mut folds = BTreeSet::new();
-    let mut turns: Vec<Turn> = chat.messages.iter().map(|message| said(shape, message)).collect();
+    let messages = calls::formed(shape, &chat.messages, &mut folds);
+    let mut turns: Vec<Turn> = messages.iter().map(|message| said(shape, message)).collect();
     let silent = turns.last().is_some_and(|last| says_nothing(&last.message));
     if chat.ending == Ending::Auto && silent && turns.len() > 1 {
         // Nothing to continue: the answer begins anew.
@@ -116,8 +72,12 @@ fn folded(shape: &Shape, chat: &Chat) -> (Chat, Vec<Fold>) {
     let mut turns = joined(shape, turns, &mut folds);
     open(shape, &mut turns, &mut folds);
     let formed = turns.into_iter().map(|turn| formed(shape, turn.message, &mut folds));
-    let chat = Chat { messages: formed.collect(), ..chat.clone() };
-    (chat, folds.into_iter().collect())
+    let mut folded = Chat { messages: formed.collect(), ..shape.calls.with_tools(chat.clone()) };
+    if chat.ending == Ending::Auto && chat.messages.last().is_some_and(Message::calls) {
+        // Calls that became text are over all the same.
+        folded.ending = Ending::GenerationPrompt;
+    }
+    (folded, folds.into_iter().collect())
 }
 
 /// Content that is missing is an empty text, but where a call of a tool stands for it and
@@ -259,20 +219,21 @@ fn check_probes(chat: &Chat, text: &str) -> Result<()> {
             if said.trim().is_empty() {
                 continue;
             }
-            let probe = probe(at, part);
-            // Mostly in order: many messages are not each looked for from the beginning.
-            match text[from..].find(&probe).map(|found| from + found).or_else(|| text.find(&probe))
-            {
-                Some(found) => from = found + probe.len(),
-                None => return Err(lost(at, message, "the text")),
-            }
+            let found = find(text, &probe(at, part), from);
+            from = found.ok_or_else(|| lost(at, message, "the text"))?;
         }
-        let mut calls = message.tool_calls().into_iter();
-        if calls.any(|call| !text.contains(call.name())) {
-            return Err(lost(at, message, "the tool calls"));
+        for number in 0..message.tool_calls().len() {
+            let found = find(text, &call_probe(at, number), from);
+            from = found.ok_or_else(|| lost(at, message, "the tool calls"))?;
         }
     }
     Ok(())
+}
+
+/// Where a probe ends. Most come in order: many are not each looked for from the beginning.
+fn find(text: &str, probe: &str, from: usize) -> Option<usize> {
+    let found = text[from..].find(probe).map(|found| from + found).or_else(|| text.find(probe))?;
+    Some(found + probe.len())
 }
 
 /// Looks for the words of all messages, in their order: what a template leaves out may
@@ -293,8 +254,24 @@ fn check_words(chat: &Chat, text: &str) -> Result<()> {
                 None => return Err(lost(at, message, "the text")),
             }
         }
+        let mut calls = message.tool_calls().into_iter();
+        if calls.any(|call| said_of(&call).iter().any(|said| end_of(said, text, 0).is_none())) {
+            return Err(lost(at, message, "the tool calls"));
+        }
     }
     Ok(())
+}
+
+/// The name of a call's function, and arguments that are no object: templates differ in what
+/// they make of those.
+fn said_of(call: &ToolCall) -> Vec<&str> {
+    let arguments = call.as_json().get("function").and_then(|function| function.get("arguments"));
+    let said = match arguments {
+        Some(Json::String(text)) => vec![text.as_str()],
+        Some(Json::Array(items)) => items.iter().filter_map(Json::as_str).collect(),
+        _ => Vec::new(),
+    };
+    [call.name()].into_iter().chain(said).collect()
 }
 
 fn lost(at: usize, message: &Message, what: &str) -> Error {
@@ -312,8 +289,11 @@ fn end_of(said: &str, text: &str, from: usize) -> Option<usize> {
         return Some(end);
     }
     said.split_whitespace().try_fold(from, |from, word| {
-        // Answers of tools are written as JSON.
-        let escaped = || Json::from(word).to_string();
-        after(word, from).or_else(|| after(escaped().get(1..)?.strip_suffix('"')?, from))
+        // Answers of tools are written as JSON; Go's has no `<`, `>` and `&`.
+        let json = || Some(Json::from(word).to_string().get(1..)?.strip_suffix('"')?.to_owned());
+        let go = |json: String| {
+            json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        };
+        after(word, from).or_else(|| after(&json()?, from)).or_else(|| after(&go(json()?), from))
     })
 }

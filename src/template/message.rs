@@ -141,6 +141,18 @@ impl Message {
         self.0
     }
 
+    /// Puts a field into the place of what it was.
+    pub(super) fn set(&mut self, field: &str, value: impl Into<Json>) {
+        set(&mut self.0, field, value);
+    }
+
+    /// Takes a field out; the others keep their order.
+    pub(super) fn remove(&mut self, field: &str) {
+        if let Json::Object(fields) = &mut self.0 {
+            fields.shift_remove(field);
+        }
+    }
+
     /// The texts of the content: one, or those of its parts.
     pub(super) fn texts(&self) -> Vec<&str> {
         match self.0.get("content") {
@@ -172,6 +184,14 @@ impl Message {
             None | Some(Json::Null | Json::String(_)) => true,
             Some(Json::Array(parts)) => parts.iter().all(|part| text(part, "text").is_some()),
             Some(_) => false,
+        }
+    }
+
+    /// The calls, to be changed.
+    pub(super) fn tool_calls_mut(&mut self) -> &mut [Json] {
+        match self.0.get_mut("tool_calls") {
+            Some(Json::Array(calls)) => calls,
+            _ => &mut [],
         }
     }
 

@@ -43,8 +43,12 @@
 //!   that it does not see what a turn changes; a name of a `with` is known to those behind it;
 //!   a parameter of a macro is not known to the defaults behind it.
 
+mod call_probe;
+mod calls;
 mod chat;
 mod fold;
+mod folds;
+mod history;
 #[cfg(feature = "chat-template")]
 mod jinja;
 #[cfg(not(feature = "chat-template"))]
@@ -53,17 +57,21 @@ mod jinja;
 mod marks;
 mod message;
 mod shape;
+mod thinking;
+mod tidy;
 
 use std::fmt;
 use std::sync::OnceLock;
 
 pub use self::chat::{Chat, Ending};
-pub use self::fold::{Fold, Folded};
+pub use self::folds::{Fold, Folded};
+pub use self::history::Renderer;
 use self::jinja::Jinja;
 pub(crate) use self::marks::mark;
 pub use self::marks::{PLAIN_TEXT_MARK, strip_marks};
 pub use self::message::{Message, Tool, ToolCall};
-pub use self::shape::{Renderer, Shape};
+pub use self::shape::Shape;
+pub use self::thinking::Thinking;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::tokenizer::{Prompt, Tokenizer};
@@ -156,24 +164,39 @@ impl ChatTemplate {
     }
 
     /// The prompt for a conversation, which is [folded](Fold) to what the template takes:
-    /// every word of it is in the prompt. Control tokens come from the template only: what
+    /// every word of it is in the prompt. Calls of tools and their results get the form that
+    /// the template reads: arguments as object or text, null or empty content, ids, names of
+    /// results from their calls. Control tokens come from the template only: what
     /// messages, tools and variables say stays text.
     ///
     /// # Errors
     /// [`Error::Template`] if the template refuses the folded conversation or leaves words
     /// out; [`Error::Limit`] for more than the bounds allow.
     pub fn fold(&self, chat: &Chat) -> Result<Folded> {
-        let shape =
-            self.shape.get_or_init(|| Shape::probe(&|chat| self.with_tools_or_not(chat, &[])));
-        shape.render(chat, &|chat| self.with_tools_or_not(chat, &self.control_pieces))
+        self.shape().render(chat, &|chat| self.with_tools_or_not(chat, &self.control_pieces))
+    }
+
+    /// The text of a conversation, folded, for finding out how the template writes: with the
+    /// template's own forms of tools, calls and results only, without marks.
+    ///
+    /// # Errors
+    /// As [`fold`](ChatTemplate::fold), and [`Error::Template`] where calls or results have no
+    /// form of the template's own.
+    pub fn render_own(&self, chat: &Chat) -> Result<String> {
+        let engine = |chat: &Chat| self.with_tools_or_not(chat, &[]);
+        let folded = self.shape().render(chat, &engine)?;
+        folded.own_text()
+    }
+
+    fn shape(&self) -> &Shape {
+        self.shape.get_or_init(|| Shape::probe(&|chat| self.with_tools_or_not(chat, &[])))
     }
 
     /// Some templates take every `tools` that is defined for a list, though it is none.
     fn with_tools_or_not(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
         match self.as_it_is(chat, control_pieces) {
             Err(Error::Template(problem)) if chat.tools.is_none() => self
-                .jinja
-                .render(chat, NoTools::Undefined, &self.tokens, control_pieces)
+                .by_jinja(chat, NoTools::Undefined, control_pieces)
                 .map_err(|_| Error::Template(problem)),
             other => other,
         }
@@ -200,7 +223,23 @@ impl ChatTemplate {
     }
 
     fn as_it_is(&self, chat: &Chat, control_pieces: &[String]) -> Result<String> {
-        self.jinja.render(chat, NoTools::None, &self.tokens, control_pieces)
+        self.by_jinja(chat, NoTools::None, control_pieces)
+    }
+
+    fn by_jinja(
+        &self,
+        chat: &Chat,
+        no_tools: NoTools,
+        control_pieces: &[String],
+    ) -> Result<String> {
+        let Some(thinking) = chat.thinking else {
+            return self.jinja.render(chat, no_tools, &self.tokens, control_pieces);
+        };
+        let mut chat = chat.clone();
+        for (name, value) in thinking.variables(&self.source) {
+            chat.variables.entry(name).or_insert(value);
+        }
+        self.jinja.render(&chat, no_tools, &self.tokens, control_pieces)
     }
 }
 

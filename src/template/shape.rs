@@ -6,49 +6,17 @@
 
 use serde_json::{Value as Json, json};
 
+use super::call_probe::{self, CallForm};
 use super::chat::{Chat, Ending};
+use super::history::{Form, History, Renderer};
 use super::message::{Message, Tool, ToolCall};
-use crate::error::Result;
-
-/// A template engine: the text of a conversation as it is.
-pub type Renderer<'r> = dyn Fn(&Chat) -> Result<String> + 'r;
 
 /// What a template takes. [`render`](Shape::render) folds conversations to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
     refused: Vec<History>,
     forms: Vec<(&'static str, Form)>,
-}
-
-/// A history that not every template shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum History {
-    /// A system message first.
-    System,
-    /// Several system messages first.
-    Systems,
-    /// A system message after others.
-    LateSystem,
-    /// Nothing but a system message.
-    OnlySystem,
-    UserTwice,
-    AssistantTwice,
-    AssistantFirst,
-    /// The answer of a tool that was called.
-    Tool,
-    /// A call of a tool without any content.
-    NullContent,
-    /// An assistant's message without words between those of a user.
-    Silence,
-}
-
-/// How a template reads the content of a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Text,
-    /// As a list of parts only.
-    Parts,
-    Both,
+    pub(super) calls: CallForm,
 }
 
 /// Roles of the shortest history that has the role named first.
@@ -78,13 +46,14 @@ impl Shape {
         for (role, history) in FORMS {
             let form = shape.form_by_probe(engine, role, history);
             shape.forms.push((role, form));
-            if !shape.shows(engine, &["user"]) {
-                // It shows nobody's words: nothing can be told by them.
-                return Shape::default();
+            if role == "user" {
+                if !shape.shows(engine, &["user"]) {
+                    // It shows nobody's words: nothing can be told by them.
+                    return Shape::default();
+                }
+                let found = call_probe::probe(engine, form);
+                (shape.calls, shape.refused) = (found.form, found.refused);
             }
-        }
-        if !shape.shows(engine, &["user", "call", "tool"]) {
-            shape.refused.push(History::NullContent);
         }
         for (history, roles) in HISTORIES {
             if !shape.shows(engine, roles) {
@@ -96,21 +65,25 @@ impl Shape {
 
     /// The shape that takes every history, in the forms that it reads.
     pub(super) fn open(&self) -> Self {
-        Shape { refused: Vec::new(), forms: self.forms.clone() }
+        Shape { refused: Vec::new(), ..self.clone() }
     }
 
     /// Shapes that take less, for templates that show a history or not by what else is in the
-    /// conversation: no system messages, and then nothing but turns of user and assistant.
-    pub(super) fn stricter(&self) -> [Self; 2] {
+    /// conversation: calls one by one, no system messages, no calls, and then nothing but
+    /// turns of user and assistant.
+    pub(super) fn stricter(&self) -> [Self; 4] {
         use History::*;
         let without = |histories: &[History]| {
             let kept = self.refused.iter().filter(|history| !histories.contains(history));
             let refused = kept.chain(histories).copied().collect();
-            Shape { refused, forms: self.forms.clone() }
+            Shape { refused, ..self.clone() }
         };
+        let one_by_one = [ParallelCalls, CallBesideText];
         let systems = [System, LateSystem, OnlySystem];
-        let turns = [UserTwice, AssistantTwice, AssistantFirst, Tool, Silence];
-        [without(&systems), without(&[&systems[..], &turns].concat())]
+        let calls = [Calls, Tool];
+        let turns = [UserTwice, AssistantTwice, AssistantFirst, Silence];
+        let all = [&systems[..], &calls, &turns].concat();
+        [without(&one_by_one), without(&systems), without(&calls), without(&all)]
     }
 
     /// Whether conversations with such a history come out whole.
@@ -159,7 +132,7 @@ impl Shape {
             let nothing = json!({"type": "object", "properties": {}});
             chat = chat.with_tools([Tool::function("lookup", "Looks it up", nothing)]);
         }
-        let text = engine(&chat).ok()?;
+        let text = engine(&self.calls.with_tools(chat)).ok()?;
         let mut spoken = (0..roles.len()).filter(|at| !matches!(roles[*at], "call" | "silence"));
         spoken.all(|at| text.contains(&probe(at, 0))).then_some(text)
     }
@@ -167,8 +140,13 @@ impl Shape {
     /// A message of one word; calls of tools and silence have none.
     fn said(&self, at: usize, role: &str) -> Message {
         match role {
+            // Calls that are not shown become text.
+            "call" if !self.takes(History::Calls) => {
+                Message::assistant("calling").in_form(self.form("assistant"))
+            }
             "call" => {
-                let call = ToolCall::new("lookup", json!({})).with_id("probecall");
+                let arguments = if self.calls.as_text { json!("{}") } else { json!({}) };
+                let call = ToolCall::new("lookup", arguments).with_id("probecall");
                 let message = Message::assistant("").with_tool_calls([call]);
                 match self.takes(History::NullContent) {
                     true => message.with("content", Json::Null),
@@ -185,24 +163,17 @@ impl Shape {
     }
 }
 
-impl Message {
-    /// A plain text as a list of one part, for templates that read nothing else.
-    pub(super) fn in_form(self, form: Form) -> Self {
-        match (form, self.get("content")) {
-            (Form::Parts, Some(Json::String(text))) => {
-                let parts = json!([{"type": "text", "text": text}]);
-                self.with("content", parts)
-            }
-            _ => self,
-        }
-    }
-}
-
 impl Chat {
-    /// The conversation with probes for its texts.
+    /// The conversation with probes for its texts and for the arguments of its calls.
     pub(super) fn with_probes(&self) -> Self {
         let probed = |(at, message): (usize, &Message)| {
             let mut message = message.clone();
+            for (number, call) in message.tool_calls_mut().iter_mut().enumerate() {
+                if let Some(Json::Object(function)) = call.get_mut("function") {
+                    let word = call_probe(at, number);
+                    function.insert("arguments".into(), json!({"probe": word}));
+                }
+            }
             for (part, text) in message.texts_mut().into_iter().enumerate() {
                 if !text.trim().is_empty() {
                     *text = probe(at, part);
@@ -219,4 +190,9 @@ impl Chat {
 /// has of its own.
 pub(super) fn probe(message: usize, part: usize) -> String {
     format!("probe{message}x{part}word")
+}
+
+/// The word in the place of the arguments of a message's call.
+pub(super) fn call_probe(message: usize, call: usize) -> String {
+    format!("probe{message}c{call}word")
 }

@@ -4,6 +4,7 @@
 
 pub mod exact;
 mod files;
+pub mod templates;
 
 use std::io::Write;
 use std::sync::Once;

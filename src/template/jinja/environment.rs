@@ -97,6 +97,7 @@ fn add_guards(env: &mut Environment<'_>) {
         }
     });
     env.add_filter(translate::REMAINDER, percent::remainder);
+    env.add_filter(translate::JOINED, texts::joined);
     env.add_filter(translate::MEMBER, |value: &Value, name: &str| members::member(value, name));
     env.add_filter(translate::ITEM, |value: &Value, name: &str| members::item(value, name));
 }

@@ -66,7 +66,31 @@ pub(super) fn add(env: &mut Environment<'_>) {
 fn escape(state: &State, value: &Value) -> Result<Value, Error> {
     let text = shown(state, value)?;
     let mut out = Text::new(MAX_OUTPUT);
-    for letter in text.as_str().unwrap_or_default().chars() {
+    write_escaped(&mut out, text.as_str().unwrap_or_default())?;
+    Ok(Value::from(out.text))
+}
+
+/// Two texts as one: safe if one of them is, the other escaped then.
+pub(super) fn joined(state: &State, left: &Value, right: &Value) -> Result<Value, Error> {
+    let (Some(one), Some(other)) = (left.as_str(), right.as_str()) else {
+        return Err(refuse("a text and what is no text cannot be added"));
+    };
+    state.consume_fuel(((one.len() + other.len()) / BYTES_PER_FUEL) as u64)?;
+    let safe = left.is_safe() || right.is_safe();
+    let mut out = Text::new(MAX_OUTPUT);
+    for value in [left, right] {
+        let text = value.as_str().unwrap_or_default();
+        if safe && !value.is_safe() {
+            write_escaped(&mut out, text)?;
+        } else {
+            out.push(text)?;
+        }
+    }
+    Ok(if safe { Value::from_safe_string(out.text) } else { Value::from(out.text) })
+}
+
+fn write_escaped(out: &mut Text, text: &str) -> Result<(), Error> {
+    for letter in text.chars() {
         match letter {
             '&' => out.push("&amp;")?,
             '<' => out.push("&lt;")?,
@@ -76,7 +100,7 @@ fn escape(state: &State, value: &Value) -> Result<Value, Error> {
             _ => out.push_char(letter)?,
         }
     }
-    Ok(Value::from(out.text))
+    Ok(())
 }
 
 /// The texts of the items with `joiner` between them.
