@@ -57,6 +57,16 @@ pub enum Error {
     /// The chat template refused the conversation or is broken.
     #[error("chat template: {0}")]
     Template(String),
+    /// An answer is not the value that was asked for.
+    #[error("the answer is not what was asked for: {problem}")]
+    Answer {
+        /// Why it is not, and what to do.
+        problem: String,
+        /// The text that the model wrote.
+        text: String,
+        /// Whether it was cut by a limit; otherwise the type refused it.
+        cut: bool,
+    },
     /// The work was cancelled from another thread.
     #[error("cancelled")]
     Cancelled,
@@ -86,10 +96,14 @@ pub enum Bounded {
     Memory(&'static str),
     /// Threads that the system did not give.
     Threads,
+    /// Answers that call functions: raise `max_rounds` of the tool options.
+    Rounds,
     /// A size in a model file.
     File(&'static str),
     /// A size in a chat template, or in what it renders.
     Template(&'static str),
+    /// A size of a constraint, or of what is compiled from it.
+    Constraint(&'static str),
 }
 
 impl fmt::Display for Bounded {
@@ -100,7 +114,11 @@ impl fmt::Display for Bounded {
                 "bytes of keys and values (lower num_ctx or num_predict, or raise kv_bytes)"
             }
             Bounded::Threads => "threads",
-            Bounded::Memory(what) | Bounded::File(what) | Bounded::Template(what) => what,
+            Bounded::Rounds => "answers that call functions (raise max_rounds)",
+            Bounded::Memory(what)
+            | Bounded::File(what)
+            | Bounded::Template(what)
+            | Bounded::Constraint(what) => what,
         })
     }
 }
@@ -132,6 +150,10 @@ pub enum Place {
     Token(u32),
     /// One file of a split model.
     Shard(String),
+    /// A keyword of a JSON schema, as a JSON pointer.
+    Schema(String),
+    /// A constraint as a whole.
+    Constraint,
     /// A saved prefix, by its file's name.
     Prefix(String),
 }
@@ -146,6 +168,8 @@ impl fmt::Display for Place {
             Place::Tensor(name) => write!(f, "tensor {:?}", shorten(name)),
             Place::Token(id) => write!(f, "token {id}"),
             Place::Shard(file) => write!(f, "split file {:?}", shorten(file)),
+            Place::Constraint => f.write_str("constraint"),
+            Place::Schema(path) => write!(f, "JSON schema at {:?}", shorten(path)),
             Place::Prefix(file) => write!(f, "saved prefix {:?}", shorten(file)),
         }
     }

@@ -1,6 +1,7 @@
 //! One forward pass: which rows are in it, and where its results go.
 
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -34,6 +35,14 @@ pub(super) struct Share {
     draft: Draft,
 }
 
+impl Share {
+    /// Tokens that may be drafted, of `each` stream: where others had to follow the one that
+    /// was chosen, the pass has its rows.
+    fn room_for_draft(&self, each: usize) -> usize {
+        if self.rows > 1 { 0 } else { each }
+    }
+}
+
 impl Worker {
     /// Memory that will be needed soon is made ready, a little before every pass, while
     /// there are streams that would notice more at once.
@@ -51,13 +60,14 @@ impl Worker {
         }
     }
 
-    /// One row of every running stream, their drafts, and a slice of what waits.
+    /// The newest rows of every running stream, their drafts, and a slice of what waits.
     pub(super) fn plan(&mut self) -> Vec<Share> {
         self.make_room();
         let mut plan = Vec::new();
         for (index, sequence) in self.sequences.iter().enumerate() {
             if sequence.decodes() && sequence.is_ready() {
-                plan.push(Share { sequence: index, rows: 1, draft: Draft::default() });
+                let rows = sequence.due();
+                plan.push(Share { sequence: index, rows, draft: Draft::default() });
             }
         }
         let streams = plan.len();
@@ -111,6 +121,7 @@ impl Worker {
         let costs = self.times.draft_costs(streams);
         self.draft_costs = costs;
         for share in &mut *plan {
+            let each = share.room_for_draft(each);
             share.draft = self.sequences[share.sequence].draft_by_lookup(each, &costs);
         }
         let Worker { draft_model: Some(model), sequences, .. } = self else { return };
@@ -118,6 +129,7 @@ impl Worker {
         let (mut requests, mut of) = (Vec::new(), Vec::new());
         for (index, share) in plan.iter().enumerate() {
             let without = share.draft.tokens.is_empty();
+            let each = share.room_for_draft(each);
             let sequence = all[share.sequence].take().filter(|_| without);
             if let Some(request) =
                 sequence.and_then(|sequence| sequence.draft_request(each, &costs))
@@ -128,8 +140,9 @@ impl Worker {
         }
         // What goes wrong there costs drafts, not answers.
         let _ = model.draft(&mut requests);
-        for (request, index) in requests.into_iter().zip(of) {
-            plan[index].draft = Draft { tokens: request.draft, by_model: true };
+        let drafts: Vec<Vec<u32>> = requests.into_iter().map(|request| request.draft).collect();
+        for (tokens, index) in drafts.into_iter().zip(of) {
+            plan[index].draft = self.sequences[plan[index].sequence].draft_by_model(tokens);
         }
     }
 
@@ -153,9 +166,10 @@ impl Worker {
             Ok(()) => {
                 let streams =
                     plan.iter().filter(|share| self.sequences[share.sequence].is_stream());
-                let (streams, drafted) =
-                    streams.fold((0, 0), |(n, drafted), s| (n + 1, drafted + s.draft.tokens.len()));
-                let (prompts, time) = (rows - streams - drafted, start.elapsed());
+                let (streams, more) = streams.fold((0, 0), |(streams, more), share| {
+                    (streams + 1, more + share.rows - 1 + share.draft.tokens.len())
+                });
+                let (prompts, time) = (rows - streams - more, start.elapsed());
                 self.prefill.record(streams, prompts, time);
                 if prompts == 0 {
                     self.times.record(rows, time);
@@ -179,6 +193,7 @@ impl Worker {
             .collect();
         let mut caches: Vec<Option<&mut Sequence>> = sequences.iter_mut().map(Some).collect();
         let mut feeds = Vec::with_capacity(plan.len());
+        let mut constrained = Vec::new();
         for (share, tokens) in plan.iter().zip(&inputs) {
             let Some(sequence) = caches[share.sequence].take() else { continue };
             let last = share.rows == sequence.due();
@@ -191,11 +206,24 @@ impl Worker {
                 Task::Generate(_) if share.draft.tokens.is_empty() => Wanted::Last,
                 Task::Generate(_) => Wanted::All,
             };
-            feeds.push(Feed { cache: &mut sequence.cache, tokens, wanted });
+            let (cache, answer) = sequence.split();
+            feeds.push(Feed { cache, tokens, wanted });
+            constrained.extend(answer.filter(|_| last).map(|answer| (answer, &share.draft.tokens)));
         }
         let never = AtomicBool::new(false);
         let cancel = if rows > SHORT && !*given_up { receiver.interrupt() } else { &never };
-        model.transformer().forward(state, &mut feeds, cancel)
+        let mut work = || model.transformer().forward(state, &mut feeds, cancel);
+        if constrained.is_empty() {
+            return work();
+        }
+        // What constraints allow depends on the tokens so far, not on the pass.
+        thread::scope(|scope| {
+            let masks =
+                || constrained.into_iter().for_each(|(answer, draft)| answer.prepare(draft));
+            // Without another thread they are computed when they are needed.
+            let _ = thread::Builder::new().spawn_scoped(scope, masks);
+            work()
+        })
     }
 
     /// Gives every sequence of the pass what was computed for it.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::kv_cache::KvCache;
 use crate::model::Model;
-use crate::session::answer::Answer;
+use crate::session::answer::{Answer, Step};
 use crate::session::{FinishReason, Piece, Summary, Timings};
 
 use super::draft::{DraftLength, PromptLookup};
@@ -58,6 +58,9 @@ pub(super) struct Generating {
     progress: Progress,
     clock: Instant,
     speculation: Option<Speculation>,
+    /// How many of the newest tokens had no alternative: they wait for the pass that computes
+    /// the one before them.
+    forced: usize,
 }
 
 /// What drafts the next tokens.
@@ -98,7 +101,8 @@ impl Generating {
             lookup.extend(&tokens);
             Speculation { lookup, length: DraftLength::default(), by_model: None }
         });
-        (tokens, Generating { answer, num_ctx, summary, progress, clock, speculation })
+        let forced = 0;
+        (tokens, Generating { answer, num_ctx, summary, progress, clock, speculation, forced })
     }
 }
 
@@ -115,9 +119,10 @@ impl Sequence {
         self.tokens.len() - self.cache.len()
     }
 
-    /// Whether its next row brings a token at once.
+    /// Whether its next rows bring a token at once: that of the newest token that was chosen,
+    /// and those of the tokens that had to follow.
     pub fn decodes(&self) -> bool {
-        self.due() == 1 && matches!(self.task, Task::Generate(_))
+        matches!(&self.task, Task::Generate(text) if self.due() == 1 + text.forced)
     }
 
     /// Whether it is a stream whose recurrent state was taken back before a rejected draft: it
@@ -157,17 +162,26 @@ impl Sequence {
     }
 
     /// A draft of up to `room` tokens after the last one, looked up in the text.
-    pub fn draft_by_lookup(&self, room: usize, costs: &DraftCosts) -> Draft {
+    pub fn draft_by_lookup(&mut self, room: usize, costs: &DraftCosts) -> Draft {
         let room = room.min(self.room_for_draft());
-        let Task::Generate(text) = &self.task else { return Draft::default() };
+        let Task::Generate(text) = &mut self.task else { return Draft::default() };
         let Some(Speculation { lookup, length, .. }) = &text.speculation else {
             return Draft::default();
         };
-        let tokens = match length.length(costs).min(room) {
+        let mut tokens = match length.length(costs).min(room) {
             0 => Vec::new(),
             most => lookup.longest().map_or_else(Vec::new, |found| lookup.draft(found, most)),
         };
+        text.answer.clip(&mut tokens);
         Draft { tokens, by_model: false }
+    }
+
+    /// What a draft model drafted, as far as it is allowed.
+    pub fn draft_by_model(&mut self, mut tokens: Vec<u32>) -> Draft {
+        if let Task::Generate(text) = &mut self.task {
+            text.answer.clip(&mut tokens);
+        }
+        Draft { tokens, by_model: true }
     }
 
     /// What to ask the draft model for: up to `room` tokens.
@@ -177,6 +191,15 @@ impl Sequence {
         let (state, length) = text.speculation.as_mut()?.by_model.as_mut()?;
         let count = length.length(costs).min(room);
         (count > 0).then(|| DraftRequest { state, tokens: &self.tokens, count, draft: Vec::new() })
+    }
+
+    /// The answer and its cache, if it has a constraint.
+    pub fn split(&mut self) -> (&mut KvCache, Option<&mut Answer>) {
+        let answer = match &mut self.task {
+            Task::Generate(text) if text.answer.is_constrained() => Some(&mut text.answer),
+            _ => None,
+        };
+        (&mut self.cache, answer)
     }
 
     /// Lets a draft model draft where there is nothing to look up.
@@ -218,6 +241,7 @@ impl Sequence {
             speculation.lookup = PromptLookup::default();
             speculation.lookup.extend(&self.tokens);
         }
+        text.forced = 0;
         self.cache.clear();
         self.reserved = false;
         Ok(())
@@ -241,18 +265,27 @@ impl Sequence {
         }
         for logits in logits.chunks_exact(model.n_vocab()) {
             let full = self.tokens.len() >= text.num_ctx;
-            let (piece, reason) = match text.answer.next(model, logits, full) {
-                Ok(next) => next,
+            let Step { piece, token, reason } = match text.answer.next(model, logits, full) {
+                Ok(step) => step,
                 Err(error) => return (Next::Done(Outcome::Failed(error)), right),
             };
-            let token = piece.token;
-            self.tokens.push(token);
-            self.sink.send(piece);
+            self.tokens.extend(token);
+            piece.into_iter().for_each(|piece| self.sink.send(piece));
             end = reason;
-            if end.is_some() || draft.tokens.get(right) != Some(&token) {
+            if end.is_some() || token != draft.tokens.get(right).copied() {
                 break;
             }
             right += 1;
+        }
+        // All but the newest of these is computed.
+        let computed = self.tokens.len() - 1;
+        text.forced = 0;
+        while end.is_none() && text.forced < MAX_DRAFT && self.tokens.len() < text.num_ctx {
+            let Some(Step { piece, token, reason }) = text.answer.next_forced(model) else { break };
+            self.tokens.extend(token);
+            text.forced += token.iter().len();
+            piece.into_iter().for_each(|piece| self.sink.send(piece));
+            end = reason;
         }
         if let Some(Speculation { lookup, length, by_model }) = &mut text.speculation {
             let (count, none) = ((draft.tokens.len(), right), (0, 0));
@@ -267,9 +300,8 @@ impl Sequence {
         text.summary.timings.generated_tokens = text.answer.generated();
         text.summary.timings.drafted_tokens += draft.tokens.len();
         text.summary.timings.accepted_tokens += right;
-        // All but the newest token is computed; a rejected draft is forgotten. Where the
-        // state does not reach back to that point, the sequence owes more.
-        let computed = self.tokens.len() - 1;
+        // A rejected draft is forgotten. Where the state does not reach back to that point, the
+        // sequence owes more.
         self.reserved &= self.cache.rewind_to(computed) == computed;
         let next = end.map_or(Next::More, |reason| Next::Done(text.done(reason)));
         (next, right)

@@ -18,7 +18,8 @@
 //! tokens), `exp` and `ln` are our own (`math.rs`), and so is the generator
 //! (`random.rs`).
 //!
-//! A logit of −∞ marks a masked token: legal, and never drawn.
+//! A logit of −∞ marks a masked token: legal, and never drawn. A constraint masks tokens
+//! before everything else, so that no filter can leave none that it allows.
 
 mod candidates;
 mod math;
@@ -33,6 +34,7 @@ use random::Random;
 
 pub use options::SamplerOptions;
 
+use crate::constrain::Mask;
 use crate::{Error, Result};
 
 /// One drawn token, and how likely the model itself found it.
@@ -42,7 +44,8 @@ pub struct Sampled {
     pub token: u32,
     /// Natural logarithm of the token's probability in the model's own
     /// distribution: softmax of the logits as passed in, at temperature 1,
-    /// before bias, penalties and filters. `None` unless
+    /// before bias, penalties and filters; under a constraint, of those that it allows.
+    /// `None` unless
     /// [`SamplerOptions::logprobs`] or [`SamplerOptions::top_logprobs`] asks for it.
     pub logprob: Option<f32>,
     /// The most likely tokens of that same distribution, best first. Shorter
@@ -87,6 +90,8 @@ pub struct Sampler {
     candidates: Candidates,
     /// Tokens that are never chosen.
     never: Vec<u32>,
+    /// The logits that a constraint left.
+    masked: Vec<f32>,
 }
 
 impl Sampler {
@@ -107,6 +112,7 @@ impl Sampler {
             adjusted: Vec::new(),
             candidates: Candidates::default(),
             never: Vec::new(),
+            masked: Vec::new(),
             options,
         })
     }
@@ -159,6 +165,33 @@ impl Sampler {
         } else {
             Ok(Sampled { token, logprob: None, top_logprobs: Vec::new() })
         }
+    }
+
+    /// [`sample`](Self::sample) of the tokens that `mask` allows. If it is but one, the
+    /// generator is not advanced.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample); tokens that are not allowed are not looked at.
+    pub(crate) fn sample_allowed(&mut self, logits: &[f32], mask: &Mask) -> Result<Sampled> {
+        if let Some(token) = mask.only() {
+            return Ok(self.certain(token));
+        }
+        let mut masked = std::mem::take(&mut self.masked);
+        masked.clear();
+        let allowed = |(token, &logit)| if mask.allows(token) { logit } else { f32::NEG_INFINITY };
+        masked.extend((0u32..).zip(logits).map(allowed));
+        let sampled = self.sample(&masked);
+        self.masked = masked;
+        sampled
+    }
+
+    /// The choice of the one token that is allowed: whatever the logits are, its probability
+    /// is 1.
+    pub(crate) fn certain(&self, token: u32) -> Sampled {
+        let logprob = self.options.reports().then_some(0.0);
+        let top = (self.options.top_logprobs > 0).then_some(TokenLogprob { token, logprob: 0.0 });
+        Sampled { token, logprob, top_logprobs: top.into_iter().collect() }
     }
 
     /// `token` with the log-probabilities of the model's own distribution.

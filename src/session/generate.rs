@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use crate::constrain::Constraint;
 use crate::error::{Error, Result};
 use crate::sampler::SamplerOptions;
 use crate::tokenizer::Tokenizer;
 
-use super::answer::Answer;
+use super::answer::{Answer, Step};
 use super::{Canceller, ContextFull, Session, Timings};
 
 /// What to generate and when to end.
@@ -32,6 +33,13 @@ pub struct GenerateOptions {
     /// Shows control tokens as their text; those that end the answer stay hidden. Default:
     /// false.
     pub special: bool,
+    /// Control tokens that are shown as their text though [`special`](Self::special) is off:
+    /// the markers of thoughts and calls, for a parser. Default: none.
+    pub visible: Vec<u32>,
+    /// What the text is allowed to be; needs the crate's feature `constrain`. It holds for what
+    /// is generated, whatever the prompt says, and the answer ends where it must: a model that
+    /// was not asked for such a text may write a poor one. Default: anything.
+    pub constraint: Option<Constraint>,
     /// Goes on after the model's end-of-text token: for benchmarks. Default: false.
     pub ignore_eos: bool,
 }
@@ -42,6 +50,8 @@ impl GenerateOptions {
         with_num_predict(num_predict: impl Into<Option<usize>>);
         with_context_full(context_full: ContextFull);
         with_special(special: bool);
+        with_visible(visible: Vec<u32>);
+        with_constraint(constraint: impl Into<Option<Constraint>>);
         with_ignore_eos(ignore_eos: bool);
     }
 
@@ -86,6 +96,9 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     ContextFull,
+    /// No token was left that [`GenerateOptions::constraint`] allows, or following it became
+    /// too costly: the text is incomplete.
+    Constraint,
     /// Cancelled from another thread.
     Cancelled,
 }
@@ -115,7 +128,8 @@ pub struct Logprob {
     /// The bytes of its text, possibly a part of a character. A control token has some here,
     /// but none in [`Piece::text`], unless [`GenerateOptions::special`] asks for it.
     pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability, before penalties and filters.
+    /// Natural logarithm of its probability, before penalties and filters; under a
+    /// [constraint](GenerateOptions::constraint) among the tokens that it allows.
     pub logprob: f32,
 }
 
@@ -241,27 +255,48 @@ impl<'s> Generation<'s> {
             self.summary.finish_reason = Some(FinishReason::Length);
             return Ok(None);
         }
+        let step = match self.next_forced() {
+            Some(step) => step,
+            None => self.next_computed()?,
+        };
+        if let Some(token) = step.token {
+            self.session.pending.push(token);
+            self.summary.timings.generated_tokens += 1;
+        }
+        self.summary.finish_reason = step.reason;
+        Ok(step.piece)
+    }
+
+    /// The next token, if the constraint allows but one and there is room: it is computed
+    /// together with those after it.
+    fn next_forced(&mut self) -> Option<Step> {
+        let held = self.session.cache.len() + self.session.pending.len();
+        if held >= self.session.num_ctx() || self.canceller.is_cancelled() {
+            return None;
+        }
+        self.answer.next_forced(&self.session.model)
+    }
+
+    /// The next token, after all before it are computed.
+    fn next_computed(&mut self) -> Result<Step> {
         if self.answer.generated() > 0 {
             self.feed_pending()?;
         } else if self.canceller.is_cancelled() {
             return Err(Error::Cancelled);
         }
         let Session { model, state, .. } = &*self.session;
-        let (piece, reason) = self.answer.next(model, &state.logits, self.is_full())?;
-        self.session.pending = Some(piece.token);
-        self.summary.timings.generated_tokens += 1;
-        self.summary.finish_reason = reason;
-        Ok(Some(piece))
+        self.answer.next(model, &state.logits, self.is_full())
     }
 
     /// Computes the prompt; its time and its tokens are counted also if that fails.
     fn compute(&mut self, prompt: PlannedPrompt) -> Result<()> {
-        let pending = self.session.pending.iter().len();
+        let pending = self.session.pending.len();
         if prompt.start_again {
             self.session.clear();
         }
         let before = self.session.tokens.len() + if prompt.start_again { 0 } else { pending };
-        let result = self.session.compute(&prompt.tokens, &self.canceller);
+        let Generation { session, answer, canceller, .. } = &mut *self;
+        let result = answer.prepare_during(&[], || session.compute(&prompt.tokens, canceller));
         let timings = &mut self.summary.timings;
         timings.prompt = Session::lap(&mut self.clock);
         timings.prompt_tokens = self.session.tokens.len().saturating_sub(before);
@@ -271,16 +306,18 @@ impl<'s> Generation<'s> {
 
     /// Computes the token generated last, making room if that is the policy.
     fn feed_pending(&mut self) -> Result<()> {
+        let mut tokens = Vec::new();
         if self.is_full() {
-            let tokens = [&self.session.tokens, self.session.pending.as_slice()].concat();
+            let all = [&*self.session.tokens, &*self.session.pending].concat();
             let full = self.answer.options().context_full;
-            if let Some(kept) = full.shift(&tokens, self.session.num_ctx()) {
+            if let Some(kept) = full.shift(&all, self.session.num_ctx()) {
                 self.summary.dropped_tokens += kept.dropped;
                 self.session.clear();
-                return self.session.compute(&kept.tokens, &self.canceller);
+                tokens = kept.tokens;
             }
         }
-        self.session.compute(&[], &self.canceller)
+        let Generation { session, answer, canceller, .. } = &mut *self;
+        answer.prepare_during(&[], || session.compute(&tokens, canceller))
     }
 
     fn is_full(&self) -> bool {

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 mod cancel;
 mod generate;
+mod guide;
 mod named;
 pub(crate) mod overflow;
 pub(crate) mod saved;
@@ -67,8 +68,9 @@ pub struct Session {
     state: State,
     /// What was fed: one token per position of the cache.
     tokens: Vec<u32>,
-    /// Generated last and not fed yet: it goes in front of what comes next.
-    pending: Option<u32>,
+    /// Generated last and not fed yet: they go in front of what comes next. More than one where
+    /// a constraint left no choice.
+    pending: Vec<u32>,
     num_batch: usize,
 }
 
@@ -86,7 +88,7 @@ impl Model {
             cache: self.transformer().cache(num_ctx, options.kv_type),
             state: State::default(),
             tokens: Vec::new(),
-            pending: None,
+            pending: Vec::new(),
             num_batch,
         })
     }
@@ -132,7 +134,8 @@ impl Session {
     }
 
     /// The tokens that were computed so far. The last generated token is not among
-    /// them until more is fed or generated.
+    /// them until more is fed or generated; nor are those before it that a
+    /// [constraint](GenerateOptions::constraint) left no choice about.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -218,9 +221,9 @@ impl Session {
     /// The pending token, then `tokens`; checked against what the vocabulary has
     /// and the context takes, so that an error leaves everything as it was.
     fn with_pending<'t>(&mut self, tokens: &'t [u32]) -> Result<Cow<'t, [u32]>> {
-        let all: Cow<'_, [u32]> = match self.pending {
-            Some(pending) => [&[pending], tokens].concat().into(),
-            None => tokens.into(),
+        let all: Cow<'_, [u32]> = match &*self.pending {
+            [] => tokens.into(),
+            pending => [pending, tokens].concat().into(),
         };
         if all.is_empty() {
             return Err(Error::misuse("the prompt is empty; give at least one token"));
@@ -242,7 +245,7 @@ impl Session {
         let transformer = self.model.transformer();
         transformer.forward(&mut self.state, &mut feeds, canceller.flag())?;
         self.tokens.extend_from_slice(tokens);
-        self.pending = None;
+        self.pending.clear();
         Ok(())
     }
 
@@ -257,7 +260,7 @@ impl Session {
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         self.cache.truncate(len)?;
         self.tokens.truncate(len);
-        self.pending = None;
+        self.pending.clear();
         Ok(())
     }
 
@@ -265,7 +268,7 @@ impl Session {
     pub fn clear(&mut self) {
         self.cache.clear();
         self.tokens.clear();
-        self.pending = None;
+        self.pending.clear();
     }
 
     /// A second conversation that goes on from here on its own. The past is
@@ -276,7 +279,7 @@ impl Session {
             cache: self.cache.fork(),
             state: State::default(),
             tokens: self.tokens.clone(),
-            pending: self.pending,
+            pending: self.pending.clone(),
             num_batch: self.num_batch,
         }
     }
@@ -330,7 +333,7 @@ impl Session {
             return Err(Error::misuse(problem));
         }
         cache.set_capacity(self.num_ctx())?;
-        (self.cache, self.tokens, self.pending) = (cache, tokens, None);
+        (self.cache, self.tokens, self.pending) = (cache, tokens, Vec::new());
         Ok(())
     }
 
@@ -344,10 +347,10 @@ impl Session {
     /// prompt that does not fit the context, unless [`ContextFull`] says to cut it. Nothing
     /// is changed then.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
-        if prompt.is_empty() && self.pending.is_none() {
+        if prompt.is_empty() && self.pending.is_empty() {
             return Err(Error::misuse("the prompt is empty; give some text to continue"));
         }
-        let before = [&self.tokens, self.pending.as_slice()].concat();
+        let before = [&*self.tokens, &*self.pending].concat();
         let tokens = self.model.tokenizer().encode_after(&before, prompt);
         self.generate_from(&tokens, options)
     }
@@ -361,11 +364,11 @@ impl Session {
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Generation<'_>> {
-        if prompt.is_empty() && self.pending.is_none() {
+        if prompt.is_empty() && self.pending.is_empty() {
             return Err(Error::misuse("the prompt is empty; give at least one token"));
         }
         let answer = Answer::new(&self.model, &[], DecodeStream::continuing(), options)?;
-        let before = [&self.tokens, self.pending.as_slice()].concat();
+        let before = [&*self.tokens, &*self.pending].concat();
         let planned = self.plan_prompt(&before, prompt, 0, options)?;
         Ok(Generation::start(self, planned, answer))
     }
@@ -383,11 +386,20 @@ impl Session {
     /// [`Error::Template`] if the model has no template, or it refuses the messages although
     /// they were [folded](crate::template::Fold) to what it takes, and what [`generate`](Session::generate) gives.
     pub fn chat(&mut self, chat: &Chat, options: &GenerateOptions) -> Result<Generation<'_>> {
-        let ChatPrompt { tokens: prompt, continues, .. } = self.model.chat_prompt(chat)?;
+        self.answer_prompt(&self.model.chat_prompt(chat)?, options)
+    }
+
+    /// Generates the answer to a rendered conversation; see [`chat`](Session::chat).
+    pub(crate) fn answer_prompt(
+        &mut self,
+        prompt: &ChatPrompt,
+        options: &GenerateOptions,
+    ) -> Result<Generation<'_>> {
+        let ChatPrompt { tokens: prompt, continues, .. } = prompt;
         if prompt.is_empty() {
             return Err(Error::Template("it renders nothing".into()));
         }
-        let common = self.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // At least one token must be computed to have logits, and more where the state does
         // not reach back so far.
         let common = self.cache.reachable(common.min(prompt.len().saturating_sub(1)));
@@ -402,7 +414,7 @@ impl Session {
         if !planned.start_again {
             let common = self.cache.rewind_to(common);
             self.tokens.truncate(common);
-            self.pending = None;
+            self.pending.clear();
         }
         Ok(Generation::start(self, planned, answer))
     }

@@ -52,7 +52,7 @@ pub fn feed_together(feeds: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32
                 continue;
             }
             session.tokens.extend(rest[i].drain(..lens[i]));
-            session.pending = None;
+            session.pending.clear();
             if rest[i].is_empty() {
                 logits[i] = rows.next().unwrap_or_default().to_vec();
             }

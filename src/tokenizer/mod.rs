@@ -124,6 +124,15 @@ impl Tokenizer {
         ids
     }
 
+    /// The tokens of plain text in the middle of another.
+    #[cfg(feature = "constrain")]
+    pub(crate) fn encode_within(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 4 + 1);
+        let fragments = self.specials.split(&self.vocab, text, false);
+        self.encode_fragments(&fragments, false, &mut ids);
+        ids
+    }
+
     /// The begin-of-sequence token, unless the text brings it.
     fn bos_before(&self, fragments: &[Fragment<'_>]) -> Option<u32> {
         let bos = self.bos().filter(|_| self.adds_bos())?;
@@ -346,6 +355,12 @@ impl Tokenizer {
         matches!(self.vocab.kind(id), Some(Kind::Control | Kind::Unknown))
     }
 
+    /// Whether the token stands for a single byte.
+    #[cfg(feature = "constrain")]
+    pub(crate) fn is_byte(&self, id: u32) -> bool {
+        self.vocab.kind(id) == Some(Kind::Byte)
+    }
+
     /// The texts that [`encode_chat`](Self::encode_chat) turns into control
     /// tokens: what must not be found in a user's words.
     pub fn control_pieces(&self) -> impl Iterator<Item = &str> {
@@ -368,7 +383,7 @@ impl Tokenizer {
     }
 
     /// Whether a space goes in front of a text.
-    fn adds_space_prefix(&self) -> bool {
+    pub(crate) fn adds_space_prefix(&self) -> bool {
         self.algorithm.adds_space_prefix()
     }
 }

@@ -14,6 +14,8 @@ pub struct DecodeStream {
     /// Whether a leading space is text: something came before.
     started: bool,
     special: bool,
+    /// Control tokens that are rendered though the others are not.
+    visible: Vec<u32>,
 }
 
 impl DecodeStream {
@@ -34,6 +36,21 @@ impl DecodeStream {
         DecodeStream { special: true, ..self }
     }
 
+    /// The same, with these control tokens rendered as their text.
+    pub fn with_visible(self, tokens: &[u32]) -> Self {
+        DecodeStream { visible: tokens.to_vec(), ..self }
+    }
+
+    /// Whether a control token is rendered as its text.
+    pub(crate) fn shows(&self, id: u32) -> bool {
+        self.special || self.visible.contains(&id)
+    }
+
+    /// Whether a space at this place is no part of the text.
+    pub(crate) fn drops_blank(&self, tokenizer: &Tokenizer) -> bool {
+        !self.started && tokenizer.adds_space_prefix()
+    }
+
     /// Takes the next token; gives the text that is complete with it, which
     /// may be empty. An id outside the vocabulary is no text.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
@@ -45,7 +62,7 @@ impl DecodeStream {
     /// As [`push`](Self::push), appending to `text`.
     pub(super) fn push_to(&mut self, tokenizer: &Tokenizer, id: u32, text: &mut String) {
         let before = self.held.len();
-        tokenizer.append_bytes(id, self.special, &mut self.held);
+        tokenizer.append_bytes(id, self.shows(id), &mut self.held);
         // A token that is no text leaves the space behind it leading.
         if !self.started && self.held.len() > before {
             self.started = true;
@@ -59,7 +76,8 @@ impl DecodeStream {
     /// Ends the text: a character that never became complete is one U+FFFD.
     pub fn finish(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.held).into_owned();
-        *self = DecodeStream { special: self.special, ..DecodeStream::default() };
+        let (special, visible) = (self.special, std::mem::take(&mut self.visible));
+        *self = DecodeStream { special, visible, ..DecodeStream::default() };
         rest
     }
 
