@@ -33,10 +33,16 @@
 //! | open a file; choose threads, instruction set, sliding window | [`Model::open`], [`ModelOptions`] |
 //! | continue a text | [`Session::generate`] |
 //! | talk, with history and tools | [`Session::chat`], [`Chat`], [`Message`] |
+#![cfg_attr(
+    feature = "constrain",
+    doc = "| get a value of a Rust type from an answer | [`Session::extract`], [`Engine::extract`] |\n\
+           | have a model call functions | [`ToolSet`], [`Session::run_tools`], [`Engine::run_tools`] |"
+)]
 //! | set temperature, seed, stop strings, a limit of tokens | [`GenerateOptions`], [`SamplerOptions`] |
 //! | set options by Ollama's names (`num_predict`, `top_k`, …) | [`GenerateOptions::set`] |
 //! | set the context's length and the type of keys and values | [`SessionOptions`], [`KvType`] |
 //! | say what happens when the context is full | [`ContextFull`] |
+//! | keep answers to a JSON schema, a grammar or a regular expression | [`Constraint`], [`GenerateOptions::constraint`] |
 //! | stop from another thread | [`Generation::canceller`], [`Canceller`] |
 //! | know why a text ended, and how long it took | [`Summary`], [`Timings`] |
 //! | serve many conversations at once, from threads or tasks | [`Engine`], [`EngineOptions`], [`Reply`] |
@@ -50,7 +56,8 @@
 //! | tell errors apart | [`Error`] |
 //!
 //! Features: `chat-template` (default) renders the chat templates of model files;
-//! `futures` makes [`Reply`] a `futures_core::Stream`.
+//! `constrain` keeps answers to a [`Constraint`], and has typed answers and functions that a model
+//! calls; `futures` makes [`Reply`] a `futures_core::Stream`.
 //!
 //! # How it is built
 //!
@@ -86,6 +93,10 @@ pub mod tokenizer;
 
 pub mod template;
 
+pub mod constrain;
+
+pub mod output;
+
 pub mod sampler;
 
 pub mod model;
@@ -94,11 +105,15 @@ pub mod session;
 
 pub mod engine;
 
+#[cfg(feature = "constrain")]
+pub mod tools;
+
 mod bench;
 
 #[doc(hidden)]
 pub mod internal;
 
+pub use constrain::Constraint;
 pub use engine::Score;
 pub use engine::{EmbedOptions, Embedding, Pooling, PromptProgress};
 pub use engine::{Engine, EngineOptions, EngineStats, MemoryEstimate, Pending, Reply, Request};
@@ -106,6 +121,7 @@ pub use error::{Bounded, Error, Place, Result, Warning};
 pub use gguf::Gguf;
 pub use kv_cache::KvType;
 pub use model::{ChatPrompt, Model, ModelOptions};
+pub use output::{AnswerShape, OutputEvent, OutputParser, OutputSyntax, ToolChoice};
 pub use quant::Format;
 pub use sampler::SamplerOptions;
 pub use session::{
@@ -113,8 +129,10 @@ pub use session::{
     Session, SessionOptions, Summary, Timings,
 };
 pub use simd::Isa;
-pub use template::{Chat, ChatTemplate, Ending, Message, Tool, ToolCall};
+pub use template::{Chat, ChatTemplate, Ending, Message, Thinking, Tool, ToolCall};
 pub use tokenizer::{EncodeOptions, Prompt, Tokenizer};
+#[cfg(feature = "constrain")]
+pub use tools::{ToolEvent, ToolOptions, ToolRun, ToolSet};
 
 /// The snippets of the README compile.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the data's way; each may use those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 20] = [
     "setters",
     "error",
     "quant",
@@ -19,10 +19,13 @@ const ORDER: [&str; 17] = [
     "machine",
     "tokenizer",
     "template",
+    "constrain",
+    "output",
     "sampler",
     "model",
     "session",
     "engine",
+    "tools",
     "bench",
     "internal",
 ];

@@ -225,6 +225,9 @@ fn run_branches<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
         if *parallel {
             pass.state.same.clone_from(&pass.state.input.values);
         }
+        if norms.second_sum.is_some() {
+            pass.state.before.clone_from(&pass.state.x);
+        }
         pass.end = BranchEnd { norm: norms.after_mixer.as_ref(), scale: *scale };
         match mixer {
             Mixer::Attention(attention) => attention.run(pass),
@@ -241,6 +244,9 @@ fn run_branches<'p>(pass: &mut Pass<'p, '_>, layer: &'p LayerPlan) {
         input.replace(same, dim);
     } else if let Some(norm) = &norms.mixer_sum {
         pass.norm_residual(norm);
+        if let Some(norm) = &norms.second_sum {
+            pass.norm_sum(norm);
+        }
     } else {
         pass.norm(norms.before_ffn.as_ref());
     }

@@ -15,8 +15,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::constrain::{Constraint, Grammars, TokenConstraint};
 use crate::error::{Error, Place, Result, Warning};
 use crate::gguf::{Gguf, Metadata};
+use crate::output::OutputSyntax;
 use crate::sampler::SamplerOptions;
 use crate::simd::Isa;
 use crate::template::{Chat, ChatTemplate, Fold, Folded, mark};
@@ -80,13 +82,17 @@ pub struct ChatPrompt {
 #[derive(Debug)]
 pub(crate) struct Parts {
     transformer: Transformer,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// A template that does not compile is no reason not to open the model.
     template: Option<Result<ChatTemplate>>,
     /// What the file recommends.
     sampler_options: SamplerOptions,
     /// For [`Model::mark`].
     control_pieces: OnceLock<Vec<String>>,
+    /// Found out when it is asked for.
+    output: OnceLock<OutputSyntax>,
+    /// Made ready for the first constraint.
+    grammars: OnceLock<Result<Grammars>>,
     file: Gguf,
     warnings: Vec<Warning>,
     load_time: Duration,
@@ -137,13 +143,15 @@ impl Model {
         let sampler_options = sampling::options(metadata, &mut warnings);
         let load_time = start.elapsed();
         let digest = OnceLock::new();
-        let control_pieces = OnceLock::new();
+        let (control_pieces, output) = (OnceLock::new(), OnceLock::new());
         let parts = Parts {
             transformer,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             template,
             sampler_options,
             control_pieces,
+            output,
+            grammars: OnceLock::new(),
             file,
             warnings,
             load_time,
@@ -179,6 +187,48 @@ impl Model {
             None => Err(Error::Template(
                 "this model has none; use plain generation, or a model made for chat".into(),
             )),
+        }
+    }
+
+    /// How the model writes thoughts and calls, by the file's own template.
+    pub fn output_syntax(&self) -> &OutputSyntax {
+        self.0.output.get_or_init(|| match &self.0.template {
+            Some(Ok(template)) => OutputSyntax::probe(
+                &|chat| template.render_own(chat),
+                template.source(),
+                self.tokenizer(),
+            ),
+            _ => OutputSyntax::default(),
+        })
+    }
+
+    /// Compiles a constraint for this model's vocabulary and keeps it for the requests that
+    /// use it. The first one makes the vocabulary ready, which takes up to a second.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a keyword of a JSON schema that cannot be kept, with its path,
+    /// and where the crate is built without its feature `constrain`; [`Error::Misuse`] for what
+    /// is no schema or grammar, allows nothing, or takes too many steps; [`Error::Limit`] for
+    /// one that is too large.
+    pub fn check_constraint(&self, constraint: &Constraint) -> Result<()> {
+        // As a chat uses it.
+        let blank = self.tokenizer().adds_space_prefix();
+        self.follow(constraint, blank).map(|_| ())
+    }
+
+    /// A text at its start. `blank`: whether it may begin with a blank that is not shown.
+    ///
+    /// # Errors
+    /// As [`check_constraint`](Model::check_constraint).
+    pub(crate) fn follow(
+        &self,
+        constraint: &Constraint,
+        blank: bool,
+    ) -> Result<Box<dyn TokenConstraint>> {
+        let grammars = self.0.grammars.get_or_init(|| Grammars::new(self.0.tokenizer.clone()));
+        match grammars {
+            Ok(grammars) => grammars.start(constraint, blank),
+            Err(error) => Err(Error::unsupported(Place::Constraint, error.to_string())),
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(super) branch: Vec<f32>,
     /// `[rows, dim]`: what both branches of a layer read.
     pub(super) same: Vec<f32>,
+    /// `[rows, dim]`: the residual stream before a mixer, where it is added once more.
+    pub(super) before: Vec<f32>,
     /// `[rows, dim]`: the sum of networks beside each other.
     pub(super) beside: Vec<f32>,
     /// `[rows, layers · width]`: what layers read beside the residual stream.
