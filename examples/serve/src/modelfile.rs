@@ -3,9 +3,10 @@
 use std::fmt;
 
 use serde_json::{Map, Value as Json};
+use tramontane::Message;
 
 use crate::catalog::{Settings, params};
-use crate::prompt::{Message, quote};
+use crate::prompt::quote;
 use crate::wire;
 
 /// What the instructions of a Modelfile say.
@@ -116,7 +117,7 @@ impl Modelfile {
             "renderer" => self.renderer = Some(value),
             "parser" => self.parser = Some(value),
             "requires" => self.requires = Some(version(&value)?),
-            "message" => self.messages.push(Message { role: key, content: value }),
+            "message" => self.messages.push(Message::new(key, value)),
             _ => return self.add_parameter(key, value),
         }
         Ok(())
@@ -177,8 +178,8 @@ impl fmt::Display for Modelfile {
             writeln!(f, "PARAMETER {key} {}", quoted(&plain(value)))?;
         }
         all(f, "LICENSE", &self.licenses)?;
-        for Message { role, content } in &self.messages {
-            writeln!(f, "MESSAGE {role} {}", quoted(content))?;
+        for message in &self.messages {
+            writeln!(f, "MESSAGE {} {}", message.role(), quoted(&message.content()))?;
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use crate::app::Shared;
 use crate::record::Record;
 use crate::wire::{ApiError, Result, STOPPED};
 
-use super::stream::{Answer, Step};
+use super::step::Step;
+use super::stream::Answer;
 
 /// So long an error may come with a status of its own; then the headers are sent.
 const MOMENT: Duration = Duration::from_secs(1);

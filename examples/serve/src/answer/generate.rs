@@ -1,18 +1,23 @@
 //! Completions of one prompt.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use tramontane::{EncodeOptions, Model};
+use tramontane::{EncodeOptions, Message, Model, OutputSyntax};
 
 use crate::app::Shared;
 use crate::catalog::{LocalModel, Settings};
-use crate::prompt::{Message, PromptTemplate};
+use crate::prompt::PromptTemplate;
 use crate::task::blocking;
-use crate::wire::{ApiError, Result, Think};
+use crate::wire::{ApiError, Result};
 
+use super::able;
+use super::call::Calls;
+use super::form::Form;
 use super::request::Prompt;
 use super::submit;
 use super::tokens::Prompter;
+use super::tools::Tools;
 use super::{Answer, Asked};
 
 /// A prompt to complete.
@@ -65,8 +70,15 @@ pub async fn generate(app: Shared, mut generate: Generate) -> Result<Answer> {
     let ready = submit::ready(&app, &model, &settings, &asked, arrived).await?;
     submit::check_completes(&ready.lease, &asked, "generate")?;
     let loaded = ready.lease.model().clone();
-    let prompt = blocking(move || tokens(&loaded, &settings, generate)).await?;
-    submit::submit(&app, &asked, ready, prompt)
+    let (prompt, form) = blocking(move || {
+        let asked = generate.asked.clone();
+        let (prompt, syntax) = tokens(&loaded, &model, &settings, generate)?;
+        let (tools, calls) = (Tools::default(), Calls::default());
+        let form = Form::new(&loaded, &syntax, &asked, &tools, calls, &prompt)?;
+        Ok::<_, ApiError>((prompt, form))
+    })
+    .await?;
+    submit::submit(&app, &asked, ready, prompt, form)
 }
 
 /// Only a Go template says how a model fills in.
@@ -84,7 +96,13 @@ fn check_suffix(generate: &Generate, model: &LocalModel, settings: &Settings) ->
     }
 }
 
-fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prompt> {
+/// The prompt, and how the answer to it is written.
+fn tokens(
+    model: &Model,
+    local: &LocalModel,
+    settings: &Settings,
+    generate: Generate,
+) -> Result<(Prompt, Arc<OutputSyntax>)> {
     let n_vocab = model.n_vocab();
     if let Some(bad) = generate.context.iter().find(|&&token| token as usize >= n_vocab) {
         return Err(ApiError::bad_request(format!(
@@ -94,21 +112,22 @@ fn tokens(model: &Model, settings: &Settings, generate: Generate) -> Result<Prom
     if generate.raw {
         let whole = EncodeOptions::default().with_special(true);
         let tokens = model.tokenizer().encode(&generate.prompt, whole);
-        return Ok(Prompt::of(tokens));
+        return Ok((Prompt::of(tokens), Arc::default()));
     }
-    let thinks = generate.asked.think != Some(Think::No);
-    let prompter = Prompter::new(model, settings.template.as_deref(), thinks)?;
+    let prompter = Prompter::new(model, settings.template.as_deref())?;
+    let tools = Tools::default();
+    let thinking = able::check(local, &generate.asked, &tools, prompter.capabilities())?;
     let system = generate.system.as_deref().or(settings.system.as_deref()).unwrap_or_default();
     let Generate { prompt, suffix, context, .. } = generate;
     let new = if prompter.has_template() {
         // A history of its own stands for the model's.
         let history: &[Message] = if context.is_empty() { &settings.messages } else { &[] };
-        prompter.turn(system, history, &prompt, &suffix)?
+        prompter.turn(system, history, &prompt, &suffix, thinking)?
     } else {
         Prompt::of(model.tokenizer().encode_after(&context, &prompt))
     };
     let bos = model.tokenizer().bos().filter(|_| !context.is_empty());
     let skip = usize::from(bos.is_some() && new.tokens.first().copied() == bos);
     let tokens = [&context, &new.tokens[skip..]].concat();
-    Ok(Prompt { tokens, ..new })
+    Ok((Prompt { tokens, ..new }, prompter.syntax()))
 }

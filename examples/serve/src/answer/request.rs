@@ -1,9 +1,12 @@
 //! What a request of any API says about the model and how to answer.
 
 use serde_json::{Map, Value};
+use tramontane::Message;
 
-use crate::prompt::Message;
 use crate::wire::{KeepAlive, Think};
+
+use super::format::Format;
+use super::tools::Tools;
 
 /// What all requests have.
 #[derive(Debug, Clone)]
@@ -22,8 +25,12 @@ pub struct Asked {
     pub logprobs: bool,
     /// How many alternatives of each token; 0 to 20.
     pub top_logprobs: usize,
-    /// Whether the model is to think first.
+    /// Whether, and how much, the model is to think first. `None`: if it can.
     pub think: Option<Think>,
+    /// Whether a model that cannot think passes over `think`; else it is refused.
+    pub think_if_able: bool,
+    /// What the text of the answer must be.
+    pub format: Option<Format>,
 }
 
 impl Asked {
@@ -38,6 +45,8 @@ impl Asked {
             logprobs: false,
             top_logprobs: 0,
             think: None,
+            think_if_able: false,
+            format: None,
         }
     }
 }
@@ -49,6 +58,15 @@ pub struct Chat {
     pub asked: Asked,
     /// What was said, oldest first.
     pub messages: Vec<Message>,
+    /// Functions that the model may call.
+    pub tools: Tools,
+}
+
+impl Chat {
+    /// A conversation without functions.
+    pub fn of(asked: Asked, messages: Vec<Message>) -> Self {
+        Chat { asked, messages, tools: Tools::default() }
+    }
 }
 
 /// A prompt as tokens.
@@ -60,11 +78,19 @@ pub struct Prompt {
     pub own_text: bool,
     /// What was done so that the template takes the conversation.
     pub folds: Vec<&'static str>,
+    /// The end of its text: it may have begun a thought.
+    pub end: String,
 }
 
 impl Prompt {
     /// A text to continue.
     pub fn of(tokens: Vec<u32>) -> Self {
-        Prompt { tokens, dropped_messages: 0, own_text: false, folds: Vec::new() }
+        Prompt {
+            tokens,
+            dropped_messages: 0,
+            own_text: false,
+            folds: Vec::new(),
+            end: String::new(),
+        }
     }
 }

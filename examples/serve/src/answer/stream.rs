@@ -1,5 +1,6 @@
-//! The events of an answer, and its figures.
+//! A running answer: from the engine's pieces to the steps that clients are told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,11 @@ use crate::app::Shared;
 use crate::metrics::{Stopwatch, Tokens};
 use crate::record::Record;
 use crate::schedule::Lease;
-use crate::wire::{ApiError, STOPPED};
+use crate::wire::ApiError;
 
+use super::output::Output;
 use super::request::{Asked, Prompt};
+use super::step::{Done, DoneReason, Logprob, Step, TopLogprob};
 
 /// Between two lines of the log about one prompt.
 const REPORTS: Duration = Duration::from_secs(10);
@@ -44,102 +47,25 @@ pub struct Answer {
     logprobs: bool,
     /// The text of the tokens so far, to tell where each begins.
     written: Written,
+    /// Tells thoughts, text and calls apart.
+    output: Output,
+    /// Steps that are known and were not told yet.
+    steps: VecDeque<Step>,
     ended: bool,
+}
+
+/// How the pieces of an answer are read.
+pub(super) struct Reading {
+    /// Whether control tokens are shown as their text.
+    pub special: bool,
+    /// Tells thoughts, text and calls apart.
+    pub output: Output,
 }
 
 /// Counts the characters of an answer's text, token by token.
 struct Written {
     decoder: DecodeStream,
     characters: usize,
-}
-
-/// What happens next.
-#[derive(Debug, Clone)]
-pub enum Step {
-    /// Text, maybe empty; with log probabilities if they were asked for.
-    Text(String, Vec<Logprob>),
-    /// It ended well.
-    Done(Box<Done>),
-    /// It ended with an error.
-    Failed(ApiError),
-}
-
-/// A token's natural log probability.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Logprob {
-    /// The token's text.
-    pub token: String,
-    /// Its natural log probability.
-    pub logprob: f64,
-    /// The bytes of its text.
-    pub bytes: Vec<u8>,
-    /// The most likely tokens at this place.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub top_logprobs: Vec<TopLogprob>,
-    /// Where it begins in the answer's text, in characters.
-    #[serde(skip)]
-    pub offset: usize,
-}
-
-/// A token that could have been chosen.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct TopLogprob {
-    /// The token's text.
-    pub token: String,
-    /// Its natural log probability.
-    pub logprob: f64,
-    /// The bytes of its text.
-    pub bytes: Vec<u8>,
-}
-
-/// Why it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DoneReason {
-    /// End of text.
-    Stop,
-    /// A stop string.
-    StopString,
-    /// A limit of tokens, or the context.
-    Length,
-}
-
-impl DoneReason {
-    /// Ollama's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DoneReason::Stop | DoneReason::StopString => "stop",
-            DoneReason::Length => "length",
-        }
-    }
-}
-
-/// The figures of an answer.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// Why it ended.
-    pub reason: DoneReason,
-    /// Tokens of the prompt, found ones included.
-    pub prompt_tokens: usize,
-    /// How many of them had been computed before.
-    pub reused_tokens: usize,
-    /// Tokens generated.
-    pub generated_tokens: usize,
-    /// From the request's arrival to the end.
-    pub total: Duration,
-    /// Until the model was ready.
-    pub load: Duration,
-    /// For the prompt.
-    pub prompt: Duration,
-    /// For the answer.
-    pub generation: Duration,
-    /// Tokens that were dropped because the context was full.
-    pub dropped_tokens: usize,
-    /// Messages that were left out because they did not fit.
-    pub dropped_messages: usize,
-    /// What was done so that the template takes the conversation.
-    pub folds: Vec<&'static str>,
-    /// Prompt and answer as tokens.
-    pub context: Vec<u32>,
 }
 
 impl Answer {
@@ -149,7 +75,7 @@ impl Answer {
         lease: Lease,
         reply: Reply,
         prompt: Prompt,
-        special: bool,
+        reading: Reading,
         arrived: Instant,
     ) -> Self {
         let record = Record::current();
@@ -170,7 +96,9 @@ impl Answer {
             dropped_messages: prompt.dropped_messages,
             folds: prompt.folds,
             logprobs: asked.logprobs,
-            written: Written::new(prompt.own_text, special),
+            written: Written::new(prompt.own_text, reading.special),
+            output: reading.output,
+            steps: VecDeque::new(),
             ended: false,
         }
     }
@@ -187,7 +115,10 @@ impl Answer {
 
     /// What happens next; nothing after the end. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Step> {
-        while !self.ended {
+        loop {
+            if self.ended || !self.steps.is_empty() {
+                return self.steps.pop_front();
+            }
             let deadline = self.deadline;
             let late = async {
                 match deadline {
@@ -210,45 +141,24 @@ impl Answer {
             };
             let item = match next {
                 Ok(item) => item,
-                Err(error) => return Some(self.fail(error)),
+                Err(error) => {
+                    self.fail(error);
+                    continue;
+                }
             };
             match item {
-                Some(Ok(piece)) => {
-                    if let Some(step) = self.piece(piece) {
-                        return Some(step);
-                    }
-                }
+                Some(Ok(piece)) => self.piece(piece),
                 Some(Err(error)) => {
                     self.lease.note(&error);
-                    return Some(self.fail(error.into()));
+                    self.fail(error.into());
                 }
-                None => return Some(self.done(self.reply.summary())),
-            }
-        }
-        None
-    }
-
-    /// The whole text, for those who do not stream.
-    ///
-    /// # Errors
-    /// That of the last step.
-    pub async fn whole(mut self) -> Result<(String, Vec<Logprob>, Done), ApiError> {
-        let (mut text, mut logprobs) = (String::new(), Vec::new());
-        loop {
-            match self.next().await {
-                Some(Step::Text(more, some)) => {
-                    text += &more;
-                    logprobs.extend(some);
-                }
-                Some(Step::Done(done)) => return Ok((text, logprobs, *done)),
-                Some(Step::Failed(error)) => return Err(error),
-                None => return Err(ApiError::internal(STOPPED)),
+                None => self.done(self.reply.summary()),
             }
         }
     }
 
     /// A token came; often its text is not certain yet.
-    fn piece(&mut self, piece: Piece) -> Option<Step> {
+    fn piece(&mut self, piece: Piece) {
         self.stopwatch.token();
         self.record.made_one();
         self.tokens.push(piece.token);
@@ -256,7 +166,7 @@ impl Answer {
             Some(own) if self.logprobs => vec![self.logprob(own, &piece.top_logprobs)],
             _ => Vec::new(),
         };
-        (!piece.text.is_empty() || !logprobs.is_empty()).then_some(Step::Text(piece.text, logprobs))
+        self.steps.extend(self.output.push(piece.text, logprobs));
     }
 
     /// Tells the log how far a long prompt is.
@@ -269,7 +179,7 @@ impl Answer {
         }
     }
 
-    fn done(&mut self, summary: Summary) -> Step {
+    fn done(&mut self, summary: Summary) {
         let reason = match summary.finish_reason {
             Some(FinishReason::EndOfText) => DoneReason::Stop,
             Some(FinishReason::StopString) => DoneReason::StopString,
@@ -279,6 +189,7 @@ impl Answer {
             Some(_) => DoneReason::Length,
         };
         self.ended = true;
+        self.steps.extend(self.output.finish(reason == DoneReason::Length));
         let timings = summary.timings;
         // Clients divide by these.
         let lasting = |time: Duration| time.max(Duration::from_nanos(1));
@@ -287,6 +198,9 @@ impl Answer {
             prompt_tokens: timings.prompt_tokens + timings.reused_tokens,
             reused_tokens: timings.reused_tokens,
             generated_tokens: timings.generated_tokens,
+            thinking_tokens: self.output.thinking_tokens(),
+            loose_functions: self.output.loose_functions(),
+            dead_end: summary.finish_reason == Some(FinishReason::Constraint),
             total: lasting(self.arrived.elapsed()),
             load: lasting(self.lease.load_duration()),
             prompt: lasting(timings.prompt),
@@ -302,13 +216,15 @@ impl Answer {
             generated: timings.generated_tokens,
             dropped: summary.dropped_tokens,
         });
-        Step::Done(Box::new(done))
+        self.steps.push_back(Step::Done(Box::new(done)));
     }
 
-    fn fail(&mut self, error: ApiError) -> Step {
+    /// Nothing that the model said before is lost.
+    fn fail(&mut self, error: ApiError) {
         self.ended = true;
         self.reply.cancel();
-        Step::Failed(error)
+        self.steps.extend(self.output.finish(true));
+        self.steps.push_back(Step::Failed(error));
     }
 }
 

@@ -11,11 +11,15 @@ use crate::catalog::{self, LocalModel, Settings};
 use crate::record::Record;
 use crate::schedule::{Lease, Want};
 use crate::task::{blocking, compute};
-use crate::wire::{ApiError, KeepAlive, Result, STOPPED, Think};
+use crate::wire::{ApiError, KeepAlive, Result, STOPPED};
 
+use super::able;
+use super::form::Form;
 use super::options::Options;
 use super::request::{Asked, Prompt};
-use super::stream::Answer;
+use super::stream::{Answer, Reading};
+use super::tokens::Prompter;
+use super::tools::Tools;
 
 /// A model that is ready for one request.
 pub(super) struct Ready {
@@ -37,13 +41,6 @@ pub async fn find(app: &Shared, name: &str) -> Result<LocalModel> {
 /// The model and what its layers say.
 pub(super) async fn open(app: &Shared, asked: &Asked) -> Result<(LocalModel, Settings)> {
     let model = find(app, &asked.model).await?;
-    if asked.think == Some(Think::Yes) {
-        let text = format!(
-            "{:?} does not support thinking; leave out what asks for it (think, reasoning, thinking)",
-            asked.model
-        );
-        return Err(ApiError::bad_request(text));
-    }
     let (shared, entry) = (app.clone(), model.clone());
     let settings = blocking(move || entry.settings(&shared.store)).await?;
     Ok((model, settings))
@@ -93,17 +90,25 @@ pub(super) fn check_completes(lease: &Lease, asked: &Asked, what: &str) -> Resul
 }
 
 /// Hands a prompt to the engine.
-pub(super) fn submit(app: &Shared, asked: &Asked, ready: Ready, prompt: Prompt) -> Result<Answer> {
+pub(super) fn submit(
+    app: &Shared,
+    asked: &Asked,
+    ready: Ready,
+    prompt: Prompt,
+    form: Form,
+) -> Result<Answer> {
     let Ready { lease, options, arrived } = ready;
     let num_ctx = lease.num_ctx();
     check_room(app, asked, prompt.tokens.len(), num_ctx, lease.model().context_length())?;
+    let Form { constraint, visible, output } = form;
     let options = options.generate(prompt.tokens.len(), num_ctx, app.config.limits.predict);
-    let special = options.special;
+    let options = options.with_constraint(constraint).with_visible(visible);
+    let reading = Reading { special: options.special, output };
     let request = Request::new(prompt.tokens.clone(), options)
         .with_num_ctx(num_ctx)
         .with_own_text(prompt.own_text);
     let reply = engine(&lease)?.submit(request).inspect_err(|error| lease.note(error))?;
-    Ok(Answer::new(app, asked, lease, reply, prompt, special, arrived))
+    Ok(Answer::new(app, asked, lease, reply, prompt, reading, arrived))
 }
 
 /// The engine of a lease.
@@ -153,7 +158,17 @@ fn check_room(
 /// # Errors
 /// 404, 400, 503, 500: as for any request.
 pub async fn load(app: &Shared, asked: &Asked) -> Result<()> {
-    lease(app, asked).await.map(drop)
+    let (model, settings) = open(app, asked).await?;
+    let lease = ready(app, &model, &settings, asked, Instant::now()).await?.lease;
+    if asked.think.is_none() {
+        return Ok(());
+    }
+    let (asked, loaded) = (asked.clone(), lease.model().clone());
+    blocking(move || {
+        let prompter = Prompter::new(&loaded, settings.template.as_deref())?;
+        able::check(&model, &asked, &Tools::default(), prompter.capabilities()).map(drop)
+    })
+    .await
 }
 
 /// A model in memory, for its vocabulary.

@@ -56,12 +56,19 @@ impl Facts {
     /// # Errors
     /// That of [`Model::open`].
     pub fn check_supported(&self) -> tramontane::Result<()> {
-        // No thread is needed to find out.
-        let options = ModelOptions::default().with_threads(1);
-        match Model::from_gguf(self.0.clone(), &options) {
+        match self.model() {
             Err(error @ tramontane::Error::Unsupported { .. }) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The model, to ask it about its vocabulary and template; not to run it.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn model(&self) -> tramontane::Result<Model> {
+        // No thread is needed to find out.
+        Model::from_gguf(self.0.clone(), &ModelOptions::default().with_threads(1))
     }
 
     fn metadata(&self) -> &Metadata {

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use serde_json::{Map, Value, json};
+use tramontane::Message;
 
 use crate::name::ModelName;
-use crate::prompt::Message;
 use crate::schedule::Source;
 use crate::store::{Digest, Layer, Manifest, Store, StoreError, media};
 use crate::wire::{ApiError, Result};
@@ -124,7 +124,7 @@ impl Recipe {
             making.replace(&[media::PARAMS], &Value::Object(params).to_string())?;
         }
         if !self.messages.is_empty() {
-            let one = |m: &Message| json!({"role": m.role, "content": m.content});
+            let one = |m: &Message| json!({"role": m.role(), "content": m.content()});
             let messages: Value = self.messages.iter().map(one).collect();
             making.replace(&[media::MESSAGES], &messages.to_string())?;
         }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tramontane::Message;
 
-use crate::prompt::Message;
 use crate::store::{Digest, Entry, Store, media};
 use crate::wire::{self, ApiError, Result};
 
@@ -71,10 +71,7 @@ fn messages(digest: &Digest, text: &str) -> Result<Vec<Message>> {
         content: Option<String>,
     }
     let stored: Option<Vec<Stored>> = json(digest, text)?;
-    let one = |m: Stored| Message {
-        role: m.role.unwrap_or_default(),
-        content: m.content.unwrap_or_default(),
-    };
+    let one = |m: Stored| Message::new(m.role.unwrap_or_default(), m.content.unwrap_or_default());
     Ok(stored.into_iter().flatten().map(one).collect())
 }
 

@@ -6,6 +6,7 @@ use super::args::RunArgs;
 use super::client::Client;
 use super::human;
 use super::screen::{Result, Screen, columns};
+use super::thoughts::Thoughts;
 use super::wrap::Wrap;
 
 /// What is asked the same way every time.
@@ -35,22 +36,25 @@ pub struct Settings {
 
 impl Settings {
     /// What the command line says.
-    pub fn new(args: &RunArgs, terminal: bool) -> Self {
+    ///
+    /// # Errors
+    /// A format that is a file and cannot be read, or is no JSON.
+    pub fn new(args: &RunArgs, terminal: bool) -> Result<Self> {
         let think = args.think.as_deref().map(|think| match think {
             "true" => json!(true),
             "false" => json!(false),
             level => json!(level),
         });
-        Settings {
+        Ok(Settings {
             model: args.model.clone(),
-            format: args.format.as_ref().map(|format| json!(format)),
+            format: args.format.as_deref().map(format).transpose()?,
             think,
             keep_alive: args.keepalive.clone(),
             verbose: args.verbose,
             hide_thinking: args.hidethinking,
             width: if terminal && !args.nowordwrap { columns() } else { 0 },
             ..Settings::default()
-        }
+        })
     }
 
     /// The fields of a request.
@@ -74,16 +78,42 @@ impl Settings {
     }
 }
 
-/// Asks and prints the answer as it comes; its whole text. Ctrl+C ends it.
+/// The form of an answer: `json`, a JSON schema, or a file that has one.
+fn format(text: &str) -> Result<Value> {
+    let parse = |schema: &str, name: &str| -> Result<Value> {
+        serde_json::from_str(schema).map_err(|error| format!("--format: {name}: {error}").into())
+    };
+    if text.trim_start().starts_with('{') {
+        return parse(text, "the schema");
+    }
+    if text != "json" && std::path::Path::new(text).is_file() {
+        let bytes = std::fs::read(text).map_err(|error| format!("--format: {text}: {error}"))?;
+        return parse(&crate::wire::text(&bytes), text);
+    }
+    // The server says what else there is.
+    Ok(text.into())
+}
+
+/// What a model said.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Its thoughts.
+    pub thinking: String,
+    /// Its answer.
+    pub text: String,
+}
+
+/// Asks and prints the answer as it comes. Ctrl+C ends it.
 pub async fn answer(
     client: &Client,
     screen: &mut Screen<'_>,
     path: &str,
     body: Map<String, Value>,
     settings: &Settings,
-) -> Result<String> {
+) -> Result<Said> {
     let mut lines = client.stream(path, &Value::Object(body)).await?;
-    let (mut text, mut wrap) = (String::new(), Wrap::new(settings.width));
+    let (mut said, mut wrap) = (Said::default(), Wrap::new(settings.width));
+    let mut thoughts = Thoughts::new(screen.terminal && console::colors_enabled());
     let mut last = Value::Null;
     loop {
         let next = tokio::select! {
@@ -95,15 +125,21 @@ pub async fn answer(
             "/api/chat" => (&line["message"]["thinking"], &line["message"]["content"]),
             _ => (&line["thinking"], &line["response"]),
         };
-        if let Some(thought) = thought.as_str().filter(|_| !settings.hide_thinking) {
-            write!(screen.out, "{}", wrap.push(thought))?;
+        let thought = thought.as_str().unwrap_or_default();
+        said.thinking.push_str(thought);
+        if !thought.is_empty() && !settings.hide_thinking {
+            write!(screen.out, "{}{}", thoughts.begin(thought), wrap.push(thought))?;
         }
         let piece = piece.as_str().unwrap_or_default();
-        text.push_str(piece);
+        said.text.push_str(piece);
+        if !piece.is_empty() {
+            end_thoughts(screen, &mut thoughts, &mut wrap, settings)?;
+        }
         write!(screen.out, "{}", wrap.push(piece))?;
         screen.out.flush()?;
         last = line;
     }
+    end_thoughts(screen, &mut thoughts, &mut wrap, settings)?;
     writeln!(screen.out, "{}", wrap.finish())?;
     if screen.terminal {
         writeln!(screen.out)?;
@@ -111,7 +147,22 @@ pub async fn answer(
     if settings.verbose {
         eprint!("{}", figures(&last));
     }
-    Ok(text)
+    Ok(said)
+}
+
+/// The answer begins on a line of its own.
+fn end_thoughts(
+    screen: &mut Screen<'_>,
+    thoughts: &mut Thoughts,
+    wrap: &mut Wrap,
+    settings: &Settings,
+) -> Result {
+    let end = thoughts.end();
+    if !end.is_empty() {
+        write!(screen.out, "{}{end}", wrap.finish())?;
+        *wrap = Wrap::new(settings.width);
+    }
+    Ok(())
 }
 
 /// Ollama's lines of `--verbose`.

@@ -231,7 +231,7 @@ pub struct RunArgs {
     /// Does not break lines between words
     #[arg(long)]
     pub nowordwrap: bool,
-    /// The form of the answer: json
+    /// The form of the answer: json, a JSON schema, or a file that has one
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Whether, or how much, the model thinks first

@@ -75,7 +75,7 @@ fn request(model: &str, modelfile: &Modelfile) -> Map<String, Value> {
         put("parameters", modelfile.parameters.clone().into());
     }
     if !modelfile.messages.is_empty() {
-        let one = |m: &crate::prompt::Message| json!({"role": m.role, "content": m.content});
+        let one = |m: &tramontane::Message| json!({"role": m.role(), "content": m.content()});
         put("messages", modelfile.messages.iter().map(one).collect());
     }
     body

@@ -17,6 +17,7 @@ pub mod run;
 mod screen;
 mod show;
 pub mod table;
+mod thoughts;
 mod transfer;
 pub mod wrap;
 

@@ -147,7 +147,11 @@ impl Talk<'_, '_> {
         body.insert("messages".into(), messages.into());
         let said = answer(self.client, self.screen, "/api/chat", body, self.settings).await?;
         self.messages.push(question);
-        self.messages.push(json!({"role": "assistant", "content": said}));
+        let mut message = json!({"role": "assistant", "content": said.text});
+        if !said.thinking.is_empty() {
+            message["thinking"] = said.thinking.into();
+        }
+        self.messages.push(message);
         Ok(())
     }
 

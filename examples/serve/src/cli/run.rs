@@ -29,7 +29,7 @@ pub enum Task {
 
 /// Answers a question, or talks.
 pub async fn run(client: &Client, screen: &mut Screen<'_>, args: &RunArgs) -> Result {
-    let mut settings = Settings::new(args, screen.terminal);
+    let mut settings = Settings::new(args, screen.terminal)?;
     let about = about(client, args).await?;
     let task = task(&args.prompt, piped()?.as_deref(), screen.terminal);
     let can = |what: &str| {
@@ -116,7 +116,7 @@ async fn embed(client: &Client, screen: &mut Screen<'_>, args: &RunArgs, task: T
     let prompt = match task {
         Task::Answer(prompt) => prompt,
         Task::Load if !args.prompt.is_empty() => {
-            return load(client, &Settings::new(args, false)).await;
+            return load(client, &Settings::new(args, false)?).await;
         }
         Task::Load | Task::Talk => {
             let model = &args.model;

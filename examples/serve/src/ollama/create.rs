@@ -4,11 +4,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value};
+use tramontane::Message;
 
 use crate::app::Shared;
 use crate::catalog::{self, Recipe, params};
 use crate::name::{ModelName, is_path};
-use crate::prompt::{Message, PromptTemplate};
+use crate::prompt::PromptTemplate;
 use crate::store::Digest;
 use crate::task::blocking;
 use crate::wire::{ApiError, Body, Result};
@@ -161,10 +162,8 @@ fn messages(body: &mut Body) -> Result<Vec<Message>> {
     let list = body.list("messages", "api.Message")?.unwrap_or_default();
     let one = |value| {
         let mut body = Body::from_value("Message", value)?;
-        Ok(Message {
-            role: body.text("role")?.unwrap_or_default().to_lowercase(),
-            content: body.text("content")?.unwrap_or_default(),
-        })
+        let role = body.text("role")?.unwrap_or_default().to_lowercase();
+        Ok(Message::new(role, body.text("content")?.unwrap_or_default()))
     };
     list.into_iter().map(one).collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::answer::Asked;
+use crate::answer::{Asked, Format};
 use crate::record::Record;
 use crate::wire::{ApiError, Body, KeepAlive, Result, Think};
 
@@ -22,25 +22,16 @@ pub fn asked(body: &mut Body) -> Result<(Asked, bool)> {
         top_logprobs: top_logprobs
             .ok_or_else(|| ApiError::bad_request("top_logprobs must be between 0 and 20"))?,
         think: Think::take(body)?,
+        format: format(body)?,
         ..Asked::of(body.text("model")?.unwrap_or_default())
     };
     Ok((asked, body.flag("stream")?.unwrap_or(true)))
 }
 
-/// Refuses what is not there yet, so that nobody believes it was done.
-///
-/// # Errors
-/// 400.
-pub fn refuse_later(body: &mut Body) -> Result<()> {
-    if let Some(format) = body.take("format").filter(|format| format != "") {
-        let known = format == "json" || format.is_object();
-        return Err(ApiError::bad_request(if known {
-            "structured output (format) is not supported yet; leave format out".into()
-        } else {
-            format!("invalid format: {format}; expected \"json\" or a valid JSON Schema object")
-        }));
-    }
-    Ok(())
+/// `format`, or one of this server's own fields for it.
+fn format(body: &mut Body) -> Result<Option<Format>> {
+    let format = Format::take_format(body)?;
+    Format::take(body, format)
 }
 
 /// Refuses pictures: this server runs text models.

@@ -44,7 +44,6 @@ fn read(body: &mut Body, asked: Asked, prompt: String) -> Result<Generate> {
     generate.raw = body.flag("raw")?.unwrap_or(false);
     generate.context = context(body)?;
     fields::refuse_images(body.list("images", "api.ImageData")?, &model)?;
-    fields::refuse_later(body)?;
     let formed = generate.template.is_some() || generate.system.is_some();
     if generate.raw && (formed || !generate.context.is_empty()) {
         let text = "raw mode does not support template, system, or context";

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 
-use crate::answer::{Answer, Coming, Done, Logprob, News, Step};
+use crate::answer::{Answer, Call, Coming, Done, Logprob, News, Step};
 use crate::app::Shared;
 use crate::metrics::nanos;
 use crate::wire::{self, Result};
@@ -17,7 +17,7 @@ pub enum Form {
         /// Whether the end has `context`.
         context: bool,
     },
-    /// `message.content`
+    /// `message`, with `content`, `thinking` and `tool_calls`
     Chat,
 }
 
@@ -59,6 +59,22 @@ fn line(model: &str, step: Step, form: Form) -> Value {
             add_logprobs(&mut line, &logprobs);
             Value::Object(line)
         }
+        Step::Thinking(text, logprobs) => {
+            let mut line = head(model, form, String::new(), false);
+            add(&mut line, form, "thinking", text.into());
+            add_logprobs(&mut line, &logprobs);
+            Value::Object(line)
+        }
+        Step::Call(call) => {
+            let mut line = head(model, form, String::new(), false);
+            add(&mut line, form, "tool_calls", json!([call_json(&call)]));
+            Value::Object(line)
+        }
+        Step::Markup(logprobs) => {
+            let mut line = head(model, form, String::new(), false);
+            add_logprobs(&mut line, &logprobs);
+            Value::Object(line)
+        }
         Step::Done(done) => {
             let mut line = head(model, form, String::new(), true);
             add_figures(&mut line, *done, form);
@@ -70,11 +86,33 @@ fn line(model: &str, step: Step, form: Form) -> Value {
 
 async fn whole(answer: Answer, form: Form) -> Result<Response> {
     let model = answer.model.clone();
-    let (text, logprobs, done) = answer.whole().await?;
-    let mut object = head(&model, form, text, true);
-    add_figures(&mut object, done, form);
-    add_logprobs(&mut object, &logprobs);
+    let whole = answer.whole().await?;
+    let mut object = head(&model, form, whole.text(), true);
+    let thinking = whole.thinking();
+    if !thinking.is_empty() {
+        add(&mut object, form, "thinking", thinking.into());
+    }
+    let calls: Vec<Value> = whole.calls().map(call_json).collect();
+    if !calls.is_empty() {
+        add(&mut object, form, "tool_calls", calls.into());
+    }
+    add_figures(&mut object, whole.done, form);
+    add_logprobs(&mut object, &whole.all_logprobs);
     Ok(wire::json(&object))
+}
+
+/// A call in Ollama's form: its arguments are an object.
+fn call_json(call: &Call) -> Value {
+    let Call { index, id, name, arguments } = call;
+    json!({"id": id, "function": {"index": index, "name": name, "arguments": arguments}})
+}
+
+/// Puts a field beside the text: into the message, or into the line of a completion.
+fn add(line: &mut Map<String, Value>, form: Form, name: &str, value: Value) {
+    match (form, line.get_mut("message")) {
+        (Form::Chat, Some(message)) => message[name] = value,
+        _ => drop(line.insert(name.into(), value)),
+    }
 }
 
 /// A line without a text to tell, such as of a model that was loaded.
@@ -118,6 +156,13 @@ fn add_figures(line: &mut Map<String, Value>, done: Done, form: Form) {
     ];
     for (name, figure) in figures.into_iter().filter(|(_, figure)| *figure > 0) {
         line.insert(name.into(), figure.into());
+    }
+    if done.dead_end {
+        // Not Ollama's either: no token was left that the format or the tools allow.
+        line.insert("incomplete".into(), "constraint".into());
+    }
+    if !done.loose_functions.is_empty() {
+        line.insert("unconstrained_tools".into(), json!(done.loose_functions));
     }
     // Not Ollama's: what its users miss when a conversation was cut or folded.
     if dropped != (0, 0) {

@@ -9,6 +9,7 @@ mod generate;
 mod lines;
 mod list;
 mod manage;
+mod message;
 mod show;
 mod tokens;
 mod transfer;

@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use crate::answer;
 use crate::app::Shared;
 use crate::catalog::{self, Facts, LocalModel, Settings};
 use crate::modelfile;
 use crate::name::ModelName;
-use crate::prompt::PromptTemplate;
 use crate::schedule::Source;
 use crate::task::blocking;
 use crate::wire::{self, ApiError, Body, Result};
@@ -57,7 +57,7 @@ fn describe(app: &Shared, model: &LocalModel, s: &Settings, verbose: bool) -> Re
     }
     put("details", json!(details(app, model, &facts)));
     if !s.messages.is_empty() {
-        let one = |m: &crate::prompt::Message| json!({"role": m.role, "content": m.content});
+        let one = |m: &tramontane::Message| json!({"role": m.role(), "content": m.content()});
         put("messages", s.messages.iter().map(one).collect());
     }
     put("model_info", facts.model_info(verbose).into());
@@ -88,13 +88,14 @@ pub fn capabilities(facts: &Facts, layer: Option<&str>) -> Vec<&'static str> {
     if facts.is_embedding() {
         return vec!["embedding"];
     }
-    let mut all = vec!["completion"];
-    if let Some(Ok(template)) = layer.map(PromptTemplate::parse)
-        && template.capabilities().insert
-    {
-        all.push("insert");
-    }
-    all
+    let can = answer::abilities(facts, layer);
+    let all = [
+        ("completion", true),
+        ("tools", can.tools),
+        ("insert", can.insert),
+        ("thinking", can.thinking),
+    ];
+    all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
 }
 
 fn modelfile_text(model: &LocalModel, settings: &Settings) -> String {

@@ -4,17 +4,16 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
+use tramontane::Message;
 
-use crate::answer::{self, Chat, Done, DoneReason, Step};
+use crate::answer::{self, Chat};
 use crate::app::Shared;
-use crate::prompt::Message;
-use crate::wire::{self, ApiError, Body, Event, Result, Think};
+use crate::wire::{self, ApiError, Body, Result, Think};
 
 use super::error::AnthropicError;
-use super::shared::add_own;
-use super::stream::{self, Writer};
+use super::message::{Events, Head};
 use super::unsupported::{self, Refused};
-use super::{content, id, options};
+use super::{blocks, content, format, id, options, stream, tools};
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct Request {
 }
 
 const REFUSED: &[Refused] = &[
-    ("mcp_servers", "tools are not supported yet; leave them out"),
+    ("mcp_servers", "the model calls functions of the client only; leave it out"),
     ("container", "this server runs no code"),
 ];
 
@@ -43,8 +42,7 @@ pub async fn messages(State(app): State<Shared>, bytes: Bytes) -> Result<Respons
     if stream {
         return Ok(stream::send(&app, answer, Events::new(head)).await?);
     }
-    let (text, _, done) = answer.await?.whole().await?;
-    Ok(wire::json(&head.whole(&text, &done)))
+    Ok(wire::json(&head.whole(&answer.await?.whole().await?)))
 }
 
 /// `POST /v1/messages/count_tokens`: how long a conversation is as tokens.
@@ -83,145 +81,55 @@ fn read_chat(body: &mut Body) -> Result<Chat> {
     if list.is_empty() {
         return Err(ApiError::bad_request("messages is required"));
     }
-    unsupported::tools(body)?;
+    refuse_thread(body)?;
     unsupported::set(body, REFUSED)?;
-    let output = body.object("output_config")?.unwrap_or_default();
-    unsupported::format(&mut Body::from_value("OutputConfig", output.into())?, "format")?;
-    unsupported::format(body, "output_format")?;
+    let tools = tools::of_messages(body)?;
+    let mut output = body.object("output_config")?.unwrap_or_default();
+    let beta = body.take("output_format");
+    asked.format =
+        format::take(body, "output_config.format", output.shift_remove("format").or(beta))?;
     let mut messages = system(body.take("system"))?;
     for one in list {
-        messages.push(content::message(one)?);
+        messages.extend(blocks::messages(one)?);
     }
-    asked.think = think(body)?.or(asked.think);
-    Ok(Chat { asked, messages })
+    if let Some(effort) = output.get("effort").and_then(Value::as_str) {
+        asked.think = Some(Think::from_effort(effort)?);
+    }
+    asked.think = think(body, asked.think)?;
+    // Clients ask every model to think, as they do at Anthropic.
+    asked.think_if_able = true;
+    Ok(Chat { asked, messages, tools })
+}
+
+/// A thread is a conversation that a server keeps. Clients that would use one send all
+/// messages after this error.
+fn refuse_thread(body: &mut Body) -> Result<()> {
+    match body.take("thread") {
+        None => Ok(()),
+        Some(_) => {
+            let text = "thread: this server keeps no conversations; send all messages of it";
+            let error = ApiError::bad_request(text).with_param("thread");
+            Err(error.with_code("thread_unsupported_request"))
+        }
+    }
 }
 
 fn system(system: Option<Value>) -> Result<Vec<Message>> {
     let content = system.map(content::text).transpose()?.unwrap_or_default();
-    let message = Message { role: "system".into(), content };
-    Ok(if message.content.is_empty() { Vec::new() } else { vec![message] })
+    Ok(if content.is_empty() { Vec::new() } else { vec![Message::system(content)] })
 }
 
-/// `enabled` is an order, which models that do not think refuse; `adaptive` is an offer, which
-/// they may pass over.
-fn think(body: &mut Body) -> Result<Option<Think>> {
+/// What `thinking` says, with the `effort` that was asked for. A model that can thinks unless
+/// it is told not to.
+fn think(body: &mut Body, effort: Option<Think>) -> Result<Option<Think>> {
     let thinking = body.object("thinking")?.unwrap_or_default();
     match thinking.get("type").and_then(Value::as_str) {
         Some("disabled") => Ok(Some(Think::No)),
-        Some("enabled") => Ok(Some(Think::Yes)),
-        Some("adaptive") => Ok(None),
-        None if thinking.is_empty() => Ok(None),
+        Some("enabled") => Ok(effort.or(Some(Think::Yes))),
+        Some("adaptive" | "between_tools") => Ok(effort),
+        None if thinking.is_empty() => Ok(effort),
         _ => Err(ApiError::bad_request(
             "thinking.type must be \"enabled\", \"adaptive\" or \"disabled\"",
         )),
-    }
-}
-
-/// What is known of a reply from its start.
-#[derive(Debug, Clone)]
-pub struct Head {
-    /// The reply's name.
-    pub id: String,
-    /// The model, as the client wrote it.
-    pub model: String,
-    /// Texts of the request that end the answer.
-    pub stop: Vec<String>,
-}
-
-impl Head {
-    /// The whole reply.
-    pub fn whole(&self, text: &str, done: &Done) -> Value {
-        let mut reply = self.message(json!([{"type": "text", "text": text}]), done.prompt_tokens);
-        let (reason, stop) = self.ending(done);
-        reply["stop_reason"] = reason.into();
-        reply["stop_sequence"] = stop;
-        reply["usage"] = usage(done.prompt_tokens, done.generated_tokens);
-        add_own(&mut reply, done);
-        reply
-    }
-
-    fn message(&self, content: Value, input_tokens: usize) -> Value {
-        json!({
-            "id": self.id,
-            "type": "message",
-            "role": "assistant",
-            "model": self.model,
-            "content": content,
-            "stop_reason": null,
-            "stop_sequence": null,
-            "usage": usage(input_tokens, 0),
-        })
-    }
-
-    /// `stop_reason` and `stop_sequence`.
-    fn ending(&self, done: &Done) -> (&'static str, Value) {
-        match (done.reason, self.stop.as_slice()) {
-            (DoneReason::Length, _) => ("max_tokens", Value::Null),
-            // A text of the model's own settings is its way to end a turn.
-            (DoneReason::Stop, _) | (DoneReason::StopString, []) => ("end_turn", Value::Null),
-            (DoneReason::StopString, [only]) => ("stop_sequence", only.as_str().into()),
-            // The engine does not say which one.
-            (DoneReason::StopString, _) => ("stop_sequence", Value::Null),
-        }
-    }
-}
-
-fn usage(input: usize, output: usize) -> Value {
-    json!({"input_tokens": input, "output_tokens": output})
-}
-
-/// The reply in events.
-pub struct Events {
-    head: Head,
-}
-
-impl Events {
-    /// None was sent yet.
-    pub fn new(head: Head) -> Self {
-        Events { head }
-    }
-
-    fn done(&self, done: &Done) -> Vec<Event> {
-        let (reason, stop) = self.head.ending(done);
-        let mut delta = json!({
-            "delta": {"stop_reason": reason, "stop_sequence": stop},
-            "usage": usage(done.prompt_tokens, done.generated_tokens),
-        });
-        add_own(&mut delta, done);
-        vec![
-            event("content_block_stop", json!({"index": 0})),
-            event("message_delta", delta),
-            event("message_stop", json!({})),
-        ]
-    }
-}
-
-fn event(name: &'static str, fields: Value) -> Event {
-    let mut event = json!({"type": name});
-    if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
-        event.extend(fields);
-    }
-    Event::named(name, &event)
-}
-
-impl Writer for Events {
-    fn begin(&mut self, prompt_tokens: usize) -> Vec<Event> {
-        let message = self.head.message(json!([]), prompt_tokens);
-        let block = json!({"index": 0, "content_block": {"type": "text", "text": ""}});
-        vec![
-            event("message_start", json!({"message": message})),
-            event("content_block_start", block),
-        ]
-    }
-
-    fn step(&mut self, step: Step) -> Vec<Event> {
-        match step {
-            Step::Text(text, _) => {
-                let delta = json!({"index": 0, "delta": {"type": "text_delta", "text": text}});
-                vec![event("content_block_delta", delta)]
-            }
-            Step::Done(done) => self.done(&done),
-            Step::Failed(error) => vec![Event::named("error", &AnthropicError(error).json())],
-        }
     }
 }

@@ -5,15 +5,15 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::answer::{self, Done, Generate, Logprob, Step};
+use crate::answer::{self, Done, Generate, Logprob, Step, Whole};
 use crate::app::Shared;
 use crate::wire::{self, ApiError, Body, Event, Result};
 
 use super::error::OpenAiError;
-use super::options;
 use super::shared::{Head, add_own, logprobs_of_text, usage};
 use super::stream::{self, Writer};
 use super::unsupported::{self, Refused};
+use super::{format, options};
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub async fn completions(State(app): State<Shared>, bytes: Bytes) -> Result<Resp
     if stream {
         return Ok(stream::send(&app, answer, Chunks::new(head, include_usage)).await?);
     }
-    let (text, logprobs, done) = answer.await?.whole().await?;
-    Ok(wire::json(&whole(&head, &text, &logprobs, &done)))
+    let answer = answer.await?.whole().await?;
+    Ok(wire::json(&whole(&head, &answer)))
 }
 
 /// Reads a request.
@@ -56,6 +56,8 @@ pub fn read(bytes: &Bytes) -> Result<Request> {
     let alternatives = options::alternatives(&mut body, "logprobs")?;
     asked.logprobs = alternatives.is_some();
     asked.top_logprobs = alternatives.unwrap_or(0);
+    let response_format = body.take("response_format");
+    asked.format = format::take(&mut body, "response_format", response_format)?;
     let prompt = prompt(body.take("prompt"))?;
     let suffix = body.text("suffix")?.unwrap_or_default();
     Ok(Request {
@@ -86,9 +88,15 @@ fn prompt(value: Option<Value>) -> Result<String> {
 }
 
 /// The whole reply.
-pub fn whole(head: &Head, text: &str, logprobs: &[Logprob], done: &Done) -> Value {
-    let mut choice = json!({"text": text, "index": 0, "finish_reason": done.reason.as_str()});
-    add_logprobs(&mut choice, logprobs);
+pub fn whole(head: &Head, whole: &Whole) -> Value {
+    let done = &whole.done;
+    let mut choice =
+        json!({"text": whole.text(), "index": 0, "finish_reason": done.reason.as_str()});
+    let thinking = whole.thinking();
+    if !thinking.is_empty() {
+        choice["reasoning"] = thinking.into();
+    }
+    add_logprobs(&mut choice, &whole.logprobs());
     let mut reply = head.object("text_completion", json!([choice]));
     reply["usage"] = usage(done);
     add_own(&mut reply, done);
@@ -123,6 +131,12 @@ impl Chunks {
         Event::data(&self.chunk(json!([choice])))
     }
 
+    /// Thoughts are not in OpenAI's API; they are not lost here.
+    fn thinking(&self, text: &str) -> Event {
+        let choice = json!({"text": "", "index": 0, "finish_reason": null, "reasoning": text});
+        Event::data(&self.chunk(json!([choice])))
+    }
+
     fn done(&self, done: &Done) -> Vec<Event> {
         let choice = json!({"text": "", "index": 0, "finish_reason": done.reason.as_str()});
         let mut last = self.chunk(json!([choice]));
@@ -141,7 +155,10 @@ impl Chunks {
 impl Writer for Chunks {
     fn step(&mut self, step: Step) -> Vec<Event> {
         match step {
+            Step::Thinking(text, _) => vec![self.thinking(&text)],
             Step::Text(text, logprobs) => vec![self.text(&text, &logprobs)],
+            // No functions are declared here.
+            Step::Call(_) | Step::Markup(_) => Vec::new(),
             Step::Done(done) => self.done(&done),
             Step::Failed(error) => vec![Event::data(&OpenAiError(error).json()), Event::done()],
         }

@@ -19,7 +19,7 @@ pub struct AnthropicError(pub ApiError);
 impl OpenAiError {
     /// The body.
     pub fn json(&self) -> Value {
-        let ApiError { status, message } = &self.0;
+        let ApiError { status, message, param, code } = &self.0;
         let kind = match *status {
             StatusCode::BAD_REQUEST => "invalid_request_error",
             StatusCode::UNAUTHORIZED => "authentication_error",
@@ -27,14 +27,14 @@ impl OpenAiError {
             StatusCode::NOT_FOUND => "not_found_error",
             _ => "api_error",
         };
-        json!({"error": {"message": message, "type": kind, "param": null, "code": null}})
+        json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
     }
 }
 
 impl AnthropicError {
     /// The body.
     pub fn json(&self) -> Value {
-        let ApiError { status, message } = &self.0;
+        let ApiError { status, message, param, code } = &self.0;
         let kind = match *status {
             StatusCode::BAD_REQUEST => "invalid_request_error",
             StatusCode::UNAUTHORIZED => "authentication_error",
@@ -45,11 +45,12 @@ impl AnthropicError {
             StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
             _ => "api_error",
         };
-        json!({
-            "type": "error",
-            "error": {"type": kind, "message": message},
-            "request_id": id::random("req_"),
-        })
+        let mut error = json!({"type": kind, "message": message});
+        if let Some(code) = code {
+            let unsupported: Vec<&String> = param.iter().collect();
+            error["details"] = json!({"error_code": code, "unsupported": unsupported});
+        }
+        json!({"type": "error", "error": error, "request_id": id::random("req_")})
     }
 }
 

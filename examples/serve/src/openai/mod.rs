@@ -2,16 +2,20 @@
 //! in it is refused by name, never passed over in silence.
 //!
 //! ```text
-//! JSON ─► read (options · content · unsupported) ─► answer ─► Step ─► reply (id · shared)
+//! JSON ─► read (options · content · tools · format · unsupported) ─► answer ─► Step ─► reply (id · shared)
 //! ```
 
 pub mod anthropic;
+pub mod blocks;
 pub mod chat;
 pub mod completions;
 pub mod content;
 pub mod embeddings;
 pub mod error;
+pub mod format;
 pub mod id;
+pub mod items;
+pub mod message;
 pub mod models;
 pub mod options;
 pub mod rerank;
@@ -19,6 +23,7 @@ pub mod response;
 pub mod responses;
 pub mod shared;
 pub mod stream;
+pub mod tools;
 pub mod unsupported;
 
 pub use anthropic::{count_tokens, messages};

@@ -1,4 +1,4 @@
-//! `POST /v1/responses`: text in, text out, nothing kept between requests.
+//! `POST /v1/responses`: nothing is kept between requests.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{self, Asked, Chat};
 use crate::app::Shared;
-use crate::prompt::Message;
 use crate::wire::{self, ApiError, Body, Result};
 
 use super::error::OpenAiError;
+use super::items::KEEPS_NOTHING;
 use super::response::{Events, Head};
 use super::unsupported::{self, MODERATES_NOTHING, Refused};
-use super::{content, options, stream};
+use super::{format, items, options, stream, tools};
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -24,9 +24,10 @@ pub struct Request {
     pub stream: bool,
     /// Fields that the response repeats.
     pub echo: Map<String, Value>,
+    /// Whether thoughts come in `encrypted_content` too, which clients send back.
+    pub encrypted: bool,
 }
 
-const KEEPS_NOTHING: &str = "this server keeps no conversations; send all messages of it as input";
 const REFUSED: &[Refused] = &[
     ("previous_response_id", KEEPS_NOTHING),
     ("conversation", KEEPS_NOTHING),
@@ -39,14 +40,13 @@ const REFUSED: &[Refused] = &[
 /// # Errors
 /// In OpenAI's envelope.
 pub async fn responses(State(app): State<Shared>, bytes: Bytes) -> Result<Response, OpenAiError> {
-    let Request { chat, stream, echo } = read(&bytes)?;
-    let head = Head::new(&chat.asked.model, echo);
+    let Request { chat, stream, echo, encrypted } = read(&bytes)?;
+    let head = Head { encrypted, ..Head::new(&chat.asked.model, echo) };
     let answer = answer::chat(app.clone(), chat);
     if stream {
         return Ok(stream::send(&app, answer, Events::new(head)).await?);
     }
-    let (text, logprobs, done) = answer.await?.whole().await?;
-    Ok(wire::json(&head.whole(&text, &logprobs, &done)))
+    Ok(wire::json(&head.whole(&answer.await?.whole().await?)))
 }
 
 /// Reads a request.
@@ -55,11 +55,12 @@ pub async fn responses(State(app): State<Shared>, bytes: Bytes) -> Result<Respon
 /// 400: a mistake, or what this server cannot do.
 pub fn read(bytes: &Bytes) -> Result<Request> {
     let mut body = Body::parse("ResponsesRequest", bytes)?;
+    let mut echo = asked_back(&body);
     let mut asked = options::asked(&mut body, options::RESPONSES)?;
     unsupported::set(&mut body, REFUSED)?;
-    unsupported::tools(&mut body)?;
-    let text = body.object("text")?.unwrap_or_default();
-    unsupported::format(&mut Body::from_value("ResponsesText", text.into())?, "format")?;
+    let tools = tools::of_responses(&mut body)?;
+    let mut text = body.object("text")?.unwrap_or_default();
+    asked.format = format::take(&mut body, "text.format", text.shift_remove("format"))?;
     if let Some(strategy) = body.text("truncation")? {
         asked.truncate = truncation(&strategy)?;
     }
@@ -68,13 +69,22 @@ pub fn read(bytes: &Bytes) -> Result<Request> {
     asked.logprobs =
         asked.top_logprobs > 0 || include.iter().any(|name| name == "message.output_text.logprobs");
     let instructions = body.text("instructions")?;
-    let echo = echo(&mut body, &asked, instructions.as_deref());
-    let messages = messages(instructions, body.take("input"))?;
+    echo.extend(options_of(&mut body, &asked, instructions.as_deref()));
+    let messages = items::messages(instructions, body.take("input"))?;
     let stream = body.flag("stream")?.unwrap_or(false);
-    Ok(Request { chat: Chat { asked, messages }, stream, echo })
+    let encrypted = include.iter().any(|name| name == "reasoning.encrypted_content");
+    Ok(Request { chat: Chat { asked, messages, tools }, stream, echo, encrypted })
 }
 
-fn echo(body: &mut Body, asked: &Asked, instructions: Option<&str>) -> Map<String, Value> {
+/// Fields that a response repeats as the client sent them.
+fn asked_back(body: &Body) -> Map<String, Value> {
+    let mut body = body.clone();
+    let names = ["tools", "tool_choice", "parallel_tool_calls", "text", "reasoning"];
+    let fields = names.into_iter().filter_map(|name| Some((name.to_owned(), body.take(name)?)));
+    fields.collect()
+}
+
+fn options_of(body: &mut Body, asked: &Asked, instructions: Option<&str>) -> Map<String, Value> {
     let option = |name| asked.options.get(name).cloned().unwrap_or_default();
     let fields = [
         ("instructions", instructions.into()),
@@ -93,43 +103,5 @@ fn truncation(strategy: &str) -> Result<bool> {
         "auto" => Ok(true),
         "disabled" => Ok(false),
         _ => Err(ApiError::bad_request("truncation must be \"auto\" or \"disabled\"")),
-    }
-}
-
-/// The instructions, and then what was said.
-fn messages(instructions: Option<String>, input: Option<Value>) -> Result<Vec<Message>> {
-    let message = |role: &str, content| Message { role: role.into(), content };
-    let mut messages = Vec::new();
-    if let Some(instructions) = instructions.filter(|text| !text.is_empty()) {
-        messages.push(message("system", instructions));
-    }
-    match input {
-        Some(Value::String(text)) if !text.is_empty() => messages.push(message("user", text)),
-        Some(Value::Array(items)) if !items.is_empty() => {
-            for item in items {
-                messages.extend(read_item(item)?);
-            }
-        }
-        None | Some(Value::String(_) | Value::Array(_)) => {
-            return Err(ApiError::bad_request("input is required"));
-        }
-        Some(_) => return Err(ApiError::bad_request("input must be a text or a list of items")),
-    }
-    Ok(messages)
-}
-
-/// The message that an item is; none if the model is not to see it.
-fn read_item(item: Value) -> Result<Option<Message>> {
-    match item["type"].as_str() {
-        None | Some("message") => content::message(item).map(Some),
-        // What was thought in earlier turns is not shown again.
-        Some("reasoning") => Ok(None),
-        Some("item_reference") => Err(ApiError::bad_request(format!(
-            "input item of type \"item_reference\": {KEEPS_NOTHING}"
-        ))),
-        Some(kind) => Err(ApiError::bad_request(format!(
-            "input item of type {kind:?} is not supported: this server knows messages; tools are \
-             not supported yet"
-        ))),
     }
 }

@@ -44,16 +44,21 @@ impl Head {
 
 /// Tokens that were read and made.
 pub fn usage(done: &Done) -> Value {
-    json!({
+    let mut usage = json!({
         "prompt_tokens": done.prompt_tokens,
         "completion_tokens": done.generated_tokens,
         "total_tokens": done.prompt_tokens + done.generated_tokens,
         "prompt_tokens_details": {"cached_tokens": done.reused_tokens},
-    })
+    });
+    if done.thinking_tokens > 0 {
+        usage["completion_tokens_details"] = json!({"reasoning_tokens": done.thinking_tokens});
+    }
+    usage
 }
 
-/// Says that the conversation was cut, or folded to what the template takes: not in these
-/// APIs, but what their users miss.
+/// Says that the conversation was cut, or folded to what the template takes, that the
+/// answer ended because its format or tools allowed no further token, or which functions'
+/// arguments could not be held to their schemas: not in these APIs, but what their users miss.
 pub fn add_own(reply: &mut Value, done: &Done) {
     let mut own = Map::new();
     let (tokens, messages) = (done.dropped_tokens, done.dropped_messages);
@@ -61,6 +66,12 @@ pub fn add_own(reply: &mut Value, done: &Done) {
         own.insert("truncated".into(), true.into());
         own.insert("dropped_tokens".into(), tokens.into());
         own.insert("dropped_messages".into(), messages.into());
+    }
+    if done.dead_end {
+        own.insert("incomplete".into(), "constraint".into());
+    }
+    if !done.loose_functions.is_empty() {
+        own.insert("unconstrained_tools".into(), json!(done.loose_functions));
     }
     if !done.folds.is_empty() {
         own.insert("folded".into(), json!(done.folds));

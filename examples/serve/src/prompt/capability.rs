@@ -15,6 +15,30 @@ pub struct Capabilities {
     pub thinking: bool,
 }
 
+impl Capabilities {
+    /// What a model with this Jinja template can do, by Ollama's rules: texts in its source.
+    pub fn of_jinja(source: &str) -> Self {
+        let has = |text: &str| source.contains(text);
+        let splits = has("content.split('</think>')") || has("content.split(\"</think>\")");
+        let splits = splits && !has("reasoning_content") && !has("<SPECIAL_12>");
+        Capabilities {
+            insert: false,
+            tools: has("tools") || has("tool_call"),
+            thinking: (has("<think>") && has("</think>")) || splits,
+        }
+    }
+
+    /// What either says.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Capabilities {
+            insert: self.insert || other.insert,
+            tools: self.tools || other.tools,
+            thinking: self.thinking || other.thinking,
+        }
+    }
+}
+
 /// Names of all fields and variables, in lower case.
 pub fn variables(tree: &Tree) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

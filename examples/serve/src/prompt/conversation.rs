@@ -4,9 +4,11 @@
 use std::borrow::Cow;
 
 use tramontane::template::PLAIN_TEXT_MARK;
+use tramontane::{Chat, Message, Thinking};
 
 use super::go::{self, Map, Output, TemplateError, Value};
-use super::template::{Mark, Message, PromptTemplate};
+use super::template::{Mark, PromptTemplate};
+use super::tools;
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
@@ -16,8 +18,19 @@ impl PromptTemplate {
     ///
     /// # Errors
     /// What the template fails at, or that it goes past its limits.
-    pub fn render_chat(&self, messages: &[Message], mark: Mark<'_>) -> Result<String> {
-        chat(self, messages, mark)
+    pub fn render_chat(&self, chat: &Chat, mark: Mark<'_>) -> Result<String> {
+        let think = Think { source: self.parsed.whole.source(), thinking: chat.thinking };
+        let (system, messages) = collate(self, &chat.messages, mark);
+        if self.variables().contains("messages") {
+            let dot = think.root([
+                ("System", Value::text(system)),
+                ("Messages", Value::list(messages.iter().map(Marked::value).collect::<Vec<_>>())),
+                ("Tools", tools::tools(chat.tools.iter().flatten(), mark)),
+                ("Response", Value::text("")),
+            ]);
+            return once(self, &dot);
+        }
+        go::on_large_stack(|| turns(self, messages, think))
     }
 
     /// The prompt of one turn, or of a gap between `prompt` and `suffix`; otherwise as
@@ -30,55 +43,21 @@ impl PromptTemplate {
         system: &str,
         prompt: &str,
         suffix: &str,
+        thinking: Option<Thinking>,
         mark: Mark<'_>,
     ) -> Result<String> {
         if !suffix.is_empty() {
-            return insert(self, prompt, suffix, mark);
-        }
-        let message =
-            |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-        let system = (!system.is_empty()).then(|| message("system", system));
-        let messages: Vec<_> = system.into_iter().chain([message("user", prompt)]).collect();
-        self.render_chat(&messages, mark)
-    }
-}
-
-/// The text of a conversation, up to where the answer begins.
-///
-/// # Errors
-/// What the template fails at.
-fn chat(template: &PromptTemplate, messages: &[Message], mark: Mark<'_>) -> Result<String> {
-    let (system, messages) = collate(template, messages, mark);
-    if template.variables().contains("messages") {
-        let messages: Vec<_> = messages.iter().map(message).collect();
-        let dot = root(
-            template,
-            [
-                ("System", Value::text(system)),
-                ("Messages", Value::list(messages)),
-                ("Tools", Value::list([])),
+            let dot = Think { source: self.parsed.whole.source(), thinking }.root([
+                ("Prompt", Value::text(&*mark(prompt))),
+                ("Suffix", Value::text(&*mark(suffix))),
                 ("Response", Value::text("")),
-            ],
-        );
-        return once(template, &dot);
+            ]);
+            return once(self, &dot);
+        }
+        let system = (!system.is_empty()).then(|| Message::system(system));
+        let messages: Vec<_> = system.into_iter().chain([Message::user(prompt)]).collect();
+        self.render_chat(&Chat::new(messages).with_thinking(thinking), mark)
     }
-    go::on_large_stack(|| turns(template, messages))
-}
-
-/// The text of a gap that the answer is to fill.
-///
-/// # Errors
-/// What the template fails at.
-fn insert(template: &PromptTemplate, prompt: &str, suffix: &str, mark: Mark<'_>) -> Result<String> {
-    let dot = root(
-        template,
-        [
-            ("Prompt", Value::text(&*mark(prompt))),
-            ("Suffix", Value::text(&*mark(suffix))),
-            ("Response", Value::text("")),
-        ],
-    );
-    once(template, &dot)
 }
 
 fn once(template: &PromptTemplate, dot: &Value) -> Result<String> {
@@ -89,36 +68,93 @@ fn once(template: &PromptTemplate, dot: &Value) -> Result<String> {
     })
 }
 
-fn root<const N: usize>(template: &PromptTemplate, entries: [(&str, Value); N]) -> Value {
-    let think = [
-        ("Think", Value::Bool(template.think == Some(true))),
-        ("ThinkLevel", Value::text("")),
-        ("IsThinkSet", Value::Bool(template.think.is_some())),
-    ];
-    Value::map(Map::of(entries.into_iter().chain(think)))
+/// Whether the model is to think, as a template knows it.
+#[derive(Clone, Copy)]
+struct Think<'s> {
+    source: &'s str,
+    thinking: Option<Thinking>,
 }
 
-/// Messages with marks, neighbours of one role made one (but not those of tools), and
-/// the texts of all that are the system's.
+impl Think<'_> {
+    fn root<const N: usize>(self, entries: [(&str, Value); N]) -> Value {
+        let level = self.thinking.and_then(|thinking| thinking.level_in(self.source));
+        let think = [
+            ("Think", Value::Bool(self.thinking.is_some_and(Thinking::is_on))),
+            ("ThinkLevel", Value::text(level.unwrap_or_default())),
+            ("IsThinkSet", Value::Bool(self.thinking.is_some())),
+        ];
+        Value::map(Map::of(entries.into_iter().chain(think)))
+    }
+}
+
+/// A message with marks.
+struct Marked {
+    role: String,
+    content: String,
+    thinking: String,
+    calls: Value,
+    tool_name: String,
+    tool_call_id: String,
+}
+
+impl Marked {
+    fn new(template: &PromptTemplate, message: &Message, mark: Mark<'_>) -> Self {
+        let text = |text: Option<&str>| mark(text.unwrap_or_default()).into_owned();
+        let content = message.content();
+        let id = message.get("tool_call_id").and_then(|id| id.as_str());
+        Marked {
+            role: role(template, message.role(), mark).into_owned(),
+            content: text(Some(&content)),
+            thinking: text(message.thinking()),
+            calls: tools::calls(message, mark),
+            tool_name: text(message.tool_name()),
+            tool_call_id: text(id),
+        }
+    }
+
+    /// Whether there is nothing in it but text, so that more can be put behind it.
+    fn is_text(&self) -> bool {
+        self.role != "tool" && !self.calls.is_true() && self.thinking.is_empty()
+    }
+
+    /// What a template may ask of it.
+    fn value(&self) -> Value {
+        let text = |text: &str| Value::text(text);
+        Value::map(Map::structure(
+            "template.message",
+            vec![
+                ("Role", Some("Role"), text(&self.role)),
+                ("Content", Some("Content"), text(&self.content)),
+                ("Thinking", Some("Thinking"), text(&self.thinking)),
+                ("Images", Some("Images"), Value::list([])),
+                ("ToolCalls", Some("ToolCalls"), self.calls.clone()),
+                ("ToolName", Some("ToolName"), text(&self.tool_name)),
+                ("ToolCallID", Some("ToolCallID"), text(&self.tool_call_id)),
+            ],
+        ))
+    }
+}
+
+/// Messages with marks, neighbours of one role made one (but not those of tools, nor any
+/// with calls or thoughts), and the texts of all that are the system's.
 fn collate(
     template: &PromptTemplate,
     messages: &[Message],
     mark: Mark<'_>,
-) -> (String, Vec<Message>) {
+) -> (String, Vec<Marked>) {
     let mut system = Vec::new();
-    let mut collated: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut collated: Vec<Marked> = Vec::with_capacity(messages.len());
     for message in messages {
-        let content = mark(&message.content);
+        let message = Marked::new(template, message, mark);
         if message.role == "system" {
-            system.push(content.clone());
+            system.push(message.content.clone());
         }
-        let role = role(template, &message.role, mark);
         match collated.last_mut() {
-            Some(last) if last.role == role && role != "tool" => {
+            Some(last) if last.role == message.role && last.is_text() && message.is_text() => {
                 last.content.push_str("\n\n");
-                last.content.push_str(&content);
+                last.content.push_str(&message.content);
             }
-            _ => collated.push(Message { role: role.into_owned(), content: content.into_owned() }),
+            _ => collated.push(message),
         }
     }
     (system.join("\n\n"), collated)
@@ -139,23 +175,6 @@ fn role<'r>(template: &PromptTemplate, role: &'r str, mark: Mark<'_>) -> Cow<'r,
     }
 }
 
-/// What a template may ask of a message.
-fn message(message: &Message) -> Value {
-    let text = |text: &str| Value::text(text);
-    Value::map(Map::structure(
-        "template.message",
-        vec![
-            ("Role", Some("Role"), text(&message.role)),
-            ("Content", Some("Content"), text(&message.content)),
-            ("Thinking", Some("Thinking"), text("")),
-            ("Images", Some("Images"), Value::list([])),
-            ("ToolCalls", Some("ToolCalls"), Value::list([])),
-            ("ToolName", Some("ToolName"), text("")),
-            ("ToolCallID", Some("ToolCallID"), text("")),
-        ],
-    ))
-}
-
 /// One turn of a template that knows no messages.
 #[derive(Default)]
 struct Turn {
@@ -165,20 +184,17 @@ struct Turn {
 }
 
 impl Turn {
-    fn dot(self, template: &PromptTemplate) -> Value {
-        root(
-            template,
-            [
-                ("System", Value::text(self.system)),
-                ("Prompt", Value::text(self.prompt)),
-                ("Response", Value::text(self.response)),
-            ],
-        )
+    fn dot(self, think: Think<'_>) -> Value {
+        think.root([
+            ("System", Value::text(self.system)),
+            ("Prompt", Value::text(self.prompt)),
+            ("Response", Value::text(self.response)),
+        ])
     }
 }
 
 /// Turn after turn; the last ends where the response begins, or with its beginning.
-fn turns(template: &PromptTemplate, messages: Vec<Message>) -> Result<String> {
+fn turns(template: &PromptTemplate, messages: Vec<Marked>, think: Think<'_>) -> Result<String> {
     let mut output = Output::default();
     let mut turn = Turn::default();
     for message in messages {
@@ -188,7 +204,7 @@ fn turns(template: &PromptTemplate, messages: Vec<Message>) -> Result<String> {
             _ => false,
         };
         if over {
-            let dot = std::mem::take(&mut turn).dot(template);
+            let dot = std::mem::take(&mut turn).dot(think);
             template.parsed.whole.render(&dot, &mut output)?;
         }
         match message.role.as_str() {
@@ -198,6 +214,6 @@ fn turns(template: &PromptTemplate, messages: Vec<Message>) -> Result<String> {
             _ => {}
         }
     }
-    template.parsed.opening.render(&turn.dot(template), &mut output)?;
+    template.parsed.opening.render(&turn.dot(think), &mut output)?;
     Ok(output.text)
 }

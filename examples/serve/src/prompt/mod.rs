@@ -11,7 +11,8 @@ mod conversation;
 mod cut;
 mod go;
 mod template;
+mod tools;
 
 pub use capability::Capabilities;
 pub use go::{TemplateError, quote};
-pub use template::{Mark, Message, PromptTemplate};
+pub use template::{Mark, PromptTemplate};

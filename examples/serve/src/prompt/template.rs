@@ -8,20 +8,10 @@ use super::capability::{self, Capabilities};
 use super::cut;
 use super::go::{self, TemplateError};
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, or what the template knows.
-    pub role: String,
-    /// Its text.
-    pub content: String,
-}
-
 /// The Go template of a model.
 #[derive(Debug, Clone)]
 pub struct PromptTemplate {
     pub(super) parsed: Arc<Parsed>,
-    pub(super) think: Option<bool>,
 }
 
 /// A template, and what was found out about it.
@@ -51,13 +41,12 @@ impl PromptTemplate {
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let source = if source.is_empty() { PLAIN } else { source };
         let parsed = go::on_large_stack(|| Parsed::new(source))?;
-        Ok(PromptTemplate { parsed: Arc::new(parsed), think: None })
+        Ok(PromptTemplate { parsed: Arc::new(parsed) })
     }
 
-    /// Tells the template whether to have the model think.
-    pub fn with_think(mut self, think: Option<bool>) -> Self {
-        self.think = think;
-        self
+    /// The source, as given.
+    pub fn source(&self) -> &str {
+        self.parsed.whole.source()
     }
 
     /// The fields and variables that it uses, in lower case.
@@ -65,7 +54,7 @@ impl PromptTemplate {
         &self.parsed.variables
     }
 
-    /// What a model with this template can do.
+    /// What a model with this template can do, by Ollama's rules.
     pub fn capabilities(&self) -> Capabilities {
         let variables = self.variables();
         Capabilities {

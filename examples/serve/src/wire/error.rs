@@ -16,6 +16,10 @@ pub struct ApiError {
     pub status: StatusCode,
     /// Ollama's text where it has one: clients compare it.
     pub message: String,
+    /// The field that is wrong, for APIs that name it.
+    pub param: Option<String>,
+    /// What programs know the error by, for APIs that have such a word for it.
+    pub code: Option<&'static str>,
 }
 
 /// The result of a handler.
@@ -24,12 +28,26 @@ pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 impl ApiError {
     /// An error of any status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        ApiError { status, message: message.into() }
+        ApiError { status, message: message.into(), param: None, code: None }
     }
 
     /// 400: the client's mistake.
     pub fn bad_request(message: impl Into<String>) -> Self {
         ApiError::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// The same error, of the field `param`.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The same error with a word that programs know it by.
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// 404.

@@ -1,4 +1,4 @@
-//! Whether a model is to think before it answers.
+//! Whether, and how much, a model is to think before it answers.
 
 use serde_json::Value;
 
@@ -10,9 +10,20 @@ use super::error::{ApiError, Result};
 pub enum Think {
     /// `false`, or the effort `none`.
     No,
-    /// `true`, or any other effort.
+    /// `true`.
     Yes,
+    /// A little.
+    Low,
+    /// Moderately.
+    Medium,
+    /// Much.
+    High,
+    /// As much as the model can.
+    Max,
 }
+
+/// What Ollama's texts name.
+const EXPECTED: &str = r#""high", "medium", "low", "max", true, or false"#;
 
 impl Think {
     /// Takes the field `think` out of a request: `true`, `false` or a level.
@@ -20,20 +31,29 @@ impl Think {
     /// # Errors
     /// 400 with Ollama's texts.
     pub fn take(body: &mut Body) -> Result<Option<Self>> {
-        let expected = r#""high", "medium", "low", "max", true, or false"#;
         match body.take("think") {
             None => Ok(None),
             Some(Value::Bool(false)) => Ok(Some(Think::No)),
             Some(Value::Bool(true)) => Ok(Some(Think::Yes)),
-            Some(Value::String(level)) => match level.as_str() {
-                "high" | "medium" | "low" | "max" => Ok(Some(Think::Yes)),
-                _ => Err(ApiError::bad_request(format!(
-                    "invalid think value: {level:?} (must be {expected})"
+            Some(Value::String(level)) => match Think::level(&level) {
+                Some(think) => Ok(Some(think)),
+                None => Err(ApiError::bad_request(format!(
+                    "invalid think value: {level:?} (must be {EXPECTED})"
                 ))),
             },
             Some(_) => Err(ApiError::bad_request(format!(
-                "think must be a boolean or string ({expected})"
+                "think must be a boolean or string ({EXPECTED})"
             ))),
+        }
+    }
+
+    fn level(name: &str) -> Option<Self> {
+        match name {
+            "low" => Some(Think::Low),
+            "medium" => Some(Think::Medium),
+            "high" => Some(Think::High),
+            "max" => Some(Think::Max),
+            _ => None,
         }
     }
 
@@ -44,11 +64,14 @@ impl Think {
     pub fn from_effort(effort: &str) -> Result<Self> {
         match effort {
             "none" => Ok(Think::No),
-            "minimal" | "low" | "medium" | "high" | "xhigh" | "ultra" | "max" => Ok(Think::Yes),
-            _ => Err(ApiError::bad_request(format!(
-                "invalid reasoning value: '{effort}' (must be \"high\", \"medium\", \"low\", \
-                 \"max\", or \"none\")"
-            ))),
+            "minimal" => Ok(Think::Low),
+            "xhigh" | "ultra" => Ok(Think::Max),
+            effort => Think::level(effort).ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "invalid reasoning value: '{effort}' (must be \"high\", \"medium\", \"low\", \
+                     \"max\", or \"none\")"
+                ))
+            }),
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use tramontane::template::{Chat, Fold, Folded, Message, Shape};
 use tramontane::{Error, Result};
 
-use tramontane_serve::prompt::{self, PromptTemplate};
+use tramontane_serve::prompt::PromptTemplate;
 
 use crate::prompt_tests::plain;
 
@@ -45,15 +45,7 @@ fn templates() -> Vec<(String, PromptTemplate)> {
 
 fn engine(template: &PromptTemplate) -> impl Fn(&Chat) -> Result<String> {
     move |chat| {
-        let messages: Vec<_> = chat
-            .messages
-            .iter()
-            .map(|message| prompt::Message {
-                role: message.role().to_owned(),
-                content: message.content().into_owned(),
-            })
-            .collect();
-        let text = template.render_chat(&messages, &plain);
+        let text = template.render_chat(chat, &plain);
         text.map_err(|error| Error::Template(error.to_string()))
     }
 }

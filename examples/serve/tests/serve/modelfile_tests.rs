@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
+use tramontane::Message;
 
 use tramontane_serve::catalog::Settings;
 use tramontane_serve::modelfile::{Modelfile, generated, parameters_text};
-use tramontane_serve::prompt::Message;
 
 fn parse(text: &str) -> Modelfile {
     Modelfile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text:?}: {error}"))
@@ -19,7 +19,7 @@ fn error(text: &str) -> String {
 }
 
 fn message(role: &str, content: &str) -> Message {
-    Message { role: role.into(), content: content.into() }
+    Message::new(role, content)
 }
 
 #[test]

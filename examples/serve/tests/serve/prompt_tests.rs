@@ -4,19 +4,17 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 use tramontane::template::strip_marks;
+use tramontane::{Chat, Message, Thinking};
 
-use tramontane_serve::prompt::{Capabilities, Message, PromptTemplate};
+use tramontane_serve::prompt::{Capabilities, PromptTemplate};
 
 pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-pub fn say(turns: &[(&str, &str)]) -> Vec<Message> {
-    let message = |(role, content): &(&str, &str)| Message {
-        role: (*role).into(),
-        content: (*content).into(),
-    };
-    turns.iter().map(message).collect()
+pub fn say(turns: &[(&str, &str)]) -> Chat {
+    let message = |(role, content): &(&str, &str)| Message::new(*role, *content);
+    Chat::new(turns.iter().map(message).collect::<Vec<_>>())
 }
 
 /// The text, or the error's text.
@@ -128,11 +126,14 @@ fn neighbours_of_one_role_are_one_message() {
 fn fills_between_prompt_and_suffix() {
     let source = "{{- if .Suffix }}<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>\n{{- else }}{{ .Prompt }}\n{{- end }}";
     let template = PromptTemplate::parse(source).unwrap();
-    let text = template.render_generate("", "def add(", "return x", &plain).unwrap();
+    let text = template.render_generate("", "def add(", "return x", None, &plain).unwrap();
     assert_eq!(text, "<PRE> def add( <SUF>return x <MID>");
-    assert_eq!(template.render_generate("", "hello", "", &plain).unwrap(), "hello");
+    assert_eq!(template.render_generate("", "hello", "", None, &plain).unwrap(), "hello");
     let template = PromptTemplate::parse("{{ .System }}|{{ .Prompt }}|").unwrap();
-    assert_eq!(template.render_generate("be brief", "hi", "", &plain).unwrap(), "be brief|hi|");
+    assert_eq!(
+        template.render_generate("be brief", "hi", "", None, &plain).unwrap(),
+        "be brief|hi|"
+    );
 }
 
 #[test]
@@ -188,9 +189,12 @@ fn capabilities_and_variables() {
 #[test]
 fn think_reaches_the_template() {
     let source = "{{ range .Messages }}{{ end }}{{ if .IsThinkSet }}{{ if .Think }}on{{ else }}off{{ end }}{{ else }}unset{{ end }}";
-    for (think, expected) in [(None, "unset"), (Some(true), "on"), (Some(false), "off")] {
-        let template = PromptTemplate::parse(source).unwrap().with_think(think);
-        assert_eq!(template.render_chat(&say(&[HELLO]), &plain).unwrap(), expected);
+    for (think, expected) in
+        [(None, "unset"), (Some(Thinking::On), "on"), (Some(Thinking::Off), "off")]
+    {
+        let template = PromptTemplate::parse(source).unwrap();
+        let chat = say(&[HELLO]).with_thinking(think);
+        assert_eq!(template.render_chat(&chat, &plain).unwrap(), expected);
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tramontane::Message;
 use tramontane_serve::answer::{self, Answer, Asked, Chat, Coming, News, Step};
 use tramontane_serve::app::Shared;
-use tramontane_serve::prompt::Message;
 use tramontane_serve::wire::{ApiError, Result};
 
 use crate::support::{Server, server, server_with};
@@ -26,8 +26,8 @@ async fn answer_after(server: Shared, wait: Duration) -> Result<Answer> {
 async fn answer(server: Shared, model: &str) -> Result<Answer> {
     let mut asked = Asked::of(model);
     asked.options.insert("num_predict".into(), json!(3));
-    let messages = vec![Message { role: "user".into(), content: "Tell me a story".into() }];
-    answer::chat(server, Chat { asked, messages }).await
+    let messages = vec![Message::user("Tell me a story")];
+    answer::chat(server, Chat::of(asked, messages)).await
 }
 
 async fn all(mut coming: Coming) -> Vec<News> {

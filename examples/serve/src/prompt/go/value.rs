@@ -71,6 +71,25 @@ impl Map {
         Map { entries, json: None, structure: None }
     }
 
+    /// A map that prints as JSON, in this order.
+    pub fn object(fields: Vec<(String, Value)>) -> Self {
+        let json: Vec<_> =
+            fields.into_iter().map(|(key, value)| (Arc::<str>::from(key), value)).collect();
+        Map { entries: json.iter().cloned().collect(), json: Some(json), structure: None }
+    }
+
+    /// A struct that prints as JSON of its own: fields by their names in Go, and what is
+    /// printed.
+    pub fn typed(
+        name: &'static str,
+        fields: Vec<(&str, Value)>,
+        json: Vec<(String, Value)>,
+    ) -> Self {
+        let entries = fields.into_iter().map(|(go, value)| (Arc::from(go), value)).collect();
+        let json = json.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        Map { entries, json: Some(json), structure: Some(name) }
+    }
+
     /// A struct: a field's name in Go, its name in JSON (none if it is left out), its value.
     pub fn structure(name: &'static str, fields: Vec<(&str, Option<&str>, Value)>) -> Self {
         let json =

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use tramontane_serve::answer::{Done, DoneReason, Embedded, Logprob, Step, TopLogprob};
+use tramontane_serve::answer::{
+    Call, Done, DoneReason, Embedded, Logprob, Step, TopLogprob, Whole,
+};
 use tramontane_serve::openai::shared::Head;
 use tramontane_serve::openai::stream::Writer;
-use tramontane_serve::openai::{anthropic, chat, completions, embeddings, response};
+use tramontane_serve::openai::{chat, completions, embeddings, message, response};
 use tramontane_serve::wire::{ApiError, Event};
 
 #[test]
@@ -28,24 +30,23 @@ fn every_answer_is_written_as_its_route_does() {
         }
     }
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
-    assert!(count >= 24, "only {count} replies");
+    assert!(count >= 35, "only {count} replies");
 }
 
 fn check(route: &str, case: &Value, wanted: &Value) -> Result<(), String> {
     let steps: Vec<Step> = case["steps"].as_array().unwrap().iter().map(step).collect();
     if let Some(wanted) = wanted.get("whole") {
-        let (text, logprobs, done) = together(&steps);
-        let found = without_head(route, whole(route, case, &text, &logprobs, &done));
+        let found = without_head(route, whole(route, case, &together(&steps)));
         if found != *wanted {
             return Err(format!("whole: {found} instead of {wanted}"));
         }
     }
     if let Some(wanted) = wanted.get("events") {
         let found: Vec<Value> = match route {
-            "chat" => events(chat::Chunks::new(head(), case["usage"] == true), steps),
+            "chat" => events(chat::Chunks::new(head(), style(case)), steps),
             "completions" => events(completions::Chunks::new(head(), case["usage"] == true), steps),
             "responses" => events(response::Events::new(response_head()), steps),
-            "messages" => events(anthropic::Events::new(message_head(case)), steps),
+            "messages" => events(message::Events::new(message_head(case)), steps),
             _ => panic!("{route}"),
         }
         .into_iter()
@@ -58,14 +59,18 @@ fn check(route: &str, case: &Value, wanted: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn whole(route: &str, case: &Value, text: &str, logprobs: &[Logprob], done: &Done) -> Value {
+fn whole(route: &str, case: &Value, whole: &Whole) -> Value {
     match route {
-        "chat" => chat::whole(&head(), text, logprobs, done),
-        "completions" => completions::whole(&head(), text, logprobs, done),
-        "responses" => response_head().whole(text, logprobs, done),
-        "messages" => message_head(case).whole(text, done),
+        "chat" => chat::whole(&head(), style(case), whole),
+        "completions" => completions::whole(&head(), whole),
+        "responses" => response_head().whole(whole),
+        "messages" => message_head(case).whole(whole),
         _ => panic!("{route}"),
     }
+}
+
+fn style(case: &Value) -> chat::Style {
+    chat::Style { include_usage: case["usage"] == true, old_calls: case["old calls"] == true }
 }
 
 fn events(mut writer: impl Writer, steps: Vec<Step>) -> Vec<Event> {
@@ -84,17 +89,17 @@ fn response_head() -> response::Head {
     let echo = json!({"temperature": 0.5});
     response::Head {
         id: "ID".into(),
-        item: "ITEM".into(),
         created: 7,
         model: "m".into(),
         echo: echo.as_object().unwrap().clone(),
+        encrypted: false,
     }
 }
 
-fn message_head(case: &Value) -> anthropic::Head {
+fn message_head(case: &Value) -> message::Head {
     let stop = case["stop"].as_array().into_iter().flatten();
     let stop = stop.map(|text| text.as_str().unwrap().to_owned()).collect();
-    anthropic::Head { id: "ID".into(), model: "m".into(), stop }
+    message::Head { id: "ID".into(), model: "m".into(), stop }
 }
 
 /// `[name, data]` or `[data]`, without what all events of the route repeat.
@@ -134,7 +139,7 @@ fn without_head(route: &str, mut reply: Value) -> Value {
         }),
         "responses" => json!({
             "id": "ID", "object": "response", "created_at": 7, "model": "m", "background": false,
-            "parallel_tool_calls": false, "previous_response_id": null, "store": false,
+            "parallel_tool_calls": true, "previous_response_id": null, "store": false,
             "reasoning": {"effort": null, "summary": null}, "text": {"format": {"type": "text"}},
             "tool_choice": "auto", "tools": [], "temperature": 0.5,
         }),
@@ -150,22 +155,15 @@ fn without_head(route: &str, mut reply: Value) -> Value {
     reply
 }
 
-fn together(steps: &[Step]) -> (String, Vec<Logprob>, Done) {
-    let (mut text, mut logprobs) = (String::new(), Vec::new());
-    for step in steps {
-        match step {
-            Step::Text(more, some) => {
-                text += more;
-                logprobs.extend(some.iter().cloned());
-            }
-            Step::Done(done) => return (text, logprobs, (**done).clone()),
-            Step::Failed(error) => panic!("{error}"),
-        }
+fn together(steps: &[Step]) -> Whole {
+    match steps.split_last() {
+        Some((Step::Done(done), before)) => Whole::of(before.iter().cloned(), (**done).clone()),
+        _ => panic!("no end"),
     }
-    panic!("no end");
 }
 
-/// A text; `[text, token, logprob, {other: logprob}, offset]`, the last one 0 if it is not
+/// A text; `{"thinking": text}`; `{"call": [name, arguments]}`, whose id is `call_` and its
+/// name; `[text, token, logprob, {other: logprob}, offset]`, the last one 0 if it is not
 /// there; `{"done": …}`; `{"failed": …}`.
 fn step(value: &Value) -> Step {
     match value {
@@ -174,6 +172,15 @@ fn step(value: &Value) -> Step {
             let text = |at: usize| list[at].as_str().unwrap().to_owned();
             let offset = list.get(4).and_then(Value::as_u64).unwrap_or(0) as usize;
             Step::Text(text(0), vec![Logprob { offset, ..logprob(text(1), &list[2], &list[3]) }])
+        }
+        value if value.get("thinking").is_some() => {
+            Step::Thinking(value["thinking"].as_str().unwrap().into(), Vec::new())
+        }
+        value if value.get("call").is_some() => {
+            let name = value["call"][0].as_str().unwrap().to_owned();
+            let (id, arguments) = (format!("call_{name}"), value["call"][1].clone());
+            let index = value["call"][2].as_u64().unwrap_or(0) as usize;
+            Step::Call(Call { index, id, name, arguments })
         }
         value if value.get("failed").is_some() => {
             let status = value["failed"][0].as_u64().unwrap() as u16;
@@ -200,13 +207,16 @@ fn done(value: &Value) -> Done {
     let number = |name: &str| value[name].as_u64().unwrap_or(0) as usize;
     Done {
         reason: match value["reason"].as_str() {
-            Some("length") => DoneReason::Length,
+            Some("length" | "dead end") => DoneReason::Length,
             Some("stop string") => DoneReason::StopString,
             _ => DoneReason::Stop,
         },
         prompt_tokens: 11,
         reused_tokens: number("reused"),
         generated_tokens: 3,
+        thinking_tokens: number("thinking"),
+        loose_functions: Vec::new(),
+        dead_end: value["reason"] == "dead end",
         total: Duration::from_secs(4),
         load: Duration::from_secs(1),
         prompt: Duration::from_secs(1),

@@ -6,8 +6,9 @@
 
 use axum::body::Bytes;
 use serde_json::{Map, Value, json};
+use tramontane::{Message, ToolCall};
 
-use tramontane_serve::answer::{Asked, Chat};
+use tramontane_serve::answer::{Asked, Chat, Format, FormatKind};
 use tramontane_serve::openai::{anthropic, chat, completions, embeddings, rerank, responses};
 use tramontane_serve::wire::{ApiError, KeepAlive, Think};
 
@@ -26,7 +27,7 @@ fn every_request_is_read_as_it_is_meant() {
         }
     }
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
-    assert!(count >= 130, "only {count} cases");
+    assert!(count >= 180, "only {count} cases");
 }
 
 fn check(route: &str, smallest: &Value, plain: &Value, case: &Value) -> Result<(), String> {
@@ -76,7 +77,10 @@ fn read(route: &str, request: &Value) -> Result<Value, ApiError> {
         "chat" => {
             let read = chat::read(&bytes)?;
             let mut shown = shown_chat(&read.chat);
-            merge(&mut shown, &json!({"stream": read.stream, "usage": read.include_usage}));
+            merge(&mut shown, &json!({"stream": read.stream, "usage": read.style.include_usage}));
+            if read.style.old_calls {
+                shown["old_calls"] = true.into();
+            }
             shown
         }
         "completions" => {
@@ -115,6 +119,9 @@ fn read(route: &str, request: &Value) -> Result<Value, ApiError> {
             let read = responses::read(&bytes)?;
             let mut shown = shown_chat(&read.chat);
             merge(&mut shown, &json!({"stream": read.stream, "echo": read.echo}));
+            if read.encrypted {
+                shown["encrypted"] = true.into();
+            }
             shown
         }
         "messages" => {
@@ -129,9 +136,47 @@ fn read(route: &str, request: &Value) -> Result<Value, ApiError> {
 
 fn shown_chat(chat: &Chat) -> Value {
     let mut shown = shown(&chat.asked);
-    let said = chat.messages.iter().map(|one| json!([one.role, one.content]));
-    shown["said"] = said.collect();
+    shown["said"] = chat.messages.iter().map(said).collect();
+    let tools = &chat.tools;
+    shown["tools"] = tools.shown().iter().map(|tool| tool.as_json().clone()).collect();
+    let callable: Vec<String> = tools.callable().iter().map(|one| one.name().into()).collect();
+    if callable.len() < tools.shown().len() {
+        shown["callable"] = json!(callable);
+    }
+    if tools.are_used() {
+        shown["choice"] = format!("{:?}", tools.choice()).into();
+        shown["parallel"] = tools.parallel().into();
+    }
     shown
+}
+
+/// Role and text; and what else a message has.
+fn said(message: &Message) -> Value {
+    let mut more = message.as_json().as_object().unwrap().clone();
+    for known in ["role", "content", "reasoning_content", "tool_name"] {
+        more.shift_remove(known);
+    }
+    let calls = message.tool_calls();
+    if !calls.is_empty() {
+        let call = |call: &ToolCall| json!([call.id(), call.name(), call.arguments()]);
+        more["tool_calls"] = calls.iter().map(call).collect();
+    }
+    match more.is_empty() {
+        true => json!([message.role(), message.content()]),
+        false => json!([message.role(), message.content(), more]),
+    }
+}
+
+/// The format, and the field that says so.
+fn format(format: &Format) -> Value {
+    let kind = match &format.kind {
+        FormatKind::Json => json!("json"),
+        FormatKind::Schema(schema) => schema.clone(),
+        FormatKind::Grammar(text) => json!({"grammar": text}),
+        FormatKind::Regex(text) => json!({"regex": text}),
+        FormatKind::Choices(texts) => json!({"choices": texts}),
+    };
+    json!([format.field, kind])
 }
 
 fn shown(asked: &Asked) -> Value {
@@ -143,8 +188,20 @@ fn shown(asked: &Asked) -> Value {
         "shift": asked.shift,
         "logprobs": asked.logprobs,
         "top_logprobs": asked.top_logprobs,
-        "think": asked.think.map(|think| think == Think::Yes),
+        "think": asked.think.map(think),
+        "format": asked.format.as_ref().map(format),
     })
+}
+
+fn think(think: Think) -> Value {
+    match think {
+        Think::No => json!(false),
+        Think::Yes => json!(true),
+        Think::Low => json!("low"),
+        Think::Medium => json!("medium"),
+        Think::High => json!("high"),
+        Think::Max => json!("max"),
+    }
 }
 
 /// -1: for ever.
