@@ -71,5 +71,5 @@ await assert.rejects(client.chat({ model: 'missing', messages }), (error) => {
   assert.equal(error.message, "model 'missing' not found")
   return true
 })
-await assert.rejects(client.chat({ model, messages, format: 'json' }), /not supported yet/)
+await assert.rejects(client.chat({ model, messages, format: 'xml' }), /invalid format/)
 console.log('ollama (npm): ok')

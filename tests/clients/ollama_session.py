@@ -99,7 +99,8 @@ if registry:
 assert refused(404, lambda: client.chat("missing", [question])) == "model 'missing' not found"
 assert refused(404, lambda: client.show("missing")) == "model 'missing:latest' not found"
 assert "thinking" in refused(400, lambda: client.chat(M, [question], think=True))
-assert "not supported yet" in refused(400, lambda: client.chat(M, [question], format="json"))
+tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+assert "does not support tools" in refused(400, lambda: client.chat(M, [question], tools=tools))
 refused(404, lambda: client.delete("missing"))
 
 # What is loaded keeps the name that it was loaded by.
